@@ -1,0 +1,1 @@
+"""Tenants, keys, adapters, versions, artifacts: who may use which weights, and what is live."""

@@ -1,0 +1,123 @@
+"""The nouns of serving: tenants, keys, adapters, immutable versions and where a request goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from core.ids import AdapterId, Digest, TenantId
+
+Scope = Literal["inference", "feedback", "train", "admin"]
+SCOPES: tuple[Scope, ...] = ("inference", "feedback", "train", "admin")
+
+AdapterScope = Literal["tenant", "domain", "user"]
+VersionState = Literal["candidate", "canary", "live", "retired", "rejected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A customer of this server; owns keys, adapters, interactions and feedback."""
+
+    id: TenantId
+    name: str
+    created_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is kept of a key: its public part and the SHA-256 of the secret."""
+
+    public_id: str
+    tenant_id: TenantId
+    secret_sha256: str
+    scopes: frozenset[Scope]
+    label: str
+    created_at_s: float
+    expires_at_s: float | None = None
+    revoked_at_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """How one adapter learns.
+
+    A run starts when at least `min_labels` thumbs, of which at least `min_minority` of the rarer
+    kind, or at least `min_pairs` pairs are known, *and* there is news: `new_items` new feedback
+    items since the last run, or any once `max_age_s` seconds have passed since the oldest of it.
+    `exploration` is the share of answers that come from the base model or the version before the
+    live one, so that thumbs keep carrying signal (0 to 1). `expire_after_s`: older feedback is
+    left out; None keeps it.
+    """
+
+    enabled: bool = True
+    min_labels: int = 32
+    min_minority: int = 6
+    min_pairs: int = 16
+    new_items: int = 32
+    max_age_s: float = 3600.0
+    exploration: float = 0.1
+    held_out_share: float = 0.2
+    expire_after_s: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as stored."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A named line of LoRA versions; `live_version` None means the base answers for it."""
+
+    id: AdapterId
+    tenant_id: TenantId
+    name: str
+    scope: AdapterScope
+    subject: str | None
+    created_at_s: float
+    live_version: int | None
+    generation: int
+    learning: Learning = field(default_factory=Learning)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One immutable set of adapter weights. `engine_id` is never reused, in any adapter."""
+
+    engine_id: int
+    adapter_id: AdapterId
+    number: int
+    state: VersionState
+    digest: Digest
+    size_bytes: int
+    rank: int
+    target_modules: tuple[str, ...]
+    source: Literal["upload", "run"]
+    run_id: str | None
+    parent: int | None
+    created_at_s: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where one request goes, decided once, before the engine sees it.
+
+    `version` None: the base model's own weights. `public_name` is what the client is told.
+    """
+
+    adapter: Adapter | None
+    version: Version | None
+    explored: bool
+    public_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactInfo:
+    """What validation learnt of an adapter folder."""
+
+    digest: Digest
+    size_bytes: int
+    rank: int
+    target_modules: tuple[str, ...]
+    files: Mapping[str, str]  # file name -> SHA-256

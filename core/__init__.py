@@ -1,0 +1,1 @@
+"""Settings, database, errors, ids, clock: what every package needs and none owns."""

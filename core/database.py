@@ -1,0 +1,146 @@
+"""The SQL database: one engine, one metadata, one way to open a transaction.
+
+SQLite in WAL mode on one machine, Postgres on many. Stores are synchronous; the server calls
+them from worker threads, never from the token path. Every change other processes must notice
+adds a row to `changes` in its own transaction, so that following the database is one cheap
+`max(id)` query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from core.clock import now_s
+from core.errors import Invalid
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+BigId = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+"""64-bit autoincrement key; SQLite only autoincrements a plain INTEGER."""
+
+changes = sa.Table(
+    "changes",
+    metadata,
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),
+    sa.Column("topic", sa.String(32), nullable=False),
+    sa.Column("at_s", sa.Float, nullable=False),
+)
+
+
+class Database:
+    """A pool of connections to one SQL database.
+
+    Raises Invalid from the constructor for a URL that is neither SQLite nor Postgres.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = _with_driver(url)
+        parsed = sa.make_url(self.url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            if parsed.database:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            self.engine = sa.create_engine(self.url, connect_args={"timeout": 30.0})
+            event.listen(self.engine, "connect", _configure_sqlite)
+            event.listen(self.engine, "begin", _begin_immediate)
+        else:
+            self.engine = sa.create_engine(self.url, pool_pre_ping=True, pool_size=8)
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction, committed on leaving the block, rolled back on an exception.
+
+        On SQLite it takes the write lock at once, so a check and the write that depends on it
+        cannot interleave with another writer.
+        """
+        with self.engine.execution_options(attune_write=True).begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection for reading a consistent snapshot; nothing is committed."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    def upgrade(self) -> None:
+        """Bring the schema to the newest migration; does nothing when it is there already."""
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.attributes["database"] = self
+        command.upgrade(config, "head")
+
+    def last_change(self) -> int:
+        """The number of the newest change; grows with every registry change."""
+        with self.read() as connection:
+            return int(connection.scalar(sa.select(sa.func.max(changes.c.id))) or 0)
+
+    def dispose(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+def announce(connection: sa.Connection, topic: str) -> None:
+    """Record, inside the caller's transaction, that other processes should look again."""
+    connection.execute(changes.insert().values(topic=topic, at_s=now_s()))
+
+
+def insert_ignoring_duplicates(
+    connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]
+) -> int:
+    """Insert `rows`, skipping those whose primary or unique key exists; returns rows added."""
+    if not rows:
+        return 0
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+        result = connection.execute(sqlite_insert(table).on_conflict_do_nothing(), rows)
+    else:
+        from sqlalchemy.dialects.postgresql import insert as postgres_insert
+
+        result = connection.execute(postgres_insert(table).on_conflict_do_nothing(), rows)
+    return max(result.rowcount, 0)
+
+
+def _with_driver(url: str) -> str:
+    for plain in ("postgresql://", "postgres://"):
+        if url.startswith(plain):
+            return "postgresql+psycopg://" + url.removeprefix(plain)
+    if url.startswith(("sqlite:///", "postgresql+psycopg://")):
+        return url
+    raise Invalid(
+        f"ATTUNE_DATABASE_URL {url!r} is not supported: use sqlite:///path or postgresql://…",
+        param="database_url",
+    )
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    # pysqlite's own transaction control would begin too late for BEGIN IMMEDIATE below.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # FULL: a commit survives power loss as well as kill -9; group commit pays for it once.
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA busy_timeout=30000")
+    cursor.close()
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    write = connection.get_execution_options().get("attune_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

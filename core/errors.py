@@ -1,0 +1,62 @@
+"""The one error tree. Each kind says who has to act; the server maps kinds to HTTP, the CLI to
+an exit message. Library errors are translated into one of these where they enter."""
+
+from __future__ import annotations
+
+
+class AttuneError(Exception):
+    """Something Attune refuses or cannot do; the message says what to do about it.
+
+    `param` names the offending field in the caller's terms, `code` is a stable machine word.
+    """
+
+    code = "internal_error"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+
+
+class Invalid(AttuneError):
+    """The input is malformed or outside the limits; the caller must change it."""
+
+    code = "invalid_value"
+
+
+class Unauthenticated(AttuneError):
+    """No key, or one that is unknown, expired or revoked."""
+
+    code = "invalid_api_key"
+
+
+class Forbidden(AttuneError):
+    """The key is known but lacks the scope."""
+
+    code = "insufficient_scope"
+
+
+class NotFound(AttuneError):
+    """It does not exist, or belongs to another tenant, which is the same to the caller."""
+
+    code = "not_found"
+
+
+class Conflict(AttuneError):
+    """The state has moved on, or the name is taken; read again, then decide."""
+
+    code = "conflict"
+
+
+class TooLarge(AttuneError):
+    """The body or upload is over a configured limit."""
+
+    code = "too_large"
+
+
+class Unavailable(AttuneError):
+    """It cannot be done now; trying again later may help."""
+
+    code = "unavailable"

@@ -1,0 +1,57 @@
+"""Settings: every knob, its unit and its default, read from ATTUNE_* variables.
+
+The command line writes its flags into the environment, so that the server, the engine's
+processes and the trainer all read the same settings.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "deploy" / "model"
+
+
+class Settings(BaseSettings):
+    """All of Attune's settings; vLLM's own stay vLLM's own flags."""
+
+    model_config = SettingsConfigDict(env_prefix="ATTUNE_", extra="ignore")
+
+    home: Path = Field(Path(".attune"), description="Folder of the database and the artifacts.")
+    database_url: str = Field("", description="sqlite:///… or postgresql://…; empty: in home.")
+    artifacts_url: str = Field("", description="Folder or fsspec URL of artifacts; empty: in home.")
+    model: str = Field(str(SHIPPED_MODEL), description="Base model: Hugging Face id or path.")
+    served_name: str = Field("base", description="Name clients use for the base model.")
+
+    max_body_bytes: int = Field(2_000_000, description="Largest JSON request body.")
+    max_upload_bytes: int = Field(512_000_000, description="Largest adapter upload, all files.")
+    max_lora_rank: int = Field(16, description="Largest rank accepted; also the engine's buffers.")
+    max_loras: int = Field(8, description="Distinct adapters in one engine step.")
+    max_cpu_loras: int = Field(64, description="Adapters resident in the engine's host memory.")
+    sync_interval_s: float = Field(0.2, description="How often a server looks at the registry.")
+    publish_interval_s: float = Field(0.1, description="Least time between two engine loads.")
+    commit_wait_s: float = Field(0.0, description="Extra wait to gather answers into one commit.")
+    metrics_token: str = Field("", description="Bearer token for /metrics; empty: loopback only.")
+    request_secret: str = Field("", description="Key that signs completion ids; empty: stored.")
+
+    trainer_poll_s: float = Field(0.25, description="How often the trainer looks for work.")
+    trainer_threads: int = Field(0, description="Torch threads of the trainer; 0: torch decides.")
+    trainer_nice: int = Field(5, description="Priority the trainer gives up to serving.")
+    regression_suite: str = Field("", description="JSONL of the gate's suite; empty: the model's.")
+
+    def resolved_database_url(self) -> str:
+        """The database URL, by default a SQLite file in `home`."""
+        return self.database_url or f"sqlite:///{self.home.resolve() / 'attune.db'}"
+
+    def resolved_artifacts_url(self) -> str:
+        """Where artifacts live, by default a folder in `home`."""
+        return self.artifacts_url or str(self.home.resolve() / "artifacts")
+
+    def resolved_regression_suite(self) -> Path | None:
+        """The gate's regression suite: the configured file, else the one beside the model."""
+        if self.regression_suite:
+            return Path(self.regression_suite)
+        beside = Path(self.model) / "regression.jsonl"
+        return beside if beside.is_file() else None

@@ -1,0 +1,86 @@
+"""The SQL tables of feedback; rows never leave `feedback.store` and `feedback.datasets`."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from core.database import BigId, metadata
+
+interactions = sa.Table(
+    "interactions",
+    metadata,
+    sa.Column("seq", BigId, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(160), nullable=False, unique=True),
+    sa.Column("tenant_id", sa.String(40), nullable=False),
+    sa.Column("endpoint", sa.String(32), nullable=False),
+    sa.Column("created_at_s", sa.Float, nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("model_requested", sa.String(256), nullable=False),
+    sa.Column("model_answered", sa.String(256), nullable=False),
+    sa.Column("adapter_id", sa.String(40)),
+    sa.Column("version", sa.Integer),
+    sa.Column("explored", sa.Boolean, nullable=False),
+    sa.Column("prompt", sa.JSON, nullable=False),
+    sa.Column("answers", sa.JSON, nullable=False),
+    sa.Column("finish_reason", sa.String(32)),
+    sa.Column("end_user", sa.String(256)),
+    sa.Column("domain", sa.String(256)),
+    sa.Column("conversation_id", sa.String(256)),
+    sa.Column("sampling", sa.JSON, nullable=False),
+    sa.Column("request", sa.JSON, nullable=False),
+    sa.Column("response", sa.JSON),
+    sa.Column("prompt_tokens", sa.Integer),
+    sa.Column("completion_tokens", sa.Integer),
+    sa.Column("first_token_ms", sa.Float),
+    sa.Column("duration_ms", sa.Float),
+    sa.Index("ix_interactions_tenant_seq", "tenant_id", "seq"),
+    sa.Index("ix_interactions_adapter", "adapter_id", "seq"),
+)
+
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    sa.Column("seq", BigId, primary_key=True, autoincrement=True),
+    sa.Column("tenant_id", sa.String(40), nullable=False),
+    sa.Column("id", sa.String(128), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("created_at_s", sa.Float, nullable=False),
+    sa.Column("updated_at_s", sa.Float, nullable=False),
+    sa.Column("completion_id", sa.String(160)),
+    sa.Column("choice_index", sa.Integer, nullable=False, default=0),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("value", sa.JSON),
+    sa.Column("comment", sa.Text),
+    sa.Column("correction", sa.Text),
+    sa.Column("comparison", sa.JSON),
+    sa.Column("source_kind", sa.String(8), nullable=False),
+    sa.Column("source_id", sa.String(256)),
+    sa.Column("end_user", sa.String(256)),
+    sa.Column("tags", sa.JSON, nullable=False),
+    sa.Column("metadata", sa.JSON, nullable=False),
+    sa.UniqueConstraint("tenant_id", "id"),
+    sa.Index("ix_feedback_completion", "completion_id"),
+    sa.Index("ix_feedback_tenant_seq", "tenant_id", "seq"),
+)
+
+feedback_targets = sa.Table(
+    # Every completion a feedback item speaks of (a comparison speaks of several); lets the
+    # trainer join feedback to interactions that are logged before or after it.
+    "feedback_targets",
+    metadata,
+    sa.Column("feedback_seq", BigId, sa.ForeignKey("feedback.seq", ondelete="CASCADE")),
+    sa.Column("completion_id", sa.String(160), nullable=False),
+    sa.PrimaryKeyConstraint("feedback_seq", "completion_id"),
+    sa.Index("ix_feedback_targets_completion", "completion_id"),
+)
+
+snapshots = sa.Table(
+    "snapshots",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("adapter_id", sa.String(40), nullable=False),
+    sa.Column("created_at_s", sa.Float, nullable=False),
+    sa.Column("artifact_uri", sa.Text, nullable=False),
+    sa.Column("counts", sa.JSON, nullable=False),
+    sa.Index("ix_snapshots_adapter", "adapter_id"),
+)

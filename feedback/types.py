@@ -1,0 +1,144 @@
+"""The nouns of feedback: an answered request, what was said of it, what can be learnt from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
+
+Message = Mapping[str, Any]
+"""An OpenAI chat message: `role`, `content`, optionally `tool_calls`."""
+
+Outcome = Literal["completed", "cancelled", "failed"]
+Kind = Literal["thumb", "score", "comment", "correction", "comparison"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One answered request. Times in seconds since the epoch or, where named, milliseconds.
+
+    `version` is the number of the adapter version that produced every token of the answer;
+    None means the base model's own weights (also when an adapter was asked for but has no live
+    version, or when the answer belongs to the exploration share).
+    """
+
+    id: CompletionId
+    tenant_id: TenantId
+    endpoint: str  # "chat.completions" | "completions" | "responses" | "messages"
+    created_at_s: float
+    outcome: Outcome
+    model_requested: str
+    model_answered: str  # public name, e.g. "support@7" or "base"
+    adapter_id: AdapterId | None
+    version: int | None
+    explored: bool
+    prompt: tuple[Message, ...] | str  # messages, or plain text for /v1/completions
+    answers: tuple[str, ...]  # one text per choice
+    finish_reason: str | None
+    end_user: str | None = None
+    domain: str | None = None
+    conversation_id: str | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)  # the body as sent, less the prompt
+    response: Mapping[str, Any] | None = None  # tool calls and the like
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    first_token_ms: float | None = None
+    duration_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One answer picked over others to the same prompt."""
+
+    preferred: CompletionId
+    rejected: tuple[CompletionId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """One thing said about an answer. At least one of value, comment, correction, comparison.
+
+    `value`: True or False is a thumb, a number is a score, a string is a label by name.
+    `completion_id` is None only for a comparison.
+    """
+
+    id: FeedbackId
+    tenant_id: TenantId
+    created_at_s: float
+    completion_id: CompletionId | None = None
+    choice_index: int = 0
+    name: str = "thumb"
+    value: bool | float | str | None = None
+    comment: str | None = None
+    correction: str | None = None
+    comparison: Comparison | None = None
+    source_kind: Literal["human", "llm", "code"] = "human"
+    source_id: str | None = None
+    end_user: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> Kind:
+        """The strongest signal it carries."""
+        if self.comparison is not None:
+            return "comparison"
+        if self.correction is not None:
+            return "correction"
+        if isinstance(self.value, bool):
+            return "thumb"
+        if isinstance(self.value, int | float):
+            return "score"
+        return "comment"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One completion judged good or bad (KTO's unpaired signal)."""
+
+    prompt: tuple[Message, ...] | str
+    completion: str
+    desirable: bool
+    version: int | None  # what produced the completion; None is the base
+    end_user: str | None
+    at_s: float
+    feedback_ids: tuple[FeedbackId, ...]
+    interaction_ids: tuple[CompletionId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two completions to one prompt, the first preferred (DPO's signal)."""
+
+    prompt: tuple[Message, ...] | str
+    chosen: str
+    rejected: str
+    origin: Literal["comparison", "correction", "ratings"]
+    version: int | None
+    end_user: str | None
+    at_s: float
+    feedback_ids: tuple[FeedbackId, ...]
+    interaction_ids: tuple[CompletionId, ...]
+
+
+Example = Label | Pair
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A frozen, content-addressed dataset of one adapter, split by prompt.
+
+    No prompt occurs on both sides of the split. `digest` is the SHA-256 of the canonical JSON.
+    """
+
+    digest: str
+    adapter_id: AdapterId
+    created_at_s: float
+    train_labels: tuple[Label, ...]
+    train_pairs: tuple[Pair, ...]
+    held_out_labels: tuple[Label, ...]
+    held_out_pairs: tuple[Pair, ...]
+    dropped: Mapping[str, int]  # reason -> number of feedback items left out

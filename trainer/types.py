@@ -1,0 +1,129 @@
+"""The nouns of training: what a method is told, what it yields, how a candidate was judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+MethodName = Literal["kto", "dpo"]
+Start = Literal["fresh", "continued"]
+"""`fresh`: a new adapter on the base model. `continued`: the live version trained further."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """What a method may be told; the defaults fit small models (see docs/training.md)."""
+
+    rank: int = 16
+    alpha: int = 32
+    target_modules: tuple[str, ...] = (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    )  # fmt: skip
+    learning_rate: float = 2e-3
+    beta: float = 1.0
+    steps: int = 40
+    batch_size: int = 8
+    sft_weight: float = 0.1
+    max_length: int = 512
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One logged training step; `loss` and whatever else the method measures."""
+
+    step: int
+    steps: int
+    metrics: Mapping[str, float]
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """A PEFT adapter folder (adapter_model.safetensors + adapter_config.json) and its figures."""
+
+    path: Path
+    method: MethodName
+    start: Start
+    steps: int
+    train_s: float
+    final_loss: float
+    dropped_too_long: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A point estimate with a percentile bootstrap interval; `n` items."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteResult:
+    """One regression suite: share passed by the candidate and by the reference, same prompts."""
+
+    candidate: float
+    reference: float
+    difference: Interval  # candidate - reference, paired per prompt
+    by_kind: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was measured of one candidate on data it was not trained on.
+
+    `margin`: held-out preference margin of the candidate minus the reference's (the live
+    version, or the base when nothing is live), in nats, one value per held-out item.
+    `kl_to_base`: mean over prompts of the summed token KL(candidate || base) on the candidate's
+    own answers, in nats per answer. `length_ratio`: mean tokens of candidate over reference.
+    """
+
+    margin: Interval
+    kl_to_base: float
+    length_ratio: float
+    suite: SuiteResult | None
+    held_out_labels: int
+    held_out_pairs: int
+    seconds: float
+    samples: tuple[tuple[str, str, str], ...] = ()  # (prompt, reference's answer, candidate's)
+
+
+@dataclass(frozen=True, slots=True)
+class GateLimits:
+    """The thresholds a candidate is held against."""
+
+    kl_cap: float = 3.0
+    suite_drop: float = 0.01
+    length_low: float = 0.8
+    length_high: float = 1.25
+    few_held_out: int = 67
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One of the gate's conditions, with the figures it was decided on."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The gate's decision; promoted only if every check passed."""
+
+    promoted: bool
+    checks: tuple[Check, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The details of the failed checks, or of all when it was promoted."""
+        failed = tuple(f"{c.name}: {c.detail}" for c in self.checks if not c.passed)
+        return failed or tuple(f"{c.name}: {c.detail}" for c in self.checks)
