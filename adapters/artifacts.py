@@ -1,0 +1,183 @@
+"""Content-addressed files: adapter folders and dataset snapshots, written once, by rename.
+
+The store is a folder by default or any fsspec URL. Engines read local folders only, so a remote
+artifact is fetched into a local cache and its digest is checked before anyone may use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from core.errors import NotFound, Unavailable
+from core.ids import Digest, parse_digest
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+class ArtifactStore:
+    """Folders and blobs by the SHA-256 of their content; immutable once written."""
+
+    def __init__(self, url: str, *, cache: Path | None = None) -> None:
+        self._remote = "://" in url and not url.startswith("file://")
+        local = url.removeprefix("file://")
+        self._url = url.rstrip("/")
+        self._root = (cache or Path(".attune/cache")) if self._remote else Path(local)
+        self._root = self._root.resolve()
+
+    def put_folder(self, source: Path) -> Digest:
+        """Store the two files of an adapter folder; storing the same content again is free."""
+        files = file_digests(source)
+        digest = folder_digest(files)
+        target = self._folder(digest)
+        if not target.is_dir():
+            with self.staging() as staged:
+                for name in files:
+                    shutil.copyfile(source / name, staged / name)
+                    _sync(staged / name)
+                self._publish(staged, target)
+        if self._remote:
+            self._upload(target, digest)
+        return digest
+
+    def folder(self, digest: Digest) -> Path:
+        """The local, absolute folder of an adapter, fetched and verified if it is remote.
+
+        Raises NotFound if the store lacks it, Unavailable if its content is not its digest.
+        """
+        target = self._folder(parse_digest(digest))
+        if not target.is_dir():
+            if not self._remote:
+                raise NotFound(f"Artifact {digest[:12]}… is missing from {self._root}.")
+            with self.staging() as staged:
+                self._download(digest, staged)
+                self._publish(staged, target)
+        return target
+
+    def check(self, digest: Digest) -> Path:
+        """`folder`, after reading every byte and comparing it with the digest.
+
+        Raises NotFound or Unavailable; nothing that fails here may reach the engine.
+        """
+        target = self.folder(digest)
+        if folder_digest(file_digests(target)) != digest:
+            raise Unavailable(
+                f"Artifact {digest[:12]}… in {target} is damaged: its content no longer matches "
+                "its digest. Restore the folder from a backup or roll the adapter back."
+            )
+        return target
+
+    def put_bytes(self, content: bytes) -> Digest:
+        """Store a blob (a dataset snapshot)."""
+        digest = Digest(hashlib.sha256(content).hexdigest())
+        target = self._root / "blobs" / digest[:2] / digest
+        if not target.is_file():
+            with self.staging() as staged:
+                (staged / "blob").write_bytes(content)
+                _sync(staged / "blob")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(staged / "blob", target)
+        if self._remote:
+            self._filesystem().pipe_file(f"{self._url}/blobs/{digest[:2]}/{digest}", content)
+        return digest
+
+    def read_bytes(self, digest: Digest) -> bytes:
+        """A blob's content. Raises NotFound or Unavailable (damaged)."""
+        target = self._root / "blobs" / digest[:2] / parse_digest(digest)
+        if target.is_file():
+            content = target.read_bytes()
+        elif self._remote:
+            content = bytes(self._filesystem().cat_file(f"{self._url}/blobs/{digest[:2]}/{digest}"))
+        else:
+            raise NotFound(f"Blob {digest[:12]}… is missing from {self._root}.")
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise Unavailable(f"Blob {digest[:12]}… is damaged: restore it from a backup.")
+        return content
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A private folder on the store's own disk, gone afterwards unless renamed away."""
+        (self._root / "staging").mkdir(parents=True, exist_ok=True)
+        path = Path(tempfile.mkdtemp(dir=self._root / "staging"))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _folder(self, digest: str) -> Path:
+        return self._root / "adapters" / digest[:2] / digest
+
+    def _publish(self, staged: Path, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.chmod(staged, 0o755)
+        try:
+            os.rename(staged, target)
+        except OSError:
+            # Somebody stored the same content at the same moment: theirs is as good.
+            if not target.is_dir():
+                raise
+        _sync(target.parent)
+
+    def _filesystem(self) -> _FileSystem:
+        import fsspec
+
+        filesystem: _FileSystem = fsspec.core.url_to_fs(self._url)[0]
+        return filesystem
+
+    def _upload(self, folder: Path, digest: Digest) -> None:
+        filesystem = self._filesystem()
+        for name in ADAPTER_FILES:
+            remote = f"{self._url}/adapters/{digest[:2]}/{digest}/{name}"
+            filesystem.pipe_file(remote, (folder / name).read_bytes())
+
+    def _download(self, digest: Digest, into: Path) -> None:
+        filesystem = self._filesystem()
+        for name in ADAPTER_FILES:
+            remote = f"{self._url}/adapters/{digest[:2]}/{digest}/{name}"
+            try:
+                (into / name).write_bytes(filesystem.cat_file(remote))
+            except FileNotFoundError as error:
+                raise NotFound(f"Artifact {digest[:12]}… is missing from {self._url}.") from error
+        if folder_digest(file_digests(into)) != digest:
+            raise Unavailable(f"Artifact {digest[:12]}… arrived damaged from {self._url}.")
+
+
+class _FileSystem(Protocol):
+    """The part of fsspec's AbstractFileSystem used here: whole files in, whole files out."""
+
+    def pipe_file(self, path: str, value: bytes) -> None: ...
+
+    def cat_file(self, path: str) -> bytes: ...
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each adapter file in `folder`. Raises NotFound if one is missing."""
+    digests: dict[str, str] = {}
+    for name in ADAPTER_FILES:
+        path = folder / name
+        if not path.is_file() or path.is_symlink():
+            raise NotFound(f"{name} is missing from {folder}.")
+        with path.open("rb") as file:
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def folder_digest(files: Mapping[str, str]) -> Digest:
+    """The digest of a folder: SHA-256 of the canonical JSON of its files' digests."""
+    canonical = json.dumps(dict(files), sort_keys=True, separators=(",", ":"))
+    return Digest(hashlib.sha256(canonical.encode()).hexdigest())
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,385 @@
+"""Adapters, their numbered versions and the pointer to the live one, in the database.
+
+A version row is written once; only its `state` moves. Activation is compare-and-set on the
+adapter's `generation`, and every move of the pointer leaves a row of history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from adapters import tables
+from adapters.types import Adapter, AdapterScope, ArtifactInfo, Learning, Version, VersionState
+from core.clock import now_s
+from core.database import Database, announce
+from core.errors import Conflict, Invalid, NotFound
+from core.ids import AdapterId, TenantId, new_id, parse_name
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """One move of the live pointer; `version` None means back to the base model."""
+
+    version: int | None
+    previous: int | None
+    actor: str
+    reason: str
+    at_s: float
+
+
+class Registry:
+    """The truth about adapters; servers reconcile their engines towards it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(
+        self,
+        tenant_id: TenantId,
+        name: str,
+        *,
+        scope: AdapterScope = "tenant",
+        subject: str | None = None,
+        learning: Learning | None = None,
+    ) -> Adapter:
+        """A new adapter without versions: the base model answers for it until one is live.
+
+        Raises Invalid for a bad name, scope or subject, Conflict if the name is taken.
+        """
+        if scope not in ("tenant", "domain", "user"):
+            raise Invalid("scope is one of tenant, domain, user.", param="scope")
+        if (scope == "tenant") != (subject is None):
+            raise Invalid(
+                "An adapter of scope 'domain' or 'user' needs a subject (the domain or the end "
+                "user's id); one of scope 'tenant' has none.",
+                param="subject",
+            )
+        adapter = Adapter(
+            id=AdapterId(new_id("ada")),
+            tenant_id=tenant_id,
+            name=parse_name(name),
+            scope=scope,
+            subject=subject,
+            created_at_s=now_s(),
+            live_version=None,
+            generation=0,
+            learning=learning or Learning(),
+        )
+        try:
+            with self._database.write() as connection:
+                connection.execute(
+                    tables.adapters.insert().values(
+                        id=adapter.id,
+                        tenant_id=tenant_id,
+                        name=adapter.name,
+                        scope=scope,
+                        subject=subject,
+                        created_at_s=adapter.created_at_s,
+                        generation=0,
+                        next_number=1,
+                        learning=adapter.learning.to_json(),
+                    )
+                )
+                announce(connection, "adapters")
+        except IntegrityError as error:
+            raise Conflict(
+                f"An adapter named '{name}' exists already; push a version to it with "
+                f"POST /v1/adapters/{name}/versions, or choose another name.",
+                param="name",
+            ) from error
+        return adapter
+
+    def get(self, tenant_id: TenantId, name: str) -> Adapter:
+        """The tenant's adapter of that name. Raises NotFound."""
+        query = sa.select(tables.adapters).where(
+            tables.adapters.c.tenant_id == tenant_id, tables.adapters.c.name == name
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFound(f"No adapter '{name[:80]}'. See GET /v1/adapters.", param="adapter")
+        return adapter_of(row)
+
+    def by_id(self, adapter_id: AdapterId) -> Adapter:
+        """The adapter of that id. Raises NotFound."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                sa.select(tables.adapters).where(tables.adapters.c.id == adapter_id)
+            ).one_or_none()
+        if row is None:
+            raise NotFound("No such adapter.")
+        return adapter_of(row)
+
+    def adapters(self, tenant_id: TenantId | None = None) -> list[Adapter]:
+        """The tenant's adapters (all tenants' for None), oldest first."""
+        query = sa.select(tables.adapters).order_by(
+            tables.adapters.c.created_at_s, tables.adapters.c.id
+        )
+        if tenant_id is not None:
+            query = query.where(tables.adapters.c.tenant_id == tenant_id)
+        with self._database.read() as connection:
+            return [adapter_of(row) for row in connection.execute(query)]
+
+    def set_learning(self, adapter_id: AdapterId, learning: Learning) -> Adapter:
+        """Change how an adapter learns."""
+        with self._database.write() as connection:
+            connection.execute(
+                tables.adapters.update()
+                .where(tables.adapters.c.id == adapter_id)
+                .values(learning=learning.to_json())
+            )
+            announce(connection, "adapters")
+        return self.by_id(adapter_id)
+
+    def add_version(
+        self,
+        adapter_id: AdapterId,
+        info: ArtifactInfo,
+        *,
+        source: Literal["upload", "run"],
+        state: VersionState = "candidate",
+        run_id: str | None = None,
+        parent: int | None = None,
+        note: str = "",
+    ) -> Version:
+        """Register validated weights as the next number.
+
+        A run registers at most one version: called again with the same `run_id` it returns
+        the first, so that a resumed run does not leave two.
+        """
+        with self._database.write() as connection:
+            if run_id is not None:
+                row = connection.execute(
+                    sa.select(tables.versions).where(tables.versions.c.run_id == run_id)
+                ).one_or_none()
+                if row is not None:
+                    return version_of(row)
+            number = connection.scalar(
+                tables.adapters.update()
+                .where(tables.adapters.c.id == adapter_id)
+                .values(next_number=tables.adapters.c.next_number + 1)
+                .returning(tables.adapters.c.next_number)
+            )
+            if number is None:
+                raise NotFound("No such adapter.")
+            row = connection.execute(
+                tables.versions.insert()
+                .values(
+                    adapter_id=adapter_id,
+                    number=number - 1,
+                    state=state,
+                    digest=info.digest,
+                    size_bytes=info.size_bytes,
+                    rank=info.rank,
+                    target_modules=list(info.target_modules),
+                    source=source,
+                    run_id=run_id,
+                    parent=parent,
+                    created_at_s=now_s(),
+                    note=note,
+                )
+                .returning(*tables.versions.c)
+            ).one()
+            announce(connection, "versions")
+            return version_of(row)
+
+    def version(self, adapter_id: AdapterId, number: int) -> Version:
+        """One version. Raises NotFound."""
+        query = sa.select(tables.versions).where(
+            tables.versions.c.adapter_id == adapter_id, tables.versions.c.number == number
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFound(f"This adapter has no version {number}.", param="version")
+        return version_of(row)
+
+    def versions(self, adapter_id: AdapterId | None = None) -> list[Version]:
+        """The versions of an adapter (of all adapters for None), oldest first."""
+        query = sa.select(tables.versions).order_by(tables.versions.c.engine_id)
+        if adapter_id is not None:
+            query = query.where(tables.versions.c.adapter_id == adapter_id)
+        with self._database.read() as connection:
+            return [version_of(row) for row in connection.execute(query)]
+
+    def reject(self, adapter_id: AdapterId, number: int) -> None:
+        """Mark a candidate as rejected; it stays for inspection and is never served as live."""
+        with self._database.write() as connection:
+            connection.execute(
+                tables.versions.update()
+                .where(
+                    tables.versions.c.adapter_id == adapter_id,
+                    tables.versions.c.number == number,
+                    tables.versions.c.state == "candidate",
+                )
+                .values(state="rejected")
+            )
+            announce(connection, "versions")
+
+    def activate(
+        self,
+        adapter: Adapter,
+        number: int | None,
+        *,
+        actor: str,
+        reason: str,
+        allow_rejected: bool = False,
+    ) -> Adapter:
+        """Point the adapter at `number` (None: the base model), if nobody else did meanwhile.
+
+        `adapter` is what the caller decided on: if its generation has moved on, Conflict is
+        raised and nothing changes. NotFound for a version that does not exist, Conflict for a
+        rejected one unless `allow_rejected`. Returns the adapter as it is now.
+        """
+        with self._database.write() as connection:
+            if number is not None:
+                self._require_servable(connection, adapter, number, allow_rejected)
+            moved = connection.execute(
+                tables.adapters.update()
+                .where(
+                    tables.adapters.c.id == adapter.id,
+                    tables.adapters.c.generation == adapter.generation,
+                )
+                .values(live_version=number, generation=adapter.generation + 1)
+            )
+            if moved.rowcount != 1:
+                raise Conflict(
+                    f"The live version of '{adapter.name}' has changed meanwhile; look at "
+                    "it again, then decide.",
+                    code="generation_conflict",
+                )
+            _set_state(connection, adapter.id, adapter.live_version, "retired")
+            _set_state(connection, adapter.id, number, "live")
+            connection.execute(
+                tables.activations.insert().values(
+                    adapter_id=adapter.id,
+                    version=number,
+                    previous=adapter.live_version,
+                    actor=actor,
+                    reason=reason,
+                    at_s=now_s(),
+                )
+            )
+            announce(connection, "activations")
+        return replace(adapter, live_version=number, generation=adapter.generation + 1)
+
+    def rollback(self, adapter: Adapter, *, actor: str, reason: str = "") -> Adapter:
+        """Activate what was live before the present version. Conflict if nothing was."""
+        history = self.history(adapter.id, limit=1)
+        if not history:
+            raise Conflict(f"'{adapter.name}' was never activated: there is nothing to undo.")
+        return self.activate(
+            adapter,
+            history[0].previous,
+            actor=actor,
+            reason=reason or f"rollback from version {adapter.live_version}",
+            allow_rejected=True,
+        )
+
+    def history(self, adapter_id: AdapterId, *, limit: int = 100) -> list[Activation]:
+        """Moves of the live pointer, newest first."""
+        query = (
+            sa.select(tables.activations)
+            .where(tables.activations.c.adapter_id == adapter_id)
+            .order_by(tables.activations.c.id.desc())
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [
+                Activation(r.version, r.previous, r.actor, r.reason, r.at_s)
+                for r in connection.execute(query)
+            ]
+
+    def report_load(self, server_id: str, engine_id: int, state: str, detail: str = "") -> None:
+        """What a server says of a version it loaded or failed to load."""
+        with self._database.write() as connection:
+            connection.execute(
+                tables.engine_reports.delete().where(
+                    tables.engine_reports.c.server_id == server_id,
+                    tables.engine_reports.c.engine_id == engine_id,
+                )
+            )
+            connection.execute(
+                tables.engine_reports.insert().values(
+                    server_id=server_id,
+                    engine_id=engine_id,
+                    state=state,
+                    detail=detail[:2000],
+                    at_s=now_s(),
+                )
+            )
+
+    def load_reports(self, engine_ids: list[int]) -> list[Mapping[str, Any]]:
+        """The servers' last words on these versions."""
+        query = sa.select(tables.engine_reports).where(
+            tables.engine_reports.c.engine_id.in_(engine_ids)
+        )
+        with self._database.read() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]
+
+    def _require_servable(
+        self, connection: sa.Connection, adapter: Adapter, number: int, allow_rejected: bool
+    ) -> None:
+        state = connection.scalar(
+            sa.select(tables.versions.c.state).where(
+                tables.versions.c.adapter_id == adapter.id, tables.versions.c.number == number
+            )
+        )
+        if state is None:
+            raise NotFound(f"'{adapter.name}' has no version {number}.", param="version")
+        if state == "rejected" and not allow_rejected:
+            raise Conflict(
+                f"The gate rejected version {number} of '{adapter.name}'; pass force=true to "
+                "make it live all the same.",
+                param="version",
+            )
+
+
+def _set_state(
+    connection: sa.Connection, adapter_id: AdapterId, number: int | None, state: VersionState
+) -> None:
+    if number is not None:
+        connection.execute(
+            tables.versions.update()
+            .where(tables.versions.c.adapter_id == adapter_id, tables.versions.c.number == number)
+            .values(state=state)
+        )
+
+
+def adapter_of(row: sa.Row[tuple[object, ...]]) -> Adapter:
+    """The adapter in a row of `adapters`."""
+    return Adapter(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        name=row.name,
+        scope=row.scope,
+        subject=row.subject,
+        created_at_s=row.created_at_s,
+        live_version=row.live_version,
+        generation=row.generation,
+        learning=Learning(**row.learning),
+    )
+
+
+def version_of(row: sa.Row[tuple[object, ...]]) -> Version:
+    """The version in a row of `versions`."""
+    return Version(
+        engine_id=row.engine_id,
+        adapter_id=row.adapter_id,
+        number=row.number,
+        state=row.state,
+        digest=row.digest,
+        size_bytes=row.size_bytes,
+        rank=row.rank,
+        target_modules=tuple(row.target_modules),
+        source=row.source,
+        run_id=row.run_id,
+        parent=row.parent,
+        created_at_s=row.created_at_s,
+        note=row.note,
+    )

@@ -1,0 +1,217 @@
+"""The only door to the engine: whether an adapter folder may be loaded, decided by reading it.
+
+Pure but for reading the files named. Everything vLLM 0.32 refuses (or would die of inside a
+step) is refused here first, with words that say what to change.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters.artifacts import file_digests, folder_digest
+from adapters.tensors import TensorEntry, read_header, require_finite
+from adapters.types import ArtifactInfo
+from core.errors import Invalid
+
+_WEIGHT = re.compile(
+    r"base_model\.model\.(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B)"
+    r"(?:\.default)?(?:\.weight)?"
+)
+# These only choose starting values, so a saved adapter is a plain LoRA. The others (PiSSA,
+# OLoRA, CorDA, LoftQ) change the base weights. Source: vLLM 0.32, lora/peft_helper.py.
+_PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
+_REFUSED_FEATURES = (
+    "use_dora",
+    "lora_bias",
+    "modules_to_save",
+    "layer_replication",
+    "alora_invocation_tokens",
+    "use_bdlora",
+    "use_qalora",
+    "trainable_token_indices",
+    "target_parameters",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """What an adapter is checked against: module name -> weight shape (out, in), and a name.
+
+    `digest` ties adapters trained here to these weights; empty where it is not known.
+    """
+
+    name: str
+    shapes: Mapping[str, tuple[int, ...]]
+    digest: str = ""
+
+
+def validate_adapter(folder: Path, base: BaseModel, *, max_rank: int) -> ArtifactInfo:
+    """Check the two adapter files against the base model and the server's limits.
+
+    Raises Invalid (pickle or damaged weights, a feature vLLM lacks, a wrong base, shapes or
+    dtypes, rank over `max_rank`, NaN or infinity) or NotFound (a file is missing).
+    """
+    digests = file_digests(folder)
+    config = _read_config(folder / "adapter_config.json")
+    _check_config(config, base)
+    entries = read_header(folder / "adapter_model.safetensors")
+    ranks = _check_weights(entries, config, base)
+    rank = max(ranks.values())
+    if rank > max_rank:
+        raise Invalid(
+            f"The adapter has rank {rank}; this server accepts at most {max_rank}. Train with a "
+            f"lower rank or start the server with ATTUNE_MAX_LORA_RANK={rank}.",
+            param="rank",
+        )
+    require_finite(folder / "adapter_model.safetensors", entries)
+    return ArtifactInfo(
+        digest=folder_digest(digests),
+        size_bytes=sum((folder / name).stat().st_size for name in digests),
+        rank=rank,
+        target_modules=tuple(sorted({module.rsplit(".", 1)[-1] for module in ranks})),
+        files=digests,
+    )
+
+
+def read_base(path: str, *, digest: str = "") -> BaseModel:
+    """Module shapes of a base model from its safetensors headers; loads no weights.
+
+    `path` is a folder, or a Hugging Face id already in the local cache. Raises Invalid if there
+    are no safetensors.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            folder = Path(snapshot_download(path, local_files_only=True))
+        except (LocalEntryNotFoundError, ValueError) as error:
+            raise Invalid(
+                f"The base model {path!r} is neither a folder nor in the local Hugging Face cache.",
+                param="model",
+            ) from error
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise Invalid(f"The base model in {folder} has no .safetensors weights.", param="model")
+    shapes = {
+        name.removesuffix(".weight"): entry.shape
+        for file in files
+        for name, entry in read_header(file).items()
+        if name.endswith(".weight") and len(entry.shape) == 2
+    }
+    return BaseModel(path, shapes, digest)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise Invalid("adapter_config.json is not valid JSON.", param="config") from error
+    if not isinstance(config, dict):
+        raise Invalid("adapter_config.json must be a JSON object.", param="config")
+    return config
+
+
+def _check_config(config: Mapping[str, Any], base: BaseModel) -> None:
+    if config.get("peft_type") != "LORA":
+        raise Invalid(
+            f"peft_type is {config.get('peft_type')!r}; only LORA adapters can be served.",
+            param="config",
+        )
+    for feature in _REFUSED_FEATURES:
+        if config.get(feature):
+            raise Invalid(
+                f"adapter_config.json sets {feature}, which the engine cannot serve; train a "
+                "plain LoRA without it.",
+                param="config",
+            )
+    if config.get("bias", "none") != "none":
+        raise Invalid('bias must be "none" to be served.', param="config")
+    init = config.get("init_lora_weights", True)
+    if isinstance(init, str) and init.lower() not in _PLAIN_INITS:
+        raise Invalid(
+            f"init_lora_weights={init!r} changes the base weights; convert the adapter to a "
+            "plain LoRA first (PEFT: path_initial_model_for_weight_conversion).",
+            param="config",
+        )
+    for field in ("r", "lora_alpha"):
+        value = config.get(field)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            raise Invalid(f"adapter_config.json: {field} must be a positive number.", param=field)
+    trained_on = config.get("attune_base_digest")
+    if trained_on and base.digest and trained_on != base.digest:
+        raise Invalid(
+            "The adapter was trained on other base weights than this server's.",
+            param="base_model_name_or_path",
+        )
+
+
+def _check_weights(
+    entries: Mapping[str, TensorEntry], config: Mapping[str, Any], base: BaseModel
+) -> dict[str, int]:
+    """Rank of every adapted module; Invalid if a tensor is strange, unpaired or misshapen."""
+    parts: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, entry in entries.items():
+        match = _WEIGHT.fullmatch(name)
+        if match is None:
+            raise Invalid(f"Unexpected tensor '{name[:200]}' in the adapter.", param="file")
+        parts.setdefault(match.group("module"), {})[match.group("part")] = entry.shape
+    if not parts:
+        raise Invalid("The adapter contains no LoRA weights.", param="file")
+    return {module: _check_module(module, found, config, base) for module, found in parts.items()}
+
+
+def _check_module(
+    module: str,
+    found: Mapping[str, tuple[int, ...]],
+    config: Mapping[str, Any],
+    base: BaseModel,
+) -> int:
+    embedding = "lora_embedding_A" in found
+    a = found.get("lora_embedding_A" if embedding else "lora_A")
+    b = found.get("lora_embedding_B" if embedding else "lora_B")
+    if a is None or b is None or len(a) != 2 or len(b) != 2 or len(found) != 2:
+        raise Invalid(f"Module '{module}' needs one matrix A and one matrix B.", param="file")
+    rank = a[0]
+    if rank < 1 or b[1] != rank:
+        raise Invalid(
+            f"Module '{module}': A has shape {a} and B {b}; their ranks do not agree.",
+            param="file",
+        )
+    expected_rank = _rank_of(module, config)
+    if rank != expected_rank:
+        raise Invalid(
+            f"Module '{module}' has rank {rank} but adapter_config.json says {expected_rank}.",
+            param="file",
+        )
+    weight = base.shapes.get(module)
+    if weight is None:
+        raise Invalid(
+            f"The adapter changes '{module}', which this server's base model ({base.name}) does "
+            "not have: it was trained on another base.",
+            param="base_model_name_or_path",
+        )
+    # An embedding's weight is (vocabulary, hidden) = (in, out).
+    out_dim, in_dim = (weight[1], weight[0]) if embedding else (weight[0], weight[1])
+    if (b[0], a[1]) != (out_dim, in_dim):
+        raise Invalid(
+            f"Module '{module}': the adapter maps {a[1]} to {b[0]} features, the base model "
+            f"{in_dim} to {out_dim}: it was trained on another base.",
+            param="base_model_name_or_path",
+        )
+    return rank
+
+
+def _rank_of(module: str, config: Mapping[str, Any]) -> int:
+    pattern = config.get("rank_pattern") or {}
+    for key, rank in pattern.items():
+        # PEFT's own rule: a key matches a suffix of the module name at a dot.
+        if re.match(rf"(.*\.)?({key})$", module):
+            return int(rank)
+    return int(config["r"])
