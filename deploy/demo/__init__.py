@@ -1,0 +1,1 @@
+"""The demo: an invented town, simulated people who rate answers, and the shipped model."""
