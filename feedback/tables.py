@@ -61,17 +61,26 @@ feedback = sa.Table(
     sa.UniqueConstraint("tenant_id", "id"),
     sa.Index("ix_feedback_completion", "completion_id"),
     sa.Index("ix_feedback_tenant_seq", "tenant_id", "seq"),
+    sqlite_autoincrement=True,  # a deleted item's number must not name another in a cursor
 )
 
 feedback_targets = sa.Table(
     # Every completion a feedback item speaks of (a comparison speaks of several); lets the
-    # trainer join feedback to interactions that are logged before or after it.
+    # trainer join feedback to interactions that are logged before or after it. `seq` is the
+    # trainer's watermark: a row is written anew, with a fresh number, whenever there is news.
     "feedback_targets",
     metadata,
-    sa.Column("feedback_seq", BigId, sa.ForeignKey("feedback.seq", ondelete="CASCADE")),
+    sa.Column("seq", BigId, primary_key=True, autoincrement=True),
+    sa.Column(
+        "feedback_seq", BigId, sa.ForeignKey("feedback.seq", ondelete="CASCADE"), nullable=False
+    ),
     sa.Column("completion_id", sa.String(160), nullable=False),
-    sa.PrimaryKeyConstraint("feedback_seq", "completion_id"),
+    # The adapter that can learn from it; null until a completed answer of an adapter is logged.
+    sa.Column("adapter_id", sa.String(40)),
+    sa.UniqueConstraint("feedback_seq", "completion_id"),
     sa.Index("ix_feedback_targets_completion", "completion_id"),
+    sa.Index("ix_feedback_targets_adapter", "adapter_id", "seq"),
+    sqlite_autoincrement=True,  # a number used twice would hide news from the watermark
 )
 
 snapshots = sa.Table(

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 
 Message = Mapping[str, Any]
 """An OpenAI chat message: `role`, `content`, optionally `tool_calls`."""
 
+Item = TypeVar("Item")
+
 Outcome = Literal["completed", "cancelled", "failed"]
 Kind = Literal["thumb", "score", "comment", "correction", "comparison"]
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """One page of a list, newest first; the last item's id is the next page's cursor."""
+
+    items: tuple[Item, ...]
+    has_more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,12 @@ class Feedback:
     end_user: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    updated_at_s: float | None = None  # set by the store; None where it was never stored
+
+    @property
+    def said_at_s(self) -> float:
+        """When it was last said: the change's time where it was changed, else its creation."""
+        return self.created_at_s if self.updated_at_s is None else self.updated_at_s
 
     @property
     def kind(self) -> Kind:
@@ -117,7 +133,7 @@ class Pair:
     chosen: str
     rejected: str
     origin: Literal["comparison", "correction", "ratings"]
-    version: int | None
+    version: int | None  # what produced the rejected completion; None is the base
     end_user: str | None
     at_s: float
     feedback_ids: tuple[FeedbackId, ...]
@@ -125,6 +141,30 @@ class Pair:
 
 
 Example = Label | Pair
+
+
+@dataclass(frozen=True, slots=True)
+class Learnable:
+    """What pairing made of the feedback of one adapter.
+
+    Every feedback item is either named by an example or counted once in `dropped`;
+    `by_source` counts the used items by who said them (human, llm, code).
+    """
+
+    labels: tuple[Label, ...]
+    pairs: tuple[Pair, ...]
+    dropped: Mapping[str, int]
+    by_source: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Feedback an adapter can learn from that arrived after a watermark; times in seconds."""
+
+    count: int
+    oldest_at_s: float
+    newest_at_s: float
+    max_seq: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ runs = sa.Table(
     sa.Column("created_at_s", sa.Float, nullable=False),
     sa.Column("updated_at_s", sa.Float, nullable=False),
     sa.Column("finished_at_s", sa.Float),
+    sa.Column("cancel_requested_at_s", sa.Float),
     sa.Column("last_feedback_seq", sa.BigInteger, nullable=False),
     sa.Column("last_feedback_at_s", sa.Float),
     sa.Column("snapshot_digest", sa.String(64)),
@@ -28,6 +29,7 @@ runs = sa.Table(
     sa.Column("active_key", sa.String(48), nullable=False),
     sa.UniqueConstraint("adapter_id", "active_key"),
     sa.Index("ix_runs_tenant", "tenant_id", "created_at_s"),
+    sa.Index("ix_runs_watermark", "adapter_id", "last_feedback_seq"),
 )
 
 run_events = sa.Table(
@@ -35,9 +37,12 @@ run_events = sa.Table(
     metadata,
     sa.Column("id", BigId, primary_key=True, autoincrement=True),
     sa.Column("run_id", sa.String(40), sa.ForeignKey("runs.id"), nullable=False),
+    # Set by a durable step so that its replay does not log the same event twice.
+    sa.Column("key", sa.String(64)),
     sa.Column("at_s", sa.Float, nullable=False),
     sa.Column("type", sa.String(12), nullable=False),  # message | metrics
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("data", sa.JSON, nullable=False),
+    sa.UniqueConstraint("run_id", "key"),
     sa.Index("ix_run_events_run", "run_id", "id"),
 )
