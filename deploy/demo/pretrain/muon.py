@@ -34,7 +34,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "decay": decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:
         """Apply one update to every parameter that has a gradient."""
         for group in self.param_groups:
             shapes: dict[torch.Size, list[torch.Tensor]] = defaultdict(list)
