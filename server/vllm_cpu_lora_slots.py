@@ -1,0 +1,151 @@
+"""The LoRA weights of one layer, all slots together, laid out for few and large GEMMs.
+
+Owns the layout and the arithmetic y += (x A^T) B^T; must not know vLLM. Everything is float32:
+products accumulate exactly enough, and CPUs without bfloat16 units are several times faster so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from server.vllm_cpu_lora_plan import Group, Plan
+
+# Up to this many values a slot, B of all slices is one block-diagonal matrix: one GEMM then beats
+# several, though it multiplies zeros. Above it, each slice has a matrix of its own.
+BLOCK_DIAGONAL_VALUES = 65_536
+
+# Views of the weights by (slots, rank); the combinations in use are few, but not bounded by design.
+MAX_VIEWS = 1024
+
+_Views = tuple[torch.Tensor | None, tuple[tuple[int, int, int, torch.Tensor], ...]]
+
+
+class SlotWeights:
+    """A and B of every slot of a layer with `n` output slices that share their input.
+
+    A is [slots, rank, n, inputs] and B [slots, rank, n, outputs] (or one [slots, rank, outputs]
+    per slice), so that the first r ranks of a slot are one block and padding up to the maximal
+    rank is never multiplied. `a_views` and `b_views` have vLLM's shapes, [slots, 1, rank, inputs]
+    and [slots, 1, outputs, rank], and share this memory: writing to them is how weights arrive.
+    """
+
+    def __init__(self, a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> None:
+        slots, rank, n = b[0].shape[0], b[0].shape[-1], len(b)
+        outputs = [part.shape[-2] for part in b]
+        self.rank, self.slices = rank, n
+        self._a: torch.Tensor | None = None
+        self._b: list[torch.Tensor] = []
+        # Tensors born in inference mode could not be written outside it.
+        with torch.inference_mode(False), torch.no_grad():
+            if a:
+                self._a = torch.zeros(slots, rank, n, a[0].shape[-1])
+            if n == 1 or rank * n * sum(outputs) <= BLOCK_DIAGONAL_VALUES:
+                blocks = torch.zeros(slots, rank, n, sum(outputs))
+                self._b = [blocks]
+                corners = [sum(outputs[:i]) for i in range(n)]
+                self._corners = [(0, n, 0, sum(outputs))]
+                parts = [
+                    blocks[:, :, i, c : c + o]
+                    for i, (c, o) in enumerate(zip(corners, outputs, strict=True))
+                ]
+            else:
+                parts = [torch.zeros(slots, rank, o) for o in outputs]
+                self._b = list(parts)
+                self._corners = [(i, i + 1, sum(outputs[:i]), o) for i, o in enumerate(outputs)]
+            self.a_views = tuple(
+                self._a[:, :, i, :].unsqueeze(1) for i in range(n) if self._a is not None
+            )
+            self.b_views = tuple(part.transpose(1, 2).unsqueeze(1) for part in parts)
+            for view, source in zip((*self.a_views, *self.b_views), (*a, *b), strict=True):
+                view.copy_(source.reshape(view.shape))
+        self._ranks: list[int] = []
+        self._ranks_version = -1
+        self._views: dict[tuple[int, int, int], _Views] = {}
+
+    def ranks(self) -> list[int]:
+        """The true rank of each slot: 0 where the adapter leaves this layer alone.
+
+        Counted from the weights again whenever a write has moved the tensors' version.
+        """
+        source = self._b[0] if self._a is None else self._a
+        version = source._version
+        if version != self._ranks_version:
+            filled = source.flatten(2).ne(0).any(-1)
+            ordinal = torch.arange(1, self.rank + 1)
+            self._ranks = (filled * ordinal).amax(1).tolist()
+            self._ranks_version = version
+        return self._ranks
+
+    def add(self, y: torch.Tensor, x: torch.Tensor, plan: Plan, scale: float = 1.0) -> None:
+        """Add each token's adapter to its row: y [tokens, outputs], x [tokens, inputs].
+
+        Without A (an embedding), x [tokens, rank] is what A made already.
+        """
+        ranks = self.ranks()
+        for group in plan:
+            rank = max(ranks[group.low : group.high])
+            if rank:
+                self._add_group(y, x, group, rank, scale)
+
+    def _add_group(
+        self, y: torch.Tensor, x: torch.Tensor, group: Group, rank: int, scale: float
+    ) -> None:
+        key = (group.low, group.high, rank)
+        views = self._views.get(key)
+        if views is None:
+            views = self._make_views(*key)
+        a, parts = views
+        tokens = group.tokens
+        rows = x[group.start : group.stop] if tokens is None else x.index_select(0, tokens)
+        if rows.dtype is not torch.float32:
+            rows = rows.float()
+        batched = group.width > 1
+        if batched:
+            rows = rows.reshape(group.width, group.depth, rows.shape[-1])
+        if a is None:
+            hidden = rows[..., :rank]
+        else:
+            hidden = torch.bmm(rows, a) if batched else torch.mm(rows, a)
+        if group.keep is not None:
+            hidden = hidden * group.keep
+        if scale != 1.0:
+            hidden = hidden * scale
+        whole = len(parts) == 1
+        for index, offset, outputs, b in parts:
+            part = hidden if whole else hidden.unflatten(-1, (rank, self.slices))[..., index]
+            target = y if y.shape[1] == outputs else y[:, offset : offset + outputs]
+            if target.shape[1] != outputs:  # logits may be cut shorter than a padded vocabulary
+                b = b[..., : target.shape[1]]
+            if tokens is not None:
+                delta = torch.bmm(part, b).flatten(0, 1) if batched else torch.mm(part, b)
+                target.index_add_(0, tokens, delta.to(y.dtype))
+                continue
+            target = target[group.start : group.stop]
+            if target.dtype is not torch.float32:
+                delta = torch.bmm(part, b).flatten(0, 1) if batched else torch.mm(part, b)
+                target.add_(delta)
+            elif batched:
+                target.unflatten(0, (group.width, group.depth)).baddbmm_(part, b)
+            else:
+                target.addmm_(part, b)
+
+    def _make_views(self, low: int, high: int, rank: int) -> _Views:
+        if len(self._views) >= MAX_VIEWS:
+            self._views.clear()
+        one = high - low == 1
+        a = None
+        if self._a is not None:
+            a = self._a[low:high, :rank]
+            a = a.view(high - low, rank * self.slices, -1).transpose(1, 2)
+            a = a[0] if one else a
+        parts = []
+        for b, (first, last, offset, outputs) in zip(self._b, self._corners, strict=True):
+            rows = b[low:high, :rank]
+            if rows.dim() == 4:
+                rows = rows.view(high - low, rank * self.slices, -1)
+            index = first if last - first == 1 else -1
+            parts.append((index, offset, outputs, rows[0] if one else rows))
+        views = self._views[(low, high, rank)] = (a, tuple(parts))
+        return views
