@@ -1,0 +1,229 @@
+"""Feedback in SQL: put, read, delete, and what of it is news to a trainer.
+
+Whether a completion id was issued to the tenant is the server's to check (ids are signed);
+here only what the log says counts. Knows nothing of HTTP or of training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from core.database import Database
+from core.errors import NotFound
+from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
+from feedback.interactions import check_limit
+from feedback.rows import (
+    completion_ids,
+    feedback_of,
+    feedback_row,
+    interaction_of,
+    same_statement,
+)
+from feedback.tables import feedback, feedback_targets, interactions
+from feedback.targets import lock_tenants, write_targets
+from feedback.types import Feedback, Interaction, Kind, News, Page
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackFilter:
+    """Which feedback to list; None means any."""
+
+    completion_id: CompletionId | None = None
+    kind: Kind | None = None
+    name: str | None = None
+    end_user: str | None = None
+    adapter_id: AdapterId | None = None
+    since_s: float | None = None
+
+
+class FeedbackStore:
+    """Feedback items, one row per (tenant, id). Safe from several threads and processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, item: Feedback) -> tuple[Feedback, bool]:
+        """Store an item, durable on return; yields it as stored and whether it is new.
+
+        The same statement under the same id changes nothing. Another statement under the id
+        takes its place, keeps `created_at_s` and is news to the trainer again. Raises NotFound
+        when an answer it speaks of belongs to another tenant.
+        """
+        row = feedback_row(item)
+        with self._database.write() as connection:
+            lock_tenants(connection, [item.tenant_id])
+            old = _find(connection, item.tenant_id, item.id)
+            if old is not None and same_statement({key: old[key] for key in row}, row):
+                return feedback_of(old), False
+            now = {"updated_at_s": item.said_at_s}
+            if old is None:
+                now["created_at_s"] = item.created_at_s
+                inserted = connection.execute(
+                    feedback.insert().values(**row, **now).returning(feedback.c.seq)
+                )
+                seq = int(inserted.scalar_one())
+            else:
+                seq = old["seq"]
+                changed = feedback.update().where(feedback.c.seq == seq)
+                connection.execute(changed.values(**row, **now))
+            write_targets(connection, seq, item.tenant_id, completion_ids(item))
+            stored = _find(connection, item.tenant_id, item.id)
+            assert stored is not None
+            return feedback_of(stored), old is None
+
+    def get(self, tenant_id: TenantId, feedback_id: FeedbackId) -> Feedback:
+        """One item; NotFound if the tenant has none of that id."""
+        with self._database.read() as connection:
+            row = _find(connection, tenant_id, feedback_id)
+        if row is None:
+            raise NotFound(f"No feedback {feedback_id!r}.", param="id")
+        return feedback_of(row)
+
+    def list(
+        self,
+        tenant_id: TenantId,
+        where: FeedbackFilter = FeedbackFilter(),
+        *,
+        after: FeedbackId | None = None,
+        limit: int = 20,
+    ) -> Page[Feedback]:
+        """The tenant's feedback in order of creation, newest first, what follows `after`.
+
+        Raises Invalid for a limit outside 1 to 200, NotFound for an unknown cursor.
+        """
+        check_limit(limit)
+        query = sa.select(feedback).where(*_conditions(tenant_id, where))
+        with self._database.read() as connection:
+            if after is not None:
+                cursor = _find(connection, tenant_id, after)
+                if cursor is None:
+                    raise NotFound(f"No feedback {after!r} to continue after.", param="after")
+                query = query.where(feedback.c.seq < cursor["seq"])
+            query = query.order_by(feedback.c.seq.desc()).limit(limit + 1)
+            rows = connection.execute(query).mappings().all()
+        return Page(tuple(feedback_of(row) for row in rows[:limit]), len(rows) > limit)
+
+    def count(self, tenant_id: TenantId, where: FeedbackFilter = FeedbackFilter()) -> int:
+        """How many of the tenant's items match."""
+        query = sa.select(sa.func.count()).where(*_conditions(tenant_id, where))
+        with self._database.read() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def delete(self, tenant_id: TenantId, feedback_id: FeedbackId) -> bool:
+        """Erase an item; False if the tenant had none of that id."""
+        mine = (feedback.c.tenant_id == tenant_id) & (feedback.c.id == feedback_id)
+        with self._database.write() as connection:
+            return connection.execute(feedback.delete().where(mine)).rowcount > 0
+
+    def effective(self, adapter_id: AdapterId) -> Sequence[tuple[Feedback, Interaction]]:
+        """All feedback the adapter can learn from, each with the completed answers it judges.
+
+        A comparison comes once per answer it speaks of. In order of creation. Comments are
+        included; pairing counts them.
+        """
+        about = sa.select(feedback_targets.c.feedback_seq).where(
+            feedback_targets.c.adapter_id == adapter_id
+        )
+        said, answered = list(feedback.c), list(interactions.c)
+        query = (
+            sa.select(
+                *(column.label(f"f_{column.name}") for column in said),
+                *(column.label(f"i_{column.name}") for column in answered),
+            )
+            .select_from(feedback)
+            .join(feedback_targets, feedback_targets.c.feedback_seq == feedback.c.seq)
+            .join(interactions, interactions.c.id == feedback_targets.c.completion_id)
+            .where(
+                feedback.c.seq.in_(about),
+                interactions.c.tenant_id == feedback.c.tenant_id,
+                interactions.c.outcome == "completed",
+            )
+            .order_by(feedback.c.seq, interactions.c.seq)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [(feedback_of(_part(row, "f_")), interaction_of(_part(row, "i_"))) for row in rows]
+
+    def news(self, adapter_id: AdapterId, after_seq: int) -> News | None:
+        """What came for one adapter after a watermark; None when nothing did."""
+        return self.news_by_adapter({adapter_id: after_seq}).get(adapter_id)
+
+    def news_by_adapter(self, watermarks: Mapping[AdapterId, int]) -> dict[AdapterId, News]:
+        """What came for each named adapter after its watermark; those without news are absent.
+
+        One query that seeks once per adapter in an index: its cost follows the number of
+        adapters and of new items, not the amount of feedback. Comments are not news.
+        """
+        if not watermarks:
+            return {}
+        marks = sa.bindparam("marks", json.dumps(watermarks), sa.Text)
+        each = (
+            sa.func.json_each(marks)
+            if self._database.is_sqlite
+            else sa.func.json_each_text(sa.cast(marks, sa.JSON))
+        ).table_valued("key", "value")
+        new = feedback_targets.c
+        query = (
+            sa.select(
+                new.adapter_id,
+                sa.func.count(sa.distinct(new.feedback_seq)),
+                sa.func.min(feedback.c.updated_at_s),
+                sa.func.max(feedback.c.updated_at_s),
+                sa.func.max(new.seq),
+            )
+            .select_from(each)
+            .join(
+                feedback_targets,
+                (new.adapter_id == each.c.key) & (new.seq > sa.cast(each.c.value, sa.BigInteger)),
+            )
+            .join(feedback, feedback.c.seq == new.feedback_seq)
+            .where(feedback.c.kind != "comment")
+            .group_by(new.adapter_id)
+        )
+        with self._database.read() as connection:
+            return {AdapterId(row[0]): News(*row[1:]) for row in connection.execute(query)}
+
+    def last_seq(self) -> int:
+        """The newest news number there is; unchanged means no feedback came for anybody."""
+        with self._database.read() as connection:
+            return int(connection.scalar(sa.select(sa.func.max(feedback_targets.c.seq))) or 0)
+
+
+def _find(
+    connection: sa.Connection, tenant_id: TenantId, feedback_id: FeedbackId
+) -> sa.RowMapping | None:
+    mine = (feedback.c.tenant_id == tenant_id) & (feedback.c.id == feedback_id)
+    return connection.execute(sa.select(feedback).where(mine)).mappings().one_or_none()
+
+
+def _conditions(tenant_id: TenantId, where: FeedbackFilter) -> list[sa.ColumnElement[bool]]:
+    wanted = {
+        feedback.c.kind: where.kind,
+        feedback.c.name: where.name,
+        feedback.c.end_user: where.end_user,
+    }
+    conditions = [feedback.c.tenant_id == tenant_id]
+    conditions += [column == value for column, value in wanted.items() if value is not None]
+    if where.since_s is not None:
+        conditions.append(feedback.c.updated_at_s >= where.since_s)
+    target = feedback_targets.c
+    if where.completion_id is not None:
+        about = sa.select(target.feedback_seq).where(target.completion_id == where.completion_id)
+        conditions.append(feedback.c.seq.in_(about))
+    if where.adapter_id is not None:
+        answers = sa.select(target.feedback_seq).join(
+            interactions, interactions.c.id == target.completion_id
+        )
+        conditions.append(
+            feedback.c.seq.in_(answers.where(interactions.c.adapter_id == where.adapter_id))
+        )
+    return conditions
+
+
+def _part(row: sa.RowMapping, prefix: str) -> Any:
+    return {name.removeprefix(prefix): row[name] for name in row if name.startswith(prefix)}

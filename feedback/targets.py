@@ -1,0 +1,122 @@
+"""Which answers a feedback item speaks of, and which adapter may learn from it.
+
+Owns the table `feedback_targets`. Feedback and the answer it judges arrive in either order and
+from different processes; whichever comes second completes the row, under a lock per tenant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from core.errors import NotFound
+from core.ids import CompletionId, TenantId
+from feedback.tables import feedback, feedback_targets, interactions
+from feedback.types import Interaction
+
+_LOCK_SPACE = 0x41545455  # keeps these advisory locks apart from any other use
+
+
+def lock_tenants(
+    connection: sa.Connection, tenants: Iterable[TenantId], *, shared: bool = False
+) -> None:
+    """Hold the tenants' locks until the transaction ends.
+
+    Writers of feedback take them alone, so that news numbers become visible in their order;
+    writers of answers share them. SQLite has one writer at a time and needs none.
+    """
+    if connection.dialect.name == "sqlite":
+        return
+    lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+    for tenant in sorted(set(tenants)):  # one order everywhere: no deadlock
+        connection.execute(
+            sa.text(f"SELECT {lock}(:space, hashtext(:tenant))"),
+            {"space": _LOCK_SPACE, "tenant": tenant},
+        )
+
+
+def write_targets(
+    connection: sa.Connection,
+    feedback_seq: int,
+    tenant_id: TenantId,
+    completion_ids: Sequence[CompletionId],
+) -> None:
+    """Replace the targets of one feedback item; call with the tenant's lock held.
+
+    Raises NotFound when one of the answers belongs to another tenant; one that is not logged
+    yet is accepted.
+    """
+    known = {
+        row.id: row
+        for row in connection.execute(
+            sa.select(
+                interactions.c.id,
+                interactions.c.tenant_id,
+                interactions.c.adapter_id,
+                interactions.c.outcome,
+            ).where(interactions.c.id.in_(completion_ids))
+        )
+    }
+    for completion_id in completion_ids:
+        if completion_id in known and known[completion_id].tenant_id != tenant_id:
+            raise NotFound(
+                f"No completion {completion_id!r}; use the id the answer came with.",
+                param="completion_id",
+            )
+    connection.execute(
+        feedback_targets.delete().where(feedback_targets.c.feedback_seq == feedback_seq)
+    )
+    rows: list[dict[str, Any]] = []
+    for completion_id in completion_ids:
+        row = known.get(completion_id)
+        learns = row is not None and row.outcome == "completed"
+        rows.append(
+            {
+                "feedback_seq": feedback_seq,
+                "completion_id": completion_id,
+                "adapter_id": row.adapter_id if row is not None and learns else None,
+            }
+        )
+    connection.execute(feedback_targets.insert(), rows)
+
+
+def complete_targets(connection: sa.Connection, logged: Sequence[Interaction]) -> None:
+    """Tell feedback that came before its answer which adapter the answer is of.
+
+    Call after inserting the answers, in the same transaction. The rows are written anew: only
+    now are they news to a trainer.
+    """
+    learnable = {
+        it.id: it for it in logged if it.adapter_id is not None and it.outcome == "completed"
+    }
+    if not learnable:
+        return
+    lock_tenants(connection, (it.tenant_id for it in learnable.values()), shared=True)
+    waiting = connection.execute(
+        sa.select(
+            feedback_targets.c.seq,
+            feedback_targets.c.feedback_seq,
+            feedback_targets.c.completion_id,
+            feedback.c.tenant_id,
+        )
+        .join(feedback, feedback.c.seq == feedback_targets.c.feedback_seq)
+        .where(
+            feedback_targets.c.completion_id.in_(learnable),
+            feedback_targets.c.adapter_id.is_(None),
+        )
+        .order_by(feedback_targets.c.seq)
+    ).all()
+    for row in waiting:
+        answer = learnable[row.completion_id]
+        if row.tenant_id != answer.tenant_id:
+            continue
+        connection.execute(feedback_targets.delete().where(feedback_targets.c.seq == row.seq))
+        connection.execute(
+            feedback_targets.insert().values(
+                feedback_seq=row.feedback_seq,
+                completion_id=row.completion_id,
+                adapter_id=answer.adapter_id,
+            )
+        )
