@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from vllm.lora.layers import BaseLayerWithLoRA
 from vllm.lora.layers.base_linear import BaseLinearLayerWithLoRA
@@ -183,7 +182,7 @@ def _add_each(
             y.index_add_(0, tokens, (delta * scale).to(y.dtype))
 
 
-@torch.library.custom_op("attune::cpu_lora_linear", mutates_args={"y"})
+@torch.library.custom_op("attune::cpu_lora_linear", mutates_args={"y"})  # type: ignore[untyped-decorator]
 def _cpu_lora_linear(
     y: torch.Tensor,
     x: torch.Tensor,
@@ -198,7 +197,7 @@ def _cpu_lora_linear(
         owner._weights(a, b).add(y, x, owner._plan, scale)
 
 
-@_cpu_lora_linear.register_fake
+@_cpu_lora_linear.register_fake  # type: ignore[untyped-decorator]
 def _cpu_lora_linear_fake(
     y: torch.Tensor,
     x: torch.Tensor,
