@@ -236,7 +236,11 @@ class RunStore:
 
     def watermark(self, adapter_id: AdapterId) -> int:
         """The feedback number up to which the adapter's runs have looked; 0 before the first."""
-        return self.watermarks().get(adapter_id, 0)
+        query = sa.select(sa.func.max(runs.c.last_feedback_seq)).where(
+            runs.c.adapter_id == adapter_id
+        )
+        with self._database.read() as connection:
+            return int(connection.scalar(query) or 0)
 
     def watermarks(self) -> dict[AdapterId, int]:
         """`watermark` of every adapter that ever had a run, in one query."""
@@ -255,7 +259,10 @@ class RunStore:
         *,
         key: str | None = None,
     ) -> None:
-        """Add a line to a run's log; with a `key` the same line is added only once."""
+        """Add a line to a run's log; with a `key` (64 characters) it is added only once.
+
+        Raises NotFound for an unknown run.
+        """
         row = {
             "run_id": run_id,
             "key": key,
@@ -264,8 +271,11 @@ class RunStore:
             "message": fit(message, 20_000),
             "data": storable(data or {}),
         }
-        with self._database.write() as connection:
-            insert_ignoring_duplicates(connection, run_events, [row])
+        try:
+            with self._database.write() as connection:
+                insert_ignoring_duplicates(connection, run_events, [row])
+        except sa.exc.IntegrityError as error:
+            raise NotFound(f"No run {run_id!r}.", param="run_id") from error
 
     def events(self, run_id: RunId, after: int = 0, limit: int = 1_000) -> Sequence[RunEvent]:
         """A run's log in order, the lines whose id is greater than `after`."""

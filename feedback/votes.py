@@ -1,0 +1,192 @@
+"""Who said what of which text, and how disagreement is settled: pure rules for pairing.
+
+A vote is one voice's judgement with two possible sides: an answer is good or bad, or one of two
+answers is better. Both are settled alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, pstdev
+from typing import Any
+
+from core.ids import CompletionId, FeedbackId
+from feedback.types import Feedback, Interaction
+
+Voice = tuple[str, str | None]
+"""Who judges: the kind of source, and its end user or own id; None is everyone unnamed."""
+
+MIN_SCORES = 4
+CLEAR_SCORE = 0.5
+"""How many standard deviations from the user's mean a score must lie to say good or bad."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One voice's judgement. `key` is what is judged, `side` the judgement: True or False.
+
+    For a label `texts` is the answer alone; for a pair both texts, sorted, and side True prefers
+    the first.
+    """
+
+    prompt_key: str
+    texts: tuple[str, ...]
+    side: bool
+    voice: Voice
+    at_s: float
+    feedback_ids: frozenset[FeedbackId]
+    interaction_ids: frozenset[CompletionId]
+    version: int | None
+    origin: str = "ratings"
+
+    @property
+    def key(self) -> tuple[str, tuple[str, ...]]:
+        """What is judged, whoever judges it."""
+        return self.prompt_key, self.texts
+
+    @property
+    def order(self) -> tuple[float, tuple[FeedbackId, ...]]:
+        """Sorts votes by time, and those of one time always the same way."""
+        return self.at_s, tuple(sorted(self.feedback_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the voices agree on: the newest of the winning votes, and all that back it."""
+
+    vote: Vote
+    voices: frozenset[Voice]
+    feedback_ids: frozenset[FeedbackId]
+    interaction_ids: frozenset[CompletionId]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A number one voice gave one answer under one name."""
+
+    name: str
+    value: float
+    vote: Vote  # side is meaningless until the score is centred
+
+
+def voice_of(item: Feedback, about: Interaction) -> Voice:
+    """Whose judgement it is: the named end user, the named source, or the answer's own user."""
+    if item.source_kind != "human":
+        return item.source_kind, item.source_id
+    return "human", item.end_user or item.source_id or about.end_user
+
+
+def prompt_key(prompt: Any) -> str:
+    """The prompt as canonical JSON: equal exactly for equal prompts."""
+    return json.dumps(prompt, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def settle(votes: Iterable[Vote]) -> tuple[list[Settled], dict[FeedbackId, str]]:
+    """One judgement per key: a voice's newest vote counts, then the majority of voices.
+
+    Also yields why feedback was left out: `superseded` by the same voice's newer vote,
+    `outvoted` by other voices, or `contradicted` in a tie.
+    """
+    by_key: dict[tuple[str, tuple[str, ...]], list[Vote]] = defaultdict(list)
+    for vote in votes:
+        by_key[vote.key].append(vote)
+    settled, dropped = [], dict[FeedbackId, str]()
+
+    def drop(losers: Iterable[Vote], reason: str) -> None:
+        dropped.update({i: reason for loser in losers for i in loser.feedback_ids})
+
+    for key in sorted(by_key):
+        newest: dict[Voice, Vote] = {}
+        said = sorted(by_key[key], key=lambda vote: vote.order)
+        for vote in said:
+            newest[vote.voice] = vote
+        standing = [vote for vote in said if vote.side == newest[vote.voice].side]
+        drop((vote for vote in said if vote.side != newest[vote.voice].side), "superseded")
+        for_it = sum(vote.side for vote in newest.values())
+        if 2 * for_it == len(newest):
+            drop(standing, "contradicted")
+            continue
+        side = 2 * for_it > len(newest)
+        drop((vote for vote in standing if vote.side != side), "outvoted")
+        winners = [vote for vote in standing if vote.side == side]
+        settled.append(
+            Settled(
+                vote=winners[-1],
+                voices=frozenset(vote.voice for vote in winners),
+                feedback_ids=frozenset().union(*(vote.feedback_ids for vote in winners)),
+                interaction_ids=frozenset().union(*(vote.interaction_ids for vote in winners)),
+            )
+        )
+    return settled, dropped
+
+
+def votes_of_scores(
+    scores: Sequence[Score],
+) -> tuple[list[Vote], list[Vote], dict[FeedbackId, str]]:
+    """Labels and pairs that scores amount to, and why a score became no label.
+
+    Per voice and name: with at least `MIN_SCORES` answers scored, those clearly above or below
+    the voice's own mean are good or bad; within one prompt the best answer is preferred to the
+    worst, however few there are.
+    """
+    groups: dict[tuple[str, Voice], dict[tuple[str, tuple[str, ...]], Score]] = defaultdict(dict)
+    labels, pairs, dropped = [], [], dict[FeedbackId, str]()
+    for score in sorted(scores, key=lambda score: score.vote.order):
+        group = groups[score.name, score.vote.voice]
+        older = group.get(score.vote.key)
+        if older is not None:
+            dropped.update(dict.fromkeys(older.vote.feedback_ids, "superseded"))
+        group[score.vote.key] = score
+    for _, group in sorted(groups.items(), key=lambda entry: repr(entry[0])):
+        newest = list(group.values())
+        pairs += _best_over_worst(newest)
+        mean, spread = _centre([score.value for score in newest])
+        for score in newest:
+            if len(newest) < MIN_SCORES:
+                dropped.update(dict.fromkeys(score.vote.feedback_ids, "too_few_scores"))
+            elif spread == 0 or abs(score.value - mean) < CLEAR_SCORE * spread:
+                dropped.update(dict.fromkeys(score.vote.feedback_ids, "middling_score"))
+            else:
+                labels.append(replace(score.vote, side=score.value > mean))
+    return labels, pairs, dropped
+
+
+def pair_vote(chosen: Vote, rejected: Vote, voice: Voice, origin: str) -> Vote | None:
+    """That `chosen`'s text is better than `rejected`'s; None if the texts are the same."""
+    good, bad = chosen.texts[0], rejected.texts[0]
+    if good.strip() == bad.strip():
+        return None
+    return Vote(
+        prompt_key=chosen.prompt_key,
+        texts=(min(good, bad), max(good, bad)),
+        side=good < bad,
+        voice=voice,
+        at_s=max(chosen.at_s, rejected.at_s),
+        feedback_ids=chosen.feedback_ids | rejected.feedback_ids,
+        interaction_ids=chosen.interaction_ids | rejected.interaction_ids,
+        version=rejected.version,
+        origin=origin,
+    )
+
+
+def _best_over_worst(scores: Sequence[Score]) -> list[Vote]:
+    by_prompt: dict[str, list[Score]] = defaultdict(list)
+    for score in scores:
+        by_prompt[score.vote.prompt_key].append(score)
+    pairs = []
+    for group in by_prompt.values():
+        ranked = sorted(group, key=lambda score: (score.value, score.vote.texts))
+        worst, best = ranked[0], ranked[-1]
+        if best.value > worst.value:
+            pairs.append(pair_vote(best.vote, worst.vote, best.vote.voice, "ratings"))
+    return [pair for pair in pairs if pair is not None]
+
+
+def _centre(values: Sequence[float]) -> tuple[float, float]:
+    # Scaled first: scores near the largest float must not overflow when squared.
+    scale = max((abs(value) for value in values), default=0.0) or 1.0
+    small = [value / scale for value in values]
+    return fmean(small) * scale, pstdev(small) * scale
