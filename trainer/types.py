@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from feedback.types import Message
+
+Prompt = tuple[Message, ...] | str
+"""Chat messages, or plain text for completion."""
+
 MethodName = Literal["kto", "dpo"]
 Start = Literal["fresh", "continued"]
 """`fresh`: a new adapter on the base model. `continued`: the live version trained further."""
@@ -53,11 +58,17 @@ class TrainResult:
     train_s: float
     final_loss: float
     dropped_too_long: int
+    examples: int = 0  # learnt from, replay included
+    dropped_unreadable: int = 0  # refused by the model's chat template
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A point estimate with a percentile bootstrap interval; `n` items."""
+    """A point estimate with a 95 % percentile bootstrap interval.
+
+    `n` is the number of items it rests on; labels of unequal number count for fewer, because
+    the rarer kind limits what they can show (see `trainer.bootstrap.preference_margin`).
+    """
 
     mean: float
     low: float
@@ -73,6 +84,7 @@ class SuiteResult:
     reference: float
     difference: Interval  # candidate - reference, paired per prompt
     by_kind: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    base: float | None = None  # share passed by the bare base model, same prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +92,11 @@ class Evaluation:
     """What was measured of one candidate on data it was not trained on.
 
     `margin`: held-out preference margin of the candidate minus the reference's (the live
-    version, or the base when nothing is live), in nats, one value per held-out item.
+    version, or the base when nothing is live), in nats.
     `kl_to_base`: mean over prompts of the summed token KL(candidate || base) on the candidate's
     own answers, in nats per answer. `length_ratio`: mean tokens of candidate over reference.
+    `length_wanted`: mean tokens of the held-out answers people liked over the reference's own;
+    None without any.
     """
 
     margin: Interval
@@ -93,14 +107,21 @@ class Evaluation:
     held_out_pairs: int
     seconds: float
     samples: tuple[tuple[str, str, str], ...] = ()  # (prompt, reference's answer, candidate's)
+    length_wanted: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GateLimits:
-    """The thresholds a candidate is held against."""
+    """The thresholds a candidate is held against; shares are fractions of 1.
+
+    A suite may drop by `suite_drop` against the reference; by up to `suite_drop_unproven` when
+    the paired interval still includes no drop; by `suite_drop_total` against the bare base.
+    """
 
     kl_cap: float = 3.0
     suite_drop: float = 0.01
+    suite_drop_unproven: float = 0.03
+    suite_drop_total: float = 0.03
     length_low: float = 0.8
     length_high: float = 1.25
     few_held_out: int = 67

@@ -1,0 +1,67 @@
+"""Adapter folders: made to appear by rename, in one canonical form, and scaled exactly.
+
+Owns what an adapter folder written here looks like: adapter_model.safetensors and
+adapter_config.json, nothing else. Must not know: torch, methods.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from core.errors import Invalid
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+
+@contextmanager
+def appearing(out: Path) -> Iterator[Path]:
+    """A scratch folder beside `out` that becomes `out` when the block ends well.
+
+    An older `out` is replaced: a run that is repeated after a crash writes the same again.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        yield scratch
+        scratch.chmod(0o755)
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(scratch, out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def scaled(adapter_dir: Path, factor: float, out: Path) -> Path:
+    """The adapter with its whole update multiplied by `factor`, in `out`.
+
+    Exact: only alpha changes, the weights are the same bytes. Raises Invalid for an adapter
+    whose update is not proportional to alpha alone.
+    """
+    config = json.loads((adapter_dir / CONFIG).read_text())
+    if factor <= 0:
+        raise Invalid(f"An adapter can be scaled by a factor over 0, not by {factor:g}.")
+    with appearing(out) as scratch:
+        shutil.copyfile(adapter_dir / WEIGHTS, scratch / WEIGHTS)
+        config["lora_alpha"] = config["lora_alpha"] * factor
+        patterns = config.get("alpha_pattern") or {}
+        config["alpha_pattern"] = {name: alpha * factor for name, alpha in patterns.items()}
+        write_config(scratch, config)
+    return out
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """Write the configuration in one canonical form, so that equal adapters are equal bytes.
+
+    PEFT keeps target modules in a set, whose order differs from process to process.
+    """
+    if isinstance(config.get("target_modules"), list):
+        config["target_modules"] = sorted(config["target_modules"])
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
