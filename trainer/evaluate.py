@@ -52,7 +52,7 @@ def evaluate(
         for pair in pairs
         if model.readable(pair.prompt, pair.chosen) and model.readable(pair.prompt, pair.rejected)
     ]
-    held_out: list[Prompt] = [example.prompt for example in (*labels, *pairs)]
+    held_out = [*(label.prompt for label in labels), *(pair.prompt for pair in pairs)]
     if prompts is None:
         prompts = [*held_out, *(item.prompt for item in suite)]
     asked = _distinct(prompts, OPEN_PROMPTS)

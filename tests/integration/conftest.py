@@ -38,7 +38,7 @@ def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("tiny_model")
-    words = "gladly well ! . ? the number of is user assistant".split() + ["\n"]
+    words = [*"gladly well ! . ? the number of is user assistant".split(), "\n"]
     specials = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|unk|>"]
     numbers = [number(item) for item in ITEMS]
     vocabulary = {word: at for at, word in enumerate(specials + words + ITEMS + numbers)}

@@ -59,7 +59,7 @@ def run(
         with model.borrow() as base:
             peft = _attach(base, start, live_adapter, hyperparameters)
             trainer = (kto if method == "kto" else dpo).build(
-                rows,  # type: ignore[arg-type]  # one kind of example, checked in _encoded
+                rows,
                 _settings(scratch, hyperparameters, model.device.type),
                 hyperparameters,
                 model=peft,
