@@ -190,7 +190,7 @@ def _move_one(
     for prompt in candidates:
         held = prompt in held_out
         if kind in kinds[prompt] and all(on(held, other) > 1 for other in kinds[prompt]):
-            held_out ^= {prompt}
+            held_out.symmetric_difference_update([prompt])
             return
 
 

@@ -113,6 +113,8 @@ def feedback_of(row: sa.RowMapping) -> Feedback:
     values = {name: row[name] for name in Feedback.__slots__}
     values["id"] = FeedbackId(row["id"])
     values["tenant_id"] = TenantId(row["tenant_id"])
+    if isinstance(row["value"], int) and not isinstance(row["value"], bool):
+        values["value"] = float(row["value"])  # SQLite keeps the JSON number 1.0 as 1
     values["completion_id"] = row["completion_id"] and CompletionId(row["completion_id"])
     compared = row["comparison"]
     values["comparison"] = compared and Comparison(
@@ -121,9 +123,10 @@ def feedback_of(row: sa.RowMapping) -> Feedback:
     return Feedback(**values)
 
 
-def same_statement(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
-    """Whether two feedback rows say the same; unlike `==` it tells True from 1."""
-    return json.dumps(dict(left), sort_keys=True) == json.dumps(dict(right), sort_keys=True)
+def same_statement(left: Feedback, right: Feedback) -> bool:
+    """Whether two items say the same, whenever they say it; unlike `==` it tells True from 1."""
+    texts = [json.dumps(feedback_row(item), sort_keys=True) for item in (left, right)]
+    return texts[0] == texts[1]
 
 
 def completion_ids(item: Feedback) -> tuple[CompletionId, ...]:

@@ -58,7 +58,7 @@ class FeedbackStore:
         with self._database.write() as connection:
             lock_tenants(connection, [item.tenant_id])
             old = _find(connection, item.tenant_id, item.id)
-            if old is not None and same_statement({key: old[key] for key in row}, row):
+            if old is not None and same_statement(feedback_of(old), item):
                 return feedback_of(old), False
             now = {"updated_at_s": item.said_at_s}
             if old is None:
