@@ -118,7 +118,7 @@ def comparison_votes(
 ) -> list[Vote]:
     """One vote per rejected answer that can be learnt from; the base may be one of the sides."""
     assert item.comparison is not None
-    if item.comparison.preferred not in about:
+    if item.comparison.preferred not in about or not item.comparison.rejected:
         raise Refused("unknown_answer")
     if not any(answer.adapter_id == adapter_id for answer in about.values()):
         raise Refused("other_adapter")

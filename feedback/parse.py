@@ -144,7 +144,8 @@ def _validated(body: Mapping[str, Any]) -> FeedbackBody:
     except UnicodeEncodeError as error:
         raise Invalid("The text holds half a UTF-16 pair; send valid Unicode.") from error
     except (ValueError, RecursionError) as error:
-        raise Invalid("metadata: NaN, infinity and endless nesting are not taken.") from error
+        message = "metadata: NaN, infinity and endless nesting are not taken."
+        raise Invalid(message, param="metadata") from error
     if "\\u0000" in text.replace("\\\\", ""):
         raise Invalid("The text holds a NUL character; remove it.")
     if len(metadata) > MAX_JSON_BYTES:

@@ -182,3 +182,26 @@ class Snapshot:
     held_out_labels: tuple[Label, ...]
     held_out_pairs: tuple[Pair, ...]
     dropped: Mapping[str, int]  # reason -> number of feedback items left out
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One of the gate's conditions, with the figures it was decided on."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The gate's decision; promoted only if every check passed."""
+
+    promoted: bool
+    checks: tuple[Check, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The details of the failed checks, or of all when it was promoted."""
+        failed = tuple(f"{c.name}: {c.detail}" for c in self.checks if not c.passed)
+        return failed or tuple(f"{c.name}: {c.detail}" for c in self.checks)

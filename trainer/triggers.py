@@ -50,8 +50,9 @@ def why_not(
         for count, kind in ((labels_up, "good"), (labels_down, "bad")):
             if count < learning.min_minority:
                 wants.append(f"{learning.min_minority - count} more rated {kind}")
-        alternative = f"or {learning.min_pairs - pairs} more comparisons or corrections"
-        missing.append(f"{' and '.join(wants)}, {alternative}")
+        labelled = " and ".join(wants) or "any rated answer"
+        more_pairs = max(1, learning.min_pairs - pairs)
+        missing.append(f"{labelled}, or {more_pairs} more comparisons or corrections")
     if new_items == 0:
         missing.append("new feedback since the last run")
     elif new_items < learning.new_items and not _waited(
