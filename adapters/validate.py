@@ -22,6 +22,8 @@ _WEIGHT = re.compile(
     r"base_model\.model\.(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B)"
     r"(?:\.default)?(?:\.weight)?"
 )
+# Keys are regular expressions to PEFT and vLLM; from strangers only plain names are safe to run.
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.]{1,200}")
 # These only choose starting values, so a saved adapter is a plain LoRA. The others (PiSSA,
 # OLoRA, CorDA, LoftQ) change the base weights. Source: vLLM 0.32, lora/peft_helper.py.
 _PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
@@ -144,6 +146,10 @@ def _check_config(config: Mapping[str, Any], base: BaseModel) -> None:
         value = config.get(field)
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
             raise Invalid(f"adapter_config.json: {field} must be a positive number.", param=field)
+    for pattern in ("rank_pattern", "alpha_pattern"):
+        keys = config.get(pattern) or {}
+        if not isinstance(keys, dict) or not all(_PLAIN_KEY.fullmatch(str(key)) for key in keys):
+            raise Invalid(f"{pattern}: use plain module names as keys.", param=pattern)
     trained_on = config.get("attune_base_digest")
     if trained_on and base.digest and trained_on != base.digest:
         raise Invalid(

@@ -19,27 +19,55 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ATTUNE_", extra="ignore")
 
-    home: Path = Field(Path(".attune"), description="Folder of the database and the artifacts.")
-    database_url: str = Field("", description="sqlite:///… or postgresql://…; empty: in home.")
-    artifacts_url: str = Field("", description="Folder or fsspec URL of artifacts; empty: in home.")
-    model: str = Field(str(SHIPPED_MODEL), description="Base model: Hugging Face id or path.")
-    served_name: str = Field("base", description="Name clients use for the base model.")
+    home: Path = Field(
+        default=Path(".attune"), description="Folder of the database and the artifacts."
+    )
+    database_url: str = Field(
+        default="", description="sqlite:///… or postgresql://…; empty: in home."
+    )
+    artifacts_url: str = Field(
+        default="", description="Folder or fsspec URL of artifacts; empty: in home."
+    )
+    model: str = Field(
+        default=str(SHIPPED_MODEL), description="Base model: Hugging Face id or path."
+    )
+    served_name: str = Field(default="base", description="Name clients use for the base model.")
 
-    max_body_bytes: int = Field(2_000_000, description="Largest JSON request body.")
-    max_upload_bytes: int = Field(512_000_000, description="Largest adapter upload, all files.")
-    max_lora_rank: int = Field(16, description="Largest rank accepted; also the engine's buffers.")
-    max_loras: int = Field(8, description="Distinct adapters in one engine step.")
-    max_cpu_loras: int = Field(64, description="Adapters resident in the engine's host memory.")
-    sync_interval_s: float = Field(0.2, description="How often a server looks at the registry.")
-    publish_interval_s: float = Field(0.1, description="Least time between two engine loads.")
-    commit_wait_s: float = Field(0.0, description="Extra wait to gather answers into one commit.")
-    metrics_token: str = Field("", description="Bearer token for /metrics; empty: loopback only.")
-    request_secret: str = Field("", description="Key that signs completion ids; empty: stored.")
+    max_body_bytes: int = Field(default=2_000_000, description="Largest JSON request body.")
+    max_upload_bytes: int = Field(
+        default=512_000_000, description="Largest adapter upload, all files."
+    )
+    max_lora_rank: int = Field(
+        default=16, description="Largest rank accepted; also the engine's buffers."
+    )
+    max_loras: int = Field(default=8, description="Distinct adapters in one engine step.")
+    max_cpu_loras: int = Field(
+        default=64, description="Adapters resident in the engine's host memory."
+    )
+    sync_interval_s: float = Field(
+        default=0.2, description="How often a server looks at the registry."
+    )
+    publish_interval_s: float = Field(
+        default=0.1, description="Least time between two engine loads."
+    )
+    commit_wait_s: float = Field(
+        default=0.0, description="Extra wait to gather answers into one commit."
+    )
+    metrics_token: str = Field(
+        default="", description="Bearer token for /metrics; empty: loopback only."
+    )
+    request_secret: str = Field(
+        default="", description="Key that signs completion ids; empty: stored."
+    )
 
-    trainer_poll_s: float = Field(0.25, description="How often the trainer looks for work.")
-    trainer_threads: int = Field(0, description="Torch threads of the trainer; 0: torch decides.")
-    trainer_nice: int = Field(5, description="Priority the trainer gives up to serving.")
-    regression_suite: str = Field("", description="JSONL of the gate's suite; empty: the model's.")
+    trainer_poll_s: float = Field(default=0.25, description="How often the trainer looks for work.")
+    trainer_threads: int = Field(
+        default=0, description="Torch threads of the trainer; 0: torch decides."
+    )
+    trainer_nice: int = Field(default=5, description="Priority the trainer gives up to serving.")
+    regression_suite: str = Field(
+        default="", description="JSONL of the gate's suite; empty: the model's."
+    )
 
     def resolved_database_url(self) -> str:
         """The database URL, by default a SQLite file in `home`."""

@@ -1,0 +1,1 @@
+"""What people start: the CLI, the supervised server, the demo, benchmarks and packaging."""

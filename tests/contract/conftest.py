@@ -15,8 +15,8 @@ import pytest
 import sqlalchemy as sa
 
 import adapters.tables  # noqa: F401
+import feedback.run_tables  # noqa: F401
 import feedback.tables  # noqa: F401
-import trainer.tables  # noqa: F401
 from core.database import Database, metadata
 
 
@@ -73,7 +73,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 def _prepare(url: str) -> None:
     database = Database(url)
-    metadata.create_all(database.engine)
+    database.upgrade()
     if database.is_sqlite:
         with database.read() as connection:
             connection.exec_driver_sql("COMMIT")  # a checkpoint cannot run in a transaction

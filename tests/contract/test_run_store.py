@@ -9,7 +9,7 @@ import pytest
 from core.database import Database
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import AdapterId, RunId, TenantId
-from trainer.store import Run, RunStore
+from feedback.runs import Run, RunStore
 from trainer.types import Check, Verdict
 
 ACME, OTHER = TenantId("acme"), TenantId("other")

@@ -56,6 +56,7 @@ def upgrade() -> None:
         sa.Column("metadata", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_feedback")),
         sa.UniqueConstraint("tenant_id", "id", name=op.f("uq_feedback_tenant_id_id")),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_feedback_completion", "feedback", ["completion_id"], unique=False)
     op.create_index("ix_feedback_tenant_seq", "feedback", ["tenant_id", "seq"], unique=False)
@@ -102,6 +103,7 @@ def upgrade() -> None:
         sa.Column("created_at_s", sa.Float(), nullable=False),
         sa.Column("updated_at_s", sa.Float(), nullable=False),
         sa.Column("finished_at_s", sa.Float(), nullable=True),
+        sa.Column("cancel_requested_at_s", sa.Float(), nullable=True),
         sa.Column("last_feedback_seq", sa.BigInteger(), nullable=False),
         sa.Column("last_feedback_at_s", sa.Float(), nullable=True),
         sa.Column("snapshot_digest", sa.String(length=64), nullable=True),
@@ -114,6 +116,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("adapter_id", "active_key", name=op.f("uq_runs_adapter_id_active_key")),
     )
     op.create_index("ix_runs_tenant", "runs", ["tenant_id", "created_at_s"], unique=False)
+    op.create_index("ix_runs_watermark", "runs", ["adapter_id", "last_feedback_seq"], unique=False)
     op.create_table(
         "secrets",
         sa.Column("name", sa.String(length=64), nullable=False),
@@ -172,15 +175,26 @@ def upgrade() -> None:
     )
     op.create_table(
         "feedback_targets",
+        sa.Column("seq", BIG, autoincrement=True, nullable=False),
         sa.Column("feedback_seq", BIG, nullable=False),
         sa.Column("completion_id", sa.String(length=160), nullable=False),
+        sa.Column("adapter_id", sa.String(length=40), nullable=True),
         sa.ForeignKeyConstraint(
             ["feedback_seq"],
             ["feedback.seq"],
             name=op.f("fk_feedback_targets_feedback_seq"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("feedback_seq", "completion_id", name=op.f("pk_feedback_targets")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_feedback_targets")),
+        sa.UniqueConstraint(
+            "feedback_seq",
+            "completion_id",
+            name=op.f("uq_feedback_targets_feedback_seq_completion_id"),
+        ),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "ix_feedback_targets_adapter", "feedback_targets", ["adapter_id", "seq"], unique=False
     )
     op.create_index(
         "ix_feedback_targets_completion", "feedback_targets", ["completion_id"], unique=False
@@ -189,12 +203,14 @@ def upgrade() -> None:
         "run_events",
         sa.Column("id", BIG, autoincrement=True, nullable=False),
         sa.Column("run_id", sa.String(length=40), nullable=False),
+        sa.Column("key", sa.String(length=64), nullable=True),
         sa.Column("at_s", sa.Float(), nullable=False),
         sa.Column("type", sa.String(length=12), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("data", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_run_events_run_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_run_events")),
+        sa.UniqueConstraint("run_id", "key", name=op.f("uq_run_events_run_id_key")),
     )
     op.create_index("ix_run_events_run", "run_events", ["run_id", "id"], unique=False)
     op.create_table(

@@ -1,0 +1,46 @@
+"""Completion ids this server issues: random, and signed for one tenant.
+
+The signature lets feedback be accepted for an answer that is not logged yet, on any replica,
+and refused for one that was never issued to this tenant, without asking the database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+
+from core.ids import TenantId
+
+_TOKEN = re.compile(r"(?:chatcmpl-|cmpl-|resp_)([0-9a-f]{24})([0-9a-f]{16})")
+
+PREFIXES = {
+    "chat.completions": "chatcmpl-",
+    "messages": "chatcmpl-",
+    "completions": "cmpl-",
+    "responses": "resp_",
+}
+
+
+class IdSigner:
+    """Makes and recognises completion ids; `secret` is shared by all replicas."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret.encode()
+
+    def token(self, tenant_id: TenantId) -> str:
+        """40 hex digits: 96 random bits and a 64-bit HMAC-SHA256 over them and the tenant."""
+        nonce = secrets.token_hex(12)
+        return nonce + self._mac(nonce, tenant_id)
+
+    def issued_to(self, completion_id: str, tenant_id: TenantId) -> bool:
+        """Whether some replica issued this id to this tenant."""
+        match = _TOKEN.fullmatch(completion_id)
+        if match is None:
+            return False
+        return hmac.compare_digest(match.group(2), self._mac(match.group(1), tenant_id))
+
+    def _mac(self, nonce: str, tenant_id: TenantId) -> str:
+        message = f"{nonce}:{tenant_id}".encode()
+        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()[:16]

@@ -1,0 +1,139 @@
+"""What Attune reads in a request body, and how the body changes on its way to the engine. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from core.errors import Invalid
+from core.ids import TenantId
+
+_SAMPLING = (
+    "temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "max_completion_tokens",
+    "max_output_tokens", "frequency_penalty", "presence_penalty", "repetition_penalty", "stop", "n",
+)  # fmt: skip
+_PROMPTS = ("messages", "prompt", "input", "instructions", "system")
+_SHORT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The parts of a request that routing and recording need."""
+
+    body: dict[str, Any]
+    model: str
+    stream: bool
+    end_user: str | None
+    domain: str | None
+    conversation_id: str | None
+
+
+def parse_request(raw: bytes, headers: Mapping[bytes, bytes]) -> Asked:
+    """Read an inference request's body. Raises Invalid for anything that is not a JSON object
+    with a model name, or with fields of the wrong type."""
+    try:
+        body = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid(f"The request body is not valid JSON: {error}.", code="invalid_json") from (
+            error
+        )
+    if not isinstance(body, dict):
+        raise Invalid("The request body must be a JSON object.", code="invalid_json")
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise Invalid(
+            'Say which model should answer, e.g. "model": "base" or "auto". GET /v1/models '
+            "lists what this key may use.",
+            param="model",
+            code="missing_required_parameter",
+        )
+    metadata = body.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise Invalid("metadata must be an object.", param="metadata")
+    metadata = metadata or {}
+    return Asked(
+        body=body,
+        model=model,
+        stream=bool(body.get("stream")),
+        end_user=_short(
+            body.get("safety_identifier") or body.get("user") or metadata.get("user_id"), "user"
+        ),
+        domain=_short(
+            _header(headers, b"x-attune-domain") or metadata.get("domain"), "metadata.domain"
+        ),
+        conversation_id=_short(
+            _header(headers, b"x-attune-conversation") or metadata.get("conversation_id"),
+            "metadata.conversation_id",
+        ),
+    )
+
+
+def engine_body(
+    asked: Asked, *, endpoint: str, engine_model: str, tenant_id: TenantId, request_id: str
+) -> bytes:
+    """The body the engine gets: its own model name, the tenant's cache salt, our request id."""
+    body = dict(asked.body)
+    body["model"] = engine_model
+    # The prefix cache is shared by all; without a salt its timing tells what others asked.
+    salt = body.get("cache_salt")
+    body["cache_salt"] = f"{tenant_id}:{salt}" if isinstance(salt, str) and salt else tenant_id
+    if endpoint == "responses":
+        body["request_id"] = request_id
+    return msgspec.json.encode(body)
+
+
+def recorded_prompt(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...] | str:
+    """The prompt as it is stored: chat messages, or plain text for completions."""
+    if endpoint == "completions":
+        prompt = body.get("prompt")
+        return prompt if isinstance(prompt, str) else msgspec.json.encode(prompt).decode()
+    if endpoint == "responses":
+        given = body.get("input")
+        messages = [{"role": "user", "content": given}] if isinstance(given, str) else given or []
+        if isinstance(body.get("instructions"), str):
+            messages = [{"role": "system", "content": body["instructions"]}, *messages]
+    else:
+        messages = body.get("messages") or []
+        if endpoint == "messages" and isinstance(body.get("system"), str):
+            messages = [{"role": "system", "content": body["system"]}, *messages]
+    return tuple(_plain(message) for message in messages if isinstance(message, dict))
+
+
+def recorded_sampling(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The sampling parameters that were asked for."""
+    return {name: body[name] for name in _SAMPLING if name in body}
+
+
+def recorded_rest(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything else of the body, so that a request can be told in full."""
+    left_out = (*_SAMPLING, *_PROMPTS, "model")
+    return {name: value for name, value in body.items() if name not in left_out}
+
+
+def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A message with its text parts joined to one string, as chat templates read it."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    texts = [part.get("text") for part in content if isinstance(part, dict)]
+    if all(isinstance(text, str) for text in texts):
+        return {**message, "content": "".join(text for text in texts if isinstance(text, str))}
+    return message
+
+
+def _header(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = headers.get(name)
+    return value.decode("latin-1") if value else None
+
+
+def _short(value: Any, param: str) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or len(value) > _SHORT or not value.isprintable():
+        raise Invalid(
+            f"{param} must be a string of at most {_SHORT} printable characters.", param=param
+        )
+    return value

@@ -1,0 +1,192 @@
+"""The parts of a running server, put together once; routes and the gateway share one of these."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adapters.artifacts import ArtifactStore
+from adapters.registry import Registry
+from adapters.tenants import TenantStore
+from adapters.types import Version
+from adapters.validate import BaseModel
+from core.clock import now_s
+from core.database import Database
+from core.errors import AttuneError
+from core.ids import RunId
+from core.settings import Settings
+from feedback.interactions import InteractionStore
+from feedback.runs import RunStore
+from feedback.store import FeedbackStore
+from server import metrics
+from server.engine import EngineAdapters
+from server.issued import IdSigner
+from server.recorder import Recorder
+from server.residency import Residency
+from server.sync import RegistrySync
+
+logger = logging.getLogger("attune.server")
+
+
+@dataclass(slots=True)
+class Runtime:
+    """Everything a request may need. Build with `start`; close with `stop`."""
+
+    settings: Settings
+    database: Database
+    tenants: TenantStore
+    registry: Registry
+    artifacts: ArtifactStore
+    interactions: InteractionStore
+    feedback: FeedbackStore
+    runs: RunStore
+    signer: IdSigner
+    recorder: Recorder
+    residency: Residency
+    sync: RegistrySync
+    base: BaseModel
+    served_name: str
+    max_model_len: int
+    first_answers: dict[int, float] = field(default_factory=dict)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def note_answer_by(self, engine_id: int) -> None:
+        """The first answer of a new version closes its feedback-to-served measurement."""
+        newest_feedback_at_s = self.first_answers.pop(engine_id, None)
+        if newest_feedback_at_s is not None:
+            metrics.FEEDBACK_TO_SERVED_SECONDS.observe(max(0.0, now_s() - newest_feedback_at_s))
+
+    async def stop(self) -> None:
+        """Stop following the registry and commit what is still waiting."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await asyncio.to_thread(self.recorder.close)
+        self.database.dispose()
+
+
+async def start(
+    settings: Settings,
+    engine: EngineAdapters,
+    *,
+    base: BaseModel,
+    served_name: str,
+    max_model_len: int,
+) -> Runtime:
+    """Open the stores, take over the registry, preload the live versions."""
+    database = Database(settings.resolved_database_url())
+    await asyncio.to_thread(database.upgrade)
+    tenants = TenantStore(database)
+    registry = Registry(database)
+    runs = RunStore(database)
+    artifacts = ArtifactStore(settings.resolved_artifacts_url(), cache=settings.home / "cache")
+    secret = settings.request_secret or await asyncio.to_thread(tenants.secret, "request_ids")
+    interactions = InteractionStore(database)
+    server_id = f"srv_{uuid.uuid4().hex[:12]}"
+    residency = Residency(
+        engine,
+        artifacts.check,
+        capacity=settings.max_cpu_loras,
+        report=_reporter(registry, server_id),
+    )
+    first_answers: dict[int, float] = {}
+    sync = RegistrySync(
+        database,
+        residency,
+        interval_s=settings.sync_interval_s,
+        publish_interval_s=settings.publish_interval_s,
+        preload_limit=max(1, settings.max_cpu_loras // 2),
+        on_live=_await_first_answer(runs, first_answers),
+    )
+    runtime = Runtime(
+        settings=settings,
+        database=database,
+        tenants=tenants,
+        registry=registry,
+        artifacts=artifacts,
+        interactions=interactions,
+        feedback=FeedbackStore(database),
+        runs=runs,
+        signer=IdSigner(secret),
+        recorder=Recorder(interactions.append, wait_s=settings.commit_wait_s),
+        residency=residency,
+        sync=sync,
+        base=base,
+        served_name=served_name,
+        max_model_len=max_model_len,
+        first_answers=first_answers,
+    )
+    await sync.start()
+    loop = asyncio.get_running_loop()
+    runtime.tasks.append(loop.create_task(sync.follow(), name="attune-sync"))
+    runtime.tasks.append(loop.create_task(_watch_runs(runtime), name="attune-runs"))
+    return runtime
+
+
+def _reporter(registry: Registry, server_id: str):  # type: ignore[no-untyped-def]
+    """Writes load reports from a thread; a failed report is logged, never raised."""
+
+    def report(version: Version, error: AttuneError | None) -> None:
+        def write() -> None:
+            try:
+                registry.report_load(
+                    server_id,
+                    version.engine_id,
+                    "failed" if error else "resident",
+                    error.message if error else "",
+                )
+            except Exception:
+                logger.exception("Cannot write a load report.")
+
+        asyncio.get_running_loop().run_in_executor(None, write)
+
+    return report
+
+
+def _await_first_answer(runs: RunStore, first_answers: dict[int, float]):  # type: ignore[no-untyped-def]
+    """On a new live version from a run: remember when its newest feedback was given."""
+
+    def on_live(version: Version) -> None:
+        if version.run_id is None:
+            return
+        run_id = RunId(version.run_id)
+
+        def look() -> float | None:
+            return runs.find(run_id).last_feedback_at_s
+
+        async def remember() -> None:
+            at_s = await asyncio.to_thread(look)
+            if at_s is not None:
+                first_answers[version.engine_id] = at_s
+
+        task = asyncio.get_running_loop().create_task(remember())
+        _PENDING.add(task)
+        task.add_done_callback(_PENDING.discard)
+
+    return on_live
+
+
+_PENDING: set[asyncio.Task[None]] = set()
+
+
+async def _watch_runs(runtime: Runtime, interval_s: float = 5.0) -> None:
+    """Keep the gauges of runs and verdicts current; they are counted in the database."""
+    while True:
+        try:
+            counts = await asyncio.to_thread(runtime.runs.count_by_state)
+            for state, count in counts.items():
+                metrics.RUNS.labels(state).set(count)
+            metrics.VERDICTS.labels("promoted").set(counts.get("succeeded", 0))
+            metrics.VERDICTS.labels("rejected").set(counts.get("rejected", 0))
+        except Exception:
+            logger.exception("Cannot count the runs.")
+        await asyncio.sleep(interval_s)
+
+
+def home_of(settings: Settings) -> Path:
+    """The folder of this installation's state, created if need be."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    return settings.home

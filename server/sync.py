@@ -1,0 +1,140 @@
+"""Reconciles this server with the registry: look, preload, flip, retire.
+
+Promotion, rollback, a new key, a restart: all arrive here as "the registry changed". The
+directory that requests are routed by only ever names live versions that are in the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from adapters.directory import Directory, load_directory
+from adapters.routing import engine_name
+from adapters.types import Adapter, Version
+from core.database import Database
+from core.errors import AttuneError
+from server import metrics
+from server.residency import Residency
+
+logger = logging.getLogger("attune.sync")
+
+
+class RegistrySync:
+    """Follows the registry, at most `interval_s` behind it.
+
+    `on_live(version)` is called after a version has become this server's live one.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        residency: Residency,
+        *,
+        interval_s: float,
+        publish_interval_s: float,
+        preload_limit: int,
+        on_live: Callable[[Version], None],
+    ) -> None:
+        self._database = database
+        self._residency = residency
+        self._interval_s = interval_s
+        self._publish_interval_s = publish_interval_s
+        self._preload_limit = preload_limit
+        self._on_live = on_live
+        self._looking = asyncio.Lock()
+        self._retry_at = 0.0
+        self.directory = Directory()
+
+    async def start(self) -> None:
+        """Take over the registry as it is and have the live versions ready."""
+        directory = await asyncio.to_thread(load_directory, self._database)
+        for adapter in list(directory.by_name.values())[-self._preload_limit :]:
+            if adapter.live_version is not None:
+                version = directory.versions[adapter.id][adapter.live_version]
+                await self._preload(adapter, version)
+        self.directory = directory
+
+    async def follow(self) -> None:
+        """Look at the registry for ever; an unreachable database is retried, never fatal."""
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self.refresh()
+            except Exception:
+                metrics.SYNC_ERRORS.inc()
+                logger.exception("Cannot read the registry; serving goes on with what is known.")
+
+    async def refresh(self) -> None:
+        """Catch up with the registry now."""
+        async with self._looking:
+            change = await asyncio.to_thread(self._database.last_change)
+            lagging = self._retry_at and time.monotonic() >= self._retry_at
+            if change > self.directory.change or lagging:
+                self._retry_at = 0.0
+                await self._take_over(await asyncio.to_thread(load_directory, self._database))
+
+    async def _take_over(self, new: Directory) -> None:
+        old = self.directory
+        held_back: list[Adapter] = []
+        moved: list[tuple[Adapter | None, Adapter, float]] = []
+        for key, adapter in new.by_name.items():
+            before = old.by_name.get(key)
+            if adapter.live_version == (before.live_version if before else None):
+                continue
+            started = time.perf_counter()
+            if adapter.live_version is not None:
+                if moved:
+                    # One load stalls all decoding for its duration: leave room between two.
+                    await asyncio.sleep(self._publish_interval_s)
+                version = new.versions[adapter.id][adapter.live_version]
+                if not await self._preload(adapter, version):
+                    kept = before.live_version if before else None
+                    held_back.append(replace(adapter, live_version=kept))
+                    self._retry_at = time.monotonic() + 10.0
+                    continue
+            moved.append((before, adapter, started))
+        self.directory = _with_adapters(new, held_back)
+        for before, adapter, started in moved:
+            self._finish_swap(new, before, adapter, started)
+
+    def _finish_swap(
+        self, new: Directory, before: Adapter | None, adapter: Adapter, started: float
+    ) -> None:
+        metrics.SWAPS.labels("done").inc()
+        metrics.SWAP_SECONDS.observe(time.perf_counter() - started)
+        if before is not None and before.live_version is not None:
+            self._residency.retire(new.versions[adapter.id][before.live_version].engine_id)
+        if adapter.live_version is not None:
+            logger.info("%s is now live at version %s", adapter.name, adapter.live_version)
+            self._on_live(new.versions[adapter.id][adapter.live_version])
+        else:
+            logger.info("%s is now answered by the base model", adapter.name)
+
+    async def _preload(self, adapter: Adapter, version: Version) -> bool:
+        try:
+            await self._residency.preload(engine_name(adapter.tenant_id, adapter, version), version)
+        except AttuneError as error:
+            metrics.SWAPS.labels("failed").inc()
+            logger.error(
+                "Cannot load version %s of '%s'; what was live goes on serving. %s",
+                version.number,
+                adapter.name,
+                error.message,
+            )
+            return False
+        return True
+
+
+def _with_adapters(directory: Directory, changed: list[Adapter]) -> Directory:
+    if not changed:
+        return directory
+    by_id = {adapter.id: adapter for adapter in changed}
+    return replace(
+        directory,
+        by_name={k: by_id.get(a.id, a) for k, a in directory.by_name.items()},
+        by_subject={k: by_id.get(a.id, a) for k, a in directory.by_subject.items()},
+    )

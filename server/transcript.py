@@ -1,0 +1,212 @@
+"""Reads what was answered out of response bytes, per endpoint. Pure; runs off the token path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+ENDPOINTS = {
+    "/v1/chat/completions": "chat.completions",
+    "/v1/completions": "completions",
+    "/v1/responses": "responses",
+    "/v1/messages": "messages",
+}
+
+TERMINAL = {
+    "chat.completions": (b"data: [DONE]",),
+    "completions": (b"data: [DONE]",),
+    "responses": (
+        b"event: response.completed",
+        b"event: response.incomplete",
+        b"event: response.failed",
+        b"data: [DONE]",
+    ),
+    "messages": (b"event: message_stop", b"data: [DONE]"),
+}
+"""What marks the last bytes of a stream: they must not leave before the answer is durable."""
+
+
+@dataclass(slots=True)
+class Transcript:
+    """The answer as text: one string per choice, and what else is worth keeping."""
+
+    answers: list[str] = field(default_factory=list)
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+def read_answer(endpoint: str, body: bytes) -> Transcript:
+    """The transcript of an answer that came in one piece."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return Transcript(error="the response was not JSON")
+    return _DOCUMENTS[endpoint](document)
+
+
+def read_stream(endpoint: str, chunks: Sequence[bytes]) -> Transcript:
+    """The transcript of a stream of server-sent events, complete or cut off."""
+    return _STREAMS[endpoint](_events(chunks))
+
+
+def _events(chunks: Sequence[bytes]) -> Iterator[dict[str, Any]]:
+    for line in b"".join(chunks).split(b"\n"):
+        if line.startswith(b"data:") and line[5:].strip() != b"[DONE]":
+            try:
+                event = json.loads(line[5:])
+            except ValueError:
+                continue  # cut off in the middle
+            if isinstance(event, dict):
+                yield event
+
+
+def _usage(transcript: Transcript, usage: Mapping[str, Any] | None) -> None:
+    if not usage:
+        return
+    for ours, theirs in (
+        ("prompt_tokens", ("prompt_tokens", "input_tokens")),
+        ("completion_tokens", ("completion_tokens", "output_tokens")),
+    ):
+        for name in theirs:
+            if isinstance(usage.get(name), int):
+                setattr(transcript, ours, usage[name])
+
+
+def _chat_document(document: Mapping[str, Any]) -> Transcript:
+    transcript = Transcript()
+    for choice in document.get("choices", ()):
+        message = choice.get("message", {})
+        transcript.answers.append(message.get("content") or "")
+        transcript.finish_reason = transcript.finish_reason or choice.get("finish_reason")
+        if message.get("tool_calls"):
+            transcript.extra.setdefault("tool_calls", []).extend(message["tool_calls"])
+    _usage(transcript, document.get("usage"))
+    return transcript
+
+
+def _chat_stream(events: Iterator[dict[str, Any]]) -> Transcript:
+    transcript = Transcript()
+    texts: dict[int, list[str]] = {}
+    calls: dict[tuple[int, int], dict[str, Any]] = {}
+    for event in events:
+        if "error" in event:
+            transcript.error = str(event["error"])
+        for choice in event.get("choices", ()):
+            index = choice.get("index", 0)
+            delta = choice.get("delta", {})
+            texts.setdefault(index, []).append(delta.get("content") or "")
+            for call in delta.get("tool_calls") or ():
+                merged = calls.setdefault(
+                    (index, call.get("index", 0)), {"function": {"name": "", "arguments": ""}}
+                )
+                function = call.get("function") or {}
+                merged["id"] = call.get("id") or merged.get("id")
+                for key in ("name", "arguments"):
+                    merged["function"][key] += function.get(key) or ""
+            transcript.finish_reason = choice.get("finish_reason") or transcript.finish_reason
+        _usage(transcript, event.get("usage"))
+    transcript.answers = ["".join(texts[index]) for index in sorted(texts)]
+    if calls:
+        transcript.extra["tool_calls"] = [calls[key] for key in sorted(calls)]
+    return transcript
+
+
+def _completion_document(document: Mapping[str, Any]) -> Transcript:
+    transcript = Transcript()
+    for choice in document.get("choices", ()):
+        transcript.answers.append(choice.get("text") or "")
+        transcript.finish_reason = transcript.finish_reason or choice.get("finish_reason")
+    _usage(transcript, document.get("usage"))
+    return transcript
+
+
+def _completion_stream(events: Iterator[dict[str, Any]]) -> Transcript:
+    transcript = Transcript()
+    texts: dict[int, list[str]] = {}
+    for event in events:
+        if "error" in event:
+            transcript.error = str(event["error"])
+        for choice in event.get("choices", ()):
+            texts.setdefault(choice.get("index", 0), []).append(choice.get("text") or "")
+            transcript.finish_reason = choice.get("finish_reason") or transcript.finish_reason
+        _usage(transcript, event.get("usage"))
+    transcript.answers = ["".join(texts[index]) for index in sorted(texts)]
+    return transcript
+
+
+def _responses_document(document: Mapping[str, Any]) -> Transcript:
+    texts = [
+        part.get("text") or ""
+        for item in document.get("output", ())
+        if item.get("type") == "message"
+        for part in item.get("content", ())
+    ]
+    calls = [i for i in document.get("output", ()) if i.get("type") == "function_call"]
+    transcript = Transcript(answers=["".join(texts)], finish_reason=document.get("status"))
+    if calls:
+        transcript.extra["tool_calls"] = calls
+    _usage(transcript, document.get("usage"))
+    return transcript
+
+
+def _responses_stream(events: Iterator[dict[str, Any]]) -> Transcript:
+    parts: list[str] = []
+    for event in events:
+        kind = event.get("type", "")
+        if kind == "response.output_text.delta":
+            parts.append(event.get("delta") or "")
+        elif kind in ("response.completed", "response.incomplete", "response.failed"):
+            final = _responses_document(event.get("response", {}))
+            final.answers = final.answers if any(final.answers) else ["".join(parts)]
+            return final
+    return Transcript(answers=["".join(parts)])
+
+
+def _messages_document(document: Mapping[str, Any]) -> Transcript:
+    content = document.get("content", ())
+    transcript = Transcript(
+        answers=["".join(p.get("text") or "" for p in content if p.get("type") == "text")],
+        finish_reason=document.get("stop_reason"),
+    )
+    calls = [part for part in content if part.get("type") == "tool_use"]
+    if calls:
+        transcript.extra["tool_calls"] = calls
+    _usage(transcript, document.get("usage"))
+    return transcript
+
+
+def _messages_stream(events: Iterator[dict[str, Any]]) -> Transcript:
+    transcript = Transcript()
+    parts: list[str] = []
+    for event in events:
+        kind = event.get("type")
+        if kind == "message_start":
+            _usage(transcript, event.get("message", {}).get("usage"))
+        elif kind == "content_block_delta":
+            parts.append(event.get("delta", {}).get("text") or "")
+        elif kind == "message_delta":
+            transcript.finish_reason = event.get("delta", {}).get("stop_reason")
+            _usage(transcript, event.get("usage"))
+        elif kind == "error":
+            transcript.error = str(event.get("error"))
+    transcript.answers = ["".join(parts)]
+    return transcript
+
+
+_DOCUMENTS = {
+    "chat.completions": _chat_document,
+    "completions": _completion_document,
+    "responses": _responses_document,
+    "messages": _messages_document,
+}
+_STREAMS = {
+    "chat.completions": _chat_stream,
+    "completions": _completion_stream,
+    "responses": _responses_stream,
+    "messages": _messages_stream,
+}

@@ -1,0 +1,88 @@
+"""Attune's two entry points into vLLM 0.32: the general plugin (every process) and the endpoint
+plugin (the API server). Works under `attune serve` and under a stock `vllm serve` alike, with
+VLLM_PLUGINS=attune.
+"""
+
+from __future__ import annotations
+
+import logging
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.datastructures import State
+
+from adapters.validate import read_base
+from core.errors import Invalid
+from core.settings import Settings
+from server.gateway import Gateway
+from server.routes import attach
+from server.runtime import Runtime, start
+from server.vllm_engine import VllmEngine
+
+logger = logging.getLogger("attune.server")
+
+
+def register() -> None:
+    """`vllm.general_plugins`: runs in every vLLM process before a model is loaded."""
+    from server.vllm_cpu_lora import install
+
+    install()
+
+
+class AttuneEndpoints:
+    """`vllm.endpoint_plugins`: Attune's routes, the gateway around all of them, and its state."""
+
+    name = "attune"
+    required_tasks = ("generate",)
+
+    def __init__(self) -> None:
+        self._runtime: Runtime | None = None
+
+    def attach_router(self, app: FastAPI) -> None:
+        """Add our routes and put the gateway before every route, ours and vLLM's."""
+        attach(app)
+        app.add_middleware(Gateway, runtime=lambda: self._runtime)
+        app.router.lifespan_context = self._closing(app.router.lifespan_context)
+
+    async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:
+        """Take over the registry and preload before the first request is accepted."""
+        _check(args)
+        settings = Settings()
+        models = state.openai_serving_models
+        self._runtime = await start(
+            settings,
+            VllmEngine(engine_client, models),
+            base=read_base(args.model),
+            served_name=models.base_model_paths[0].name,
+            max_model_len=engine_client.model_config.max_model_len,
+        )
+        state.attune = self._runtime
+
+    def _closing(self, inner: Any) -> Any:
+        @asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
+            async with inner(app) as value:
+                try:
+                    yield value
+                finally:
+                    # vLLM deletes app.state on its way out; ours must be closed before.
+                    if self._runtime is not None:
+                        runtime, self._runtime = self._runtime, None
+                        await runtime.stop()
+
+        return lifespan
+
+
+def endpoint() -> AttuneEndpoints:
+    """The factory named by the entry point."""
+    return AttuneEndpoints()
+
+
+def _check(args: Namespace) -> None:
+    if not args.enable_lora:
+        raise Invalid("Attune needs LoRA: start the server with --enable-lora.")
+    if (args.api_server_count or 1) != 1:
+        raise Invalid("Attune keeps its state in one API process: use --api-server-count 1.")

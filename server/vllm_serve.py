@@ -1,0 +1,66 @@
+"""Starts vLLM 0.32's own OpenAI server with Attune inside: Attune's defaults, vLLM's flags."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from core.errors import Invalid
+from core.settings import Settings
+
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vLLM's buffers come in these sizes
+
+
+def prepare_environment() -> None:
+    """Variables vLLM's processes read; what the operator has set stays."""
+    plugins = [name for name in os.environ.get("VLLM_PLUGINS", "").split(",") if name]
+    if "attune" not in plugins:
+        os.environ["VLLM_PLUGINS"] = ",".join([*plugins, "attune"])
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+
+
+def serve_arguments(settings: Settings, extra: Sequence[str], *, on_cpu: bool) -> list[str]:
+    """vLLM's command line: Attune's defaults first, so that `extra` has the last word.
+
+    Raises Invalid if ATTUNE_MAX_LORA_RANK fits none of vLLM's buffer sizes.
+    """
+    rank = next((size for size in _RANKS if size >= settings.max_lora_rank), None)
+    if rank is None:
+        raise Invalid(f"ATTUNE_MAX_LORA_RANK must be at most {_RANKS[-1]}.", param="max_lora_rank")
+    arguments = [
+        "--model", settings.model,
+        "--served-model-name", settings.served_name,
+        "--enable-lora",
+        "--max-lora-rank", str(rank),
+        "--max-loras", str(settings.max_loras),
+        "--max-cpu-loras", str(max(settings.max_cpu_loras, settings.max_loras)),
+        "--api-server-count", "1",
+        "--enable-auto-tool-choice",
+        "--tool-call-parser", "hermes",
+        "--disable-uvicorn-access-log",
+    ]  # fmt: skip
+    if on_cpu:
+        # fp32: the same tokens as Transformers + PEFT, and faster than bf16 on CPUs that have no
+        # bf16 arithmetic. Eager: compiling costs minutes and gains nothing for small models.
+        arguments += ["--dtype", "float32", "--enforce-eager", "--max-num-seqs", "64"]
+    return arguments + list(extra)
+
+
+def serve(settings: Settings, extra: Sequence[str]) -> None:
+    """Run the server until it is told to stop; blocks."""
+    prepare_environment()
+    import uvloop
+    from vllm.entrypoints.launchers.api_server.entry import run_server
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+    from vllm.platforms import current_platform
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    cli_env_setup()
+    parser = make_arg_parser(FlexibleArgumentParser(prog="attune serve"))
+    on_cpu = bool(current_platform.is_cpu())
+    args = parser.parse_args(serve_arguments(settings, extra, on_cpu=on_cpu))
+    validate_parsed_serve_args(args)
+    uvloop.run(run_server(args))

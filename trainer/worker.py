@@ -1,0 +1,193 @@
+"""The trainer process: looks for adapters that are due and carries their runs through DBOS.
+
+DBOS remembers which steps of a run are done, so a killed worker resumes at the step it died in.
+Any number of workers may share one database; each needs its own ATTUNE_WORKER_ID, which it must
+keep over restarts to find its own runs again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from dbos import DBOS, DBOSConfig, Queue, SetWorkflowID
+
+from adapters.registry import Registry
+from adapters.types import Adapter
+from core.clock import now_s
+from core.database import Database
+from core.errors import AttuneError, Conflict
+from core.ids import AdapterId, RunId
+from core.settings import Settings
+from feedback.pairing import learnable
+from feedback.store import FeedbackStore
+from feedback.types import News
+from trainer.plan import Candidate
+from trainer.steps import Steps
+from trainer.triggers import due
+
+if TYPE_CHECKING:
+    from trainer.model import WarmModel
+
+logger = logging.getLogger("attune.trainer")
+
+# Workflows outlive releases: a run begun by one release is finished by the next, so the version
+# DBOS matches on is the shape of the workflow, not a hash of its source.
+_WORKFLOW_VERSION = "attune-learn-1"
+
+
+class Worker:
+    """One trainer process. `run` returns when `stop` is true."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._database = Database(settings.resolved_database_url())
+        self._database.upgrade()
+        self._registry = Registry(self._database)
+        self._feedback = FeedbackStore(self._database)
+        self._seen: dict[AdapterId, tuple[News, int]] = {}
+        self._last_look = (-1, -1)
+        self._steps = Steps(settings, self._database, lambda: self.model)
+        self._queue = Queue("attune-learn", worker_concurrency=1, polling_interval_sec=0.25)
+        self._learn = self._workflow()
+
+    @cached_property
+    def model(self) -> WarmModel:
+        """The base model, loaded at the first run and kept warm."""
+        from trainer.model import WarmModel
+
+        return WarmModel(self._settings.model, threads=self._settings.trainer_threads)
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        """Look, start, resume, until told to stop; a failed look is logged and repeated."""
+        DBOS(config=self._dbos_config())
+        DBOS.launch()
+        self._warm_up()
+        logger.info("The trainer is watching for feedback.")
+        try:
+            while not stop():
+                try:
+                    self.look()
+                except Exception:
+                    logger.exception("Looking for work failed; trying again.")
+                    time.sleep(1.0)
+                time.sleep(self._settings.trainer_poll_s)
+        finally:
+            DBOS.destroy()
+            self._database.dispose()
+
+    def look(self) -> None:
+        """Open runs for adapters that are due and hand every open run to the queue."""
+        self._open_due_runs()
+        for run in self._steps.runs.active():
+            if DBOS.get_workflow_status(run.id) is None:
+                with SetWorkflowID(run.id):
+                    self._queue.enqueue(self._learn, run.id)
+
+    def _open_due_runs(self) -> None:
+        look = (self._feedback.last_seq(), self._database.last_change())
+        waiting = bool(self._seen)
+        if look == self._last_look and not waiting:
+            return
+        self._last_look = look
+        adapters = {a.id: a for a in self._registry.adapters() if a.learning.enabled}
+        marks = self._steps.runs.watermarks()
+        news = self._feedback.news_by_adapter({i: marks.get(i, 0) for i in adapters})
+        busy = {run.adapter_id for run in self._steps.runs.active()}
+        self._seen = {i: seen for i, seen in self._seen.items() if i in news}
+        for adapter_id, fresh in news.items():
+            if adapter_id not in busy:
+                self._consider(adapters[adapter_id], fresh)
+
+    def _consider(self, adapter: Adapter, news: News) -> None:
+        seen = self._seen.get(adapter.id)
+        age_s = now_s() - news.oldest_at_s
+        if seen is not None and seen[0] == news and age_s < adapter.learning.max_age_s:
+            return  # nothing new was said, and what was said is not old enough yet
+        self._seen[adapter.id] = (news, 0)
+        if news.count < adapter.learning.new_items and age_s < adapter.learning.max_age_s:
+            return
+        found = learnable(
+            adapter.id,
+            self._feedback.effective(adapter.id),
+            now_s=now_s(),
+            expire_after_s=adapter.learning.expire_after_s,
+        )
+        ups = sum(label.desirable for label in found.labels)
+        reason = due(
+            adapter.learning,
+            ups,
+            len(found.labels) - ups,
+            len(found.pairs),
+            news.count,
+            news.oldest_at_s,
+            now_s(),
+        )
+        if reason is not None:
+            self._steps.runs.open(
+                adapter.tenant_id,
+                adapter.id,
+                reason,
+                news.max_seq,
+                news.newest_at_s,
+                adapter.live_version,
+            )
+            logger.info("Run opened for '%s': %s", adapter.name, reason)
+
+    def _workflow(self) -> Any:
+        steps = self._steps
+        snapshot = DBOS.step(name="snapshot")(steps.snapshot)
+        plan = DBOS.step(name="plan")(steps.plan)
+        train = DBOS.step(name="train")(steps.train)
+        evaluate = DBOS.step(name="evaluate")(steps.evaluate)
+        publish = DBOS.step(name="publish")(steps.publish)
+        fail = DBOS.step(name="fail")(steps.fail)
+        tidy = DBOS.step(name="tidy")(steps.tidy)
+
+        @DBOS.workflow(name="learn", max_recovery_attempts=20)
+        def learn(run_id: str) -> str:
+            run = RunId(run_id)
+            try:
+                digest = snapshot(run)
+                planned = [Candidate(method, start) for method, start in plan(run, digest)]
+                judged = []
+                for candidate in planned:
+                    train(run, digest, candidate)
+                for candidate in planned:
+                    judged += evaluate(run, digest, candidate)
+                verdict = publish(run, digest, judged)
+            except AttuneError as error:
+                cancelled = isinstance(error, Conflict) and error.code == "cancelled"
+                fail(run, error.message, cancelled=cancelled)
+                return "cancelled" if cancelled else "failed"
+            except Exception as error:
+                logger.exception("Run %s failed.", run)
+                fail(run, f"{type(error).__name__}: {error}", cancelled=False)
+                return "failed"
+            tidy(run)
+            return "promoted" if verdict.promoted else "rejected"
+
+        return learn
+
+    def _warm_up(self) -> None:
+        """Import the training libraries and load the model before the first run needs them."""
+        import trainer.evaluate
+        import trainer.methods.loop  # noqa: F401
+
+        self.model.generate(["."], None, 0.0, 1, 0)
+
+    def _dbos_config(self) -> DBOSConfig:
+        url = self._database.url
+        if self._database.is_sqlite:
+            url = f"sqlite:///{self._settings.home.resolve() / 'dbos.db'}"
+        return {
+            "name": "attune",
+            "system_database_url": url,
+            "application_version": _WORKFLOW_VERSION,
+            "executor_id": os.environ.get("ATTUNE_WORKER_ID", "local"),
+            "log_level": "WARNING",
+        }
