@@ -8,8 +8,10 @@ data).
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,7 @@ _MAX_HEADER_BYTES = 10_000_000
 
 # dtype -> (bits of one element as numpy sees them, exponent mask): all exponent bits set means
 # infinity or NaN in each of these formats.
-_FLOATS = {
+_FLOATS: Mapping[str, tuple[np.dtype[Any], int]] = {
     "F32": (np.dtype("<u4"), 0x7F800000),
     "F16": (np.dtype("<u2"), 0x7C00),
     "BF16": (np.dtype("<u2"), 0x7F80),

@@ -57,6 +57,9 @@ def train_until_told(settings: Settings) -> None:
 
     settings.home.mkdir(parents=True, exist_ok=True)
     Worker(settings).run(stop.is_set)
+    logging.shutdown()
+    # A run under way goes on at the next start; Python would wait here for its thread to end.
+    os._exit(0)
 
 
 class _Trainer:

@@ -108,11 +108,11 @@ class Recorder:
             except Exception as error:
                 logger.exception("An answer could not be recorded.")
                 self._finish(item, error)
-        error = self._append_with_patience([interaction for _, interaction in ready])
+        failure = self._append_with_patience([interaction for _, interaction in ready])
         for item, interaction in ready:
-            if error is None:
+            if failure is None:
                 metrics.ANSWERS.labels(interaction.tenant_id, interaction.outcome).inc()
-            self._finish(item, error)
+            self._finish(item, failure)
 
     def _append_with_patience(self, interactions: list[Interaction]) -> Unavailable | None:
         deadline = time.monotonic() + self._give_up_s

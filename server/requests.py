@@ -82,7 +82,17 @@ def engine_body(
     body["cache_salt"] = f"{tenant_id}:{salt}" if isinstance(salt, str) and salt else tenant_id
     if endpoint == "responses":
         body["request_id"] = request_id
+    if counts_usage(asked, endpoint):
+        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
     return msgspec.json.encode(body)
+
+
+def counts_usage(asked: Asked, endpoint: str) -> bool:
+    """Whether we ask for the token counts of a stream whose client did not; ours to hide."""
+    if not asked.stream or endpoint not in ("chat.completions", "completions"):
+        return False
+    options = asked.body.get("stream_options")
+    return options is None or (isinstance(options, dict) and not options.get("include_usage"))
 
 
 def recorded_prompt(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...] | str:

@@ -12,7 +12,7 @@ from core.errors import AttuneError
 from core.ids import CompletionId, TenantId
 from feedback.types import Interaction, Outcome
 from server.errors import http_error
-from server.requests import Asked, recorded_prompt, recorded_rest, recorded_sampling
+from server.requests import Asked, counts_usage, recorded_prompt, recorded_rest, recorded_sampling
 from server.runtime import Runtime
 from server.transcript import TERMINAL, Transcript, read_answer, read_stream
 
@@ -45,6 +45,7 @@ class Tap:
         self._asked = asked
         self._route = route
         self._request_id = request_id
+        self._hide_usage = counts_usage(asked, endpoint)
         self._at_s = now_s()
         self._started = time.perf_counter()
         self._first: float | None = None
@@ -92,6 +93,8 @@ class Tap:
         if self._first is None and body:
             self._first = time.perf_counter()
         self._chunks.append(body)
+        if self._hide_usage and b'"choices":[]' in body and b'"usage":{' in body:
+            return  # the token counts are for the record; the client did not ask for them
         last = not message.get("more_body", False)
         # Events begin lines, and JSON holds no raw line break: an answer that quotes a marker
         # is not mistaken for one.

@@ -39,6 +39,8 @@ def serve_arguments(settings: Settings, extra: Sequence[str], *, on_cpu: bool) -
         "--api-server-count", "1",
         "--enable-auto-tool-choice",
         "--tool-call-parser", "hermes",
+        # A called tool's arguments follow its JSON schema, whatever the model would have written.
+        "--tool-strict-level", "parameter",
         "--disable-uvicorn-access-log",
     ]  # fmt: skip
     if on_cpu:

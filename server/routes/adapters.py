@@ -121,11 +121,13 @@ async def push_version(name: str, request: Request) -> JSONResponse:
         if type(error).__name__ != "HTTPException":
             raise
         raise Invalid(f"The upload cannot be read: {error}") from error
-    async with form:
-        uploads = [value for value in form.values() if isinstance(value, UploadFile)]
+    try:
+        uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         activate = str(form.get("activate", "true")).lower() not in ("false", "0", "no")
         note = str(form.get("note", ""))[:500]
         version = await _store(runtime, adapter, uploads, note)
+    finally:
+        await form.close()
     if activate:
         adapter = await asyncio.to_thread(
             lambda: runtime.registry.activate(

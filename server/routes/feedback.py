@@ -130,7 +130,7 @@ def feedback_json(item: Feedback) -> dict[str, Any]:
     }
 
 
-def _targets(item: Feedback) -> list[str]:
+def _targets(item: Feedback) -> list[CompletionId]:
     targets = [item.completion_id] if item.completion_id else []
     if item.comparison:
         targets += [item.comparison.preferred, *item.comparison.rejected]
