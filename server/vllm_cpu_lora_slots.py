@@ -103,12 +103,13 @@ class SlotWeights:
         if rows.dtype is not torch.float32:
             rows = rows.float()
         batched = group.width > 1
+        product = torch.bmm if batched else torch.mm
         if batched:
             rows = rows.reshape(group.width, group.depth, rows.shape[-1])
         if a is None:
             hidden = rows[..., :rank]
         else:
-            hidden = torch.bmm(rows, a) if batched else torch.mm(rows, a)
+            hidden = product(rows, a)
         if group.keep is not None:
             hidden = hidden * group.keep
         if scale != 1.0:
@@ -118,9 +119,7 @@ class SlotWeights:
         else:
             hidden_parts = hidden.unflatten(-1, (rank, self.slices)).movedim(-1, 0).contiguous()
         if tokens is not None:
-            products = [
-                torch.matmul(h, b) for h, (_, _, b) in zip(hidden_parts, parts, strict=True)
-            ]
+            products = [product(h, b) for h, (_, _, b) in zip(hidden_parts, parts, strict=True)]
             # Scattering whole rows at once is ten times faster than scattering each slice's.
             delta = products[0] if len(parts) == 1 else torch.cat(products, -1)
             delta = delta.view(-1, delta.shape[-1])
@@ -131,7 +130,7 @@ class SlotWeights:
             target = _columns(y, offset, outputs)
             b = b[..., : target.shape[1]]
             if target.dtype is not torch.float32:
-                target.add_(torch.matmul(h, b).view(-1, target.shape[1]))
+                target.add_(product(h, b).view(-1, target.shape[1]))
             elif batched:
                 target.unflatten(0, (group.width, group.depth)).baddbmm_(h, b)
             else:
