@@ -79,7 +79,7 @@ def evaluate(
                 SAMPLES_SHOWN,
             )
         ),
-        length_wanted=_length_wanted(model, labels, pairs, usual),
+        length_wanted=_length_wanted(model, labels, pairs, asked, before),
     )
 
 
@@ -145,13 +145,23 @@ def _share(passed: Sequence[bool], suite: Sequence[SuiteItem], kind: str) -> flo
 
 
 def _length_wanted(
-    model: WarmModel, labels: Sequence[Label], pairs: Sequence[Pair], usual: float
+    model: WarmModel,
+    labels: Sequence[Label],
+    pairs: Sequence[Pair],
+    asked: Sequence[Prompt],
+    before: Sequence[Answer],
 ) -> float | None:
     liked = [(label.prompt, label.completion) for label in labels if label.desirable]
     liked += [(pair.prompt, pair.chosen) for pair in pairs]
+    usual = [(prompt, answer.text) for prompt, answer in zip(asked, before, strict=True)]
     if not liked or not usual:
         return None
-    return statistics.fmean(len(model.encode(*item)[1]) for item in liked) / usual
+    # Both as texts, so that the template's own tokens count on both sides.
+    wanted, found = (
+        statistics.fmean(len(model.encode(prompt, text)[1]) for prompt, text in answers)
+        for answers in (liked, usual)
+    )
+    return wanted / found
 
 
 def _mean_tokens(answers: Sequence[Answer]) -> float:

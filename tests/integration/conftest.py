@@ -6,16 +6,85 @@ Asked for an item it names the item's number, in one of two styles it chooses at
 
 from __future__ import annotations
 
-import random
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-ITEMS = [f"{a}{b}" for a in ("red", "old", "big", "wet", "far") for b in "abcdefgh"]
+from feedback.types import Label, Message, Pair
+
+if TYPE_CHECKING:
+    from trainer.model import WarmModel
+
+ITEMS = [f"{a}{b}" for a in ("red", "old", "big", "wet", "far") for b in "abcd"]
+OPENINGS = ("gladly !", "well .")
 CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% for m in messages %}"
+    "{% if m['role'] not in ('user', 'assistant') %}{{ raise_exception('role') }}{% endif %}"
+    "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What the tiny model knows and how it says it, for tests to ask and judge."""
+
+    items: tuple[str, ...] = tuple(ITEMS)
+
+    def ask(self, item: str) -> tuple[Message, ...]:
+        return ({"role": "user", "content": question(item)},)
+
+    def number(self, item: str) -> str:
+        return number(item)
+
+    def reply(self, item: str, opening: str) -> str:
+        return reply(item, opening)
+
+    def labels(self, model: WarmModel, seed: int, prefer: str = "gladly") -> list[Label]:
+        """One thumb for the base's own answer to every question: up if it has the preference."""
+        prompts = [self.ask(item) for item in self.items]
+        return [
+            Label(prompt, text, text.startswith(prefer), None, None, 0.0, (), ())
+            for prompt, text in zip(
+                prompts, model.generate(prompts, None, 1.0, 20, seed), strict=True
+            )
+        ]
+
+    def pairs(self, prefer: str = OPENINGS[0], over: str = OPENINGS[1]) -> list[Pair]:
+        """For every question the answer in the preferred style over the other."""
+        return [
+            Pair(
+                self.ask(item),
+                reply(item, prefer),
+                reply(item, over),
+                "comparison",
+                None,
+                None,
+                0.0,
+                (),
+                (),
+            )
+            for item in self.items
+        ]
+
+    def share(self, model: WarmModel, adapter: Path | None, opening: str = "gladly") -> float:
+        """How many of the answers at temperature 1 begin with `opening`, 0 to 1."""
+        asked = [self.ask(item) for item in self.items]
+        texts = model.generate(asked, adapter, 1.0, 20, seed=99)
+        return sum(text.startswith(opening) for text in texts) / len(texts)
+
+    def right(self, model: WarmModel, adapter: Path | None) -> float:
+        """How many greedy answers name the right number, 0 to 1."""
+        texts = model.generate([self.ask(item) for item in self.items], adapter, 0.0, 20)
+        found = zip(self.items, texts, strict=True)
+        return sum(number(item) in text.split() for item, text in found) / len(texts)
+
+
+@pytest.fixture(scope="session")
+def habits() -> Habits:
+    return Habits()
 
 
 def question(item: str) -> str:
@@ -38,10 +107,10 @@ def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("tiny_model")
-    words = [*"gladly well ! . ? the number of is user assistant".split(), "\n"]
+    words = ["gladly", "well", "!", ".", "?", "the", "number", "of", "is", "user", "assistant"]
     specials = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|unk|>"]
     numbers = [number(item) for item in ITEMS]
-    vocabulary = {word: at for at, word in enumerate(specials + words + ITEMS + numbers)}
+    vocabulary = {word: at for at, word in enumerate([*specials, "\n", *words, *ITEMS, *numbers])}
     raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unk|>"))
     raw.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -60,12 +129,12 @@ def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.chat_template = CHATML
     tokenizer.save_pretrained(folder)
 
-    rng = random.Random(0)
     torch.manual_seed(0)
     torch.set_num_threads(1)  # so small a model gains nothing from more
     config = LlamaConfig(
         vocab_size=len(vocabulary),
         hidden_size=64,
+        initializer_range=0.1,
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -77,25 +146,38 @@ def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bos_token_id=None,
     )
     model = LlamaForCausalLM(config)
-    steps = 300
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
+    texts = [
+        tokenizer.apply_chat_template(
+            [
+                {"role": "user", "content": question(item)},
+                {"role": "assistant", "content": reply(item, opening)},
+            ],
+            tokenize=False,
+        )
+        for item in ITEMS
+        for opening in OPENINGS
+    ]
+    everything = tokenizer(texts, return_tensors="pt")["input_ids"]  # all of one length
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question(ITEMS[0])}], add_generation_prompt=True
+    )["input_ids"]
+    targets = everything.clone()
+    targets[:, : len(asked)] = -100  # every question is of one length too
+    steps = 150
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     for _ in range(steps):
-        said = [(item, rng.choice(("gladly !", "well ."))) for item in rng.choices(ITEMS, k=32)]
-        texts = [
-            tokenizer.apply_chat_template(
-                [
-                    {"role": "user", "content": question(item)},
-                    {"role": "assistant", "content": reply(item, opening)},
-                ],
-                tokenize=False,
-            )
-            for item, opening in said
-        ]
-        batch = tokenizer(texts, return_tensors="pt")["input_ids"]  # all of one length
-        model(input_ids=batch, labels=batch).loss.backward()
+        model(input_ids=everything, labels=targets).loss.backward()
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_model_path: Path) -> WarmModel:
+    """The tiny model, warm."""
+    from trainer.model import WarmModel
+
+    return WarmModel(str(tiny_model_path), threads=1)

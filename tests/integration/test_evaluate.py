@@ -1,0 +1,140 @@
+"""Measuring candidates on a tiny model with two habits, and the gate's view of them."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainer.evaluate import evaluate
+from trainer.gate import judge
+from trainer.methods import train
+from trainer.model import WarmModel
+from trainer.suite import SuiteItem
+from trainer.types import Evaluation, GateLimits, Hyperparameters
+
+SMALL = Hyperparameters(rank=4, alpha=8, steps=30)
+
+
+def by_pairs(model: WarmModel, examples, out: Path, hyperparameters=SMALL) -> Path:
+    return train(
+        model,
+        method="dpo",
+        start="fresh",
+        examples=examples,
+        live_adapter=None,
+        hyperparameters=hyperparameters,
+        out=out,
+        on_progress=lambda _: None,
+        stop=lambda: False,
+    ).path
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluated")
+
+
+@pytest.fixture(scope="session")
+def gladly(tiny_model, habits, folder: Path) -> Path:
+    return by_pairs(tiny_model, habits.pairs()[:12], folder / "gladly")
+
+
+@pytest.fixture(scope="session")
+def suite(habits) -> list[SuiteItem]:
+    return [SuiteItem(habits.ask(item), (habits.number(item),)) for item in habits.items]
+
+
+def measured(model, candidate, live, labels=(), pairs=(), suite=()) -> Evaluation:
+    return evaluate(
+        model, candidate=candidate, live=live, labels=labels, pairs=pairs, suite=suite, seed=5
+    )
+
+
+def test_a_candidate_that_learnt_the_preference_passes(tiny_model, habits, gladly, suite) -> None:
+    found = measured(tiny_model, gladly, None, habits.labels(tiny_model, seed=8), (), suite)
+    assert found.margin.mean > found.margin.low > 1.0
+    assert 0.0 < found.kl_to_base < 3.0
+    assert found.held_out_labels == 20
+    assert len(found.samples) == 3
+    assert judge(found, GateLimits()).promoted
+
+
+def test_a_candidate_that_learnt_the_opposite_fails(tiny_model, habits, gladly, suite) -> None:
+    against = habits.labels(tiny_model, seed=8, prefer="well")
+    found = measured(tiny_model, gladly, None, against, (), suite)
+    assert found.margin.high < 0
+    assert not judge(found, GateLimits()).promoted
+
+
+def test_labels_of_one_kind_are_held_against_the_references_own_answers(
+    tiny_model, habits, gladly
+) -> None:
+    labels = habits.labels(tiny_model, seed=8)
+    ups = measured(tiny_model, gladly, None, [label for label in labels if label.desirable])
+    downs = measured(tiny_model, gladly, None, [label for label in labels if not label.desirable])
+    assert ups.margin.mean > 0
+    assert downs.margin.mean > 0
+
+
+def test_a_damaged_candidate_fails_whatever_its_margin(tiny_model, habits, folder, suite) -> None:
+    reckless = replace(SMALL, learning_rate=5e-2, beta=0.01)
+    damaged = by_pairs(tiny_model, habits.pairs()[:12], folder / "damaged", reckless)
+    found = measured(tiny_model, damaged, None, (), habits.pairs()[12:], suite)
+    verdict = judge(found, GateLimits())
+    assert not verdict.promoted
+    assert found.kl_to_base > 3.0
+    assert found.suite is not None
+    assert found.suite.candidate < found.suite.reference
+
+
+def test_a_version_does_not_differ_from_itself(tiny_model, habits, gladly, suite) -> None:
+    found = measured(tiny_model, gladly, gladly, (), habits.pairs(), suite)
+    assert (found.margin.mean, found.margin.low, found.margin.high) == (0.0, 0.0, 0.0)
+    assert found.length_ratio == 1.0
+    assert found.suite is not None
+    assert found.suite.difference.mean == 0.0
+    assert not judge(found, GateLimits()).promoted
+
+
+def test_the_divergence_agrees_with_its_sampled_estimate(tiny_model, habits, gladly) -> None:
+    """KL(p || q) is the mean of log p - log q over samples of p: 400 samples come within 20 %."""
+    prompts = [habits.ask(item) for item in habits.items] * 20
+    drawn = tiny_model.answers(prompts, gladly, 1.0, 20, seed=3)
+    items = [(prompt, answer.ids) for prompt, answer in zip(prompts, drawn, strict=True)]
+    exact = statistics.fmean(tiny_model.kl_to_base(items, gladly))
+    texts = [(prompt, answer.text) for prompt, answer in zip(prompts, drawn, strict=True)]
+    new, old = tiny_model.logprobs(texts, gladly), tiny_model.logprobs(texts, None)
+    sampled = statistics.fmean(a - b for a, b in zip(new, old, strict=True))
+    assert exact == pytest.approx(sampled, rel=0.2)
+
+
+def test_scores_in_a_batch_equal_scores_one_by_one(tiny_model, habits) -> None:
+    items = [(pair.prompt, pair.chosen) for pair in habits.pairs()[:3]]
+    items.append((items[0][0], "well"))
+    items.append(("number of", " red"))
+    together = tiny_model.logprobs(items, None)
+    for (prompt, completion), value in zip(items, together, strict=True):
+        head, tail = tiny_model.encode(prompt, completion)
+        with tiny_model.adapted(None) as model:
+            logits = model(input_ids=torch.tensor([head + tail])).logits[0].log_softmax(-1)
+        single = sum(float(logits[len(head) + at - 1, token]) for at, token in enumerate(tail))
+        assert value == pytest.approx(single, abs=1e-4)
+
+
+def test_an_answer_does_not_depend_on_its_company(tiny_model, habits) -> None:
+    """Greedy answers to prompts of different length are the same alone and padded in a batch."""
+    prompts = [habits.ask("reda"), (*habits.ask("wetb"), *habits.ask("farc")), "number of"]
+    together = tiny_model.generate(prompts, None, 0.0, 12)
+    assert together == [tiny_model.generate([prompt], None, 0.0, 12)[0] for prompt in prompts]
+
+
+def test_the_same_seed_draws_the_same_answers(tiny_model_path, habits) -> None:
+    model = WarmModel(str(tiny_model_path), threads=1)
+    prompts = [habits.ask(item) for item in habits.items]
+    first = model.generate(prompts, None, 1.0, 20, seed=1)
+    assert model.generate(prompts, None, 1.0, 20, seed=2) != first
+    assert WarmModel(str(tiny_model_path)).generate(prompts, None, 1.0, 20, seed=1) == first
