@@ -106,10 +106,7 @@ class SlotWeights:
         product = torch.bmm if batched else torch.mm
         if batched:
             rows = rows.reshape(group.width, group.depth, rows.shape[-1])
-        if a is None:
-            hidden = rows[..., :rank]
-        else:
-            hidden = product(rows, a)
+        hidden = rows[..., :rank] if a is None else product(rows, a)
         if group.keep is not None:
             hidden = hidden * group.keep
         if scale != 1.0:
