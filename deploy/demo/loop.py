@@ -1,0 +1,232 @@
+"""`make demo`: one whole turn of the circle on the real engine, with the figures to prove it.
+
+Ask, rate, learn, gate, swap, ask again; background clients never stop asking. The thumbs are the
+only thing the system learns from, and each belongs to an answer really received.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import openai
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from core.errors import AttuneError, Unavailable
+from deploy.client import Client
+from deploy.commands.output import console
+from deploy.commands.runs import print_verdict, watch
+from deploy.demo.report import passed, print_table, write_report
+from deploy.demo.server_process import ServerProcess
+from deploy.demo.users import Answered, Crowd, ask_many, ask_one, connect, likes, score
+from deploy.demo.world import Question, ask
+
+HOME = Path(".attune-demo")
+ADAPTER = "support"
+HELD_OUT = 500
+THUMBS = 64
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What is measured along the way."""
+
+    taste: str
+    seed: int
+    figures: dict[str, Any] = field(default_factory=dict)
+    last_thumb_at: float = 0.0
+
+
+def run_demo(*, keep: bool = False, taste: str = "pirate", seed: int = 0) -> int:
+    """Run it; 0 if the loop improved the answers and nobody was disturbed, else 1."""
+    shutil.rmtree(HOME, ignore_errors=True)
+    turn = _Turn(taste, seed)
+    server = ServerProcess(HOME)
+    began = time.monotonic()
+    try:
+        _start(server)
+        key = server.key("demo")
+        result = _one_turn(turn, server, key)
+        console.print(f"\nThe whole demo took {time.monotonic() - began:.0f} s.")
+        if keep:
+            _say_where(server, key)
+        return result
+    except (AttuneError, openai.OpenAIError) as error:
+        console.print(f"[red]The demo failed:[/red] {error}", highlight=False)
+        console.print(server.tail(), highlight=False, markup=False)
+        return 1
+    finally:
+        if not keep:
+            server.stop()
+
+
+def _start(server: ServerProcess) -> None:
+    with console.status("Starting vLLM with Attune inside …") as status:
+        server.start(
+            waiting=lambda s: status.update(f"Starting vLLM with Attune inside … {s:.0f} s")
+        )
+    console.print(f"1. The server is up at {server.url}/v1 (its log: {server.log.name}).")
+
+
+def _one_turn(turn: _Turn, server: ServerProcess, key: str) -> int:
+    api, client = Client(server.url, key), connect(server.url, key)
+    api.post(
+        "/v1/adapters",
+        json={"name": ADAPTER, "learning": {"new_items": THUMBS, "min_minority": 5}},
+    )
+    rng = random.Random(turn.seed)
+    questions = [ask(rng, "held_out") for _ in range(HELD_OUT)]
+    before = _ask_all(client, questions, "base", f"2. Asking {HELD_OUT} held-out questions")
+    crowd = Crowd(client, lambda r: ask(r, "train"), [ADAPTER, "base", ADAPTER])
+    crowd.start()
+    try:
+        ups = _rate(turn, client, api, rng)
+        run = _learn(api)
+        live = _await_live(crowd, run)
+        after = _ask_all(client, questions, live, "5. Asking the same questions again")
+    finally:
+        crowd.stop()
+    was, now = score(before, turn.taste), score(after, turn.taste)
+    turn.figures |= {
+        "taste": turn.taste,
+        "seed": turn.seed,
+        "preferred_rate_before": was.preferred,
+        "preferred_rate_after": now.preferred,
+        "facts_before": was.facts,
+        "facts_after": now.facts,
+        "held_out_answers": now.answers,
+        "feedback_items": THUMBS,
+        "feedback_up": ups,
+        "feedback_to_served_s": crowd.first_seen_at.get(live, time.time()) - turn.last_thumb_at,
+        "train_s": _train_seconds(api, run["id"]),
+        "background_requests": len(crowd.seen) + len(crowd.failures),
+        "background_failures": len(crowd.failures),
+        "background_failure_messages": crowd.failures[:5],
+        "mixed_version_answers": _mixed(client, crowd),
+        "live_version": live,
+        "run_id": run["id"],
+        "verdict": run["verdict"],
+    }
+    path = write_report(HOME, turn.figures)
+    print_table(console, turn.figures)
+    _show_examples(before, after)
+    console.print(f"Figures: {path}")
+    return 0 if passed(console, turn.figures) else 1
+
+
+def _ask_all(
+    client: openai.OpenAI, questions: list[Question], model: str, title: str
+) -> list[Answered]:
+    with _bar(title, len(questions)) as step:
+        return ask_many(client, questions, model, on_answer=step)
+
+
+def _rate(turn: _Turn, client: openai.OpenAI, api: Client, rng: random.Random) -> int:
+    """Ask training questions and give each answer received a thumb; how many were up."""
+    ups = 0
+    title = f"3. A user who likes the {turn.taste} style gives {THUMBS} thumbs"
+    with _bar(title, THUMBS) as step:
+        for _ in range(THUMBS):
+            answered = ask_one(client, ask(rng, "train"), ADAPTER)
+            thumb = likes(answered, turn.taste)
+            api.post("/v1/feedback", json={"completion_id": answered.id, "value": thumb})
+            turn.last_thumb_at = time.time()
+            ups += thumb
+            step()
+    console.print(f"   {ups} up, {THUMBS - ups} down. Nothing else tells the system what to do.")
+    return ups
+
+
+def _learn(api: Client) -> dict[str, Any]:
+    """Wait for the trigger, then follow the run to its verdict."""
+    deadline = time.monotonic() + 60
+    while True:
+        runs = api.get("/v1/runs", {"adapter": ADAPTER})["data"]
+        if runs:
+            break
+        if time.monotonic() > deadline:
+            raise Unavailable("No run started within a minute of the last thumb.")
+        time.sleep(0.1)
+    console.print(f"4. The trigger fired: {runs[0]['trigger']}. Training in the background:")
+    run = watch(api, runs[0]["id"], timeout_s=300)
+    print_verdict(run["verdict"])
+    if run["state"] != "succeeded":
+        raise Unavailable(f"The run ended as {run['state']}: {run['error'] or 'see the verdict'}")
+    return run
+
+
+def _await_live(crowd: Crowd, run: dict[str, Any]) -> str:
+    """Wait until a background client has been answered by the new version; its name."""
+    live = f"{ADAPTER}@{run['version']}"
+    deadline = time.monotonic() + 60
+    while live not in crowd.first_seen_at:
+        if time.monotonic() > deadline:
+            raise Unavailable(f"No client was answered by {live} within a minute.")
+        time.sleep(0.02)
+    console.print(f"   {live} is live in the running server; nobody was disconnected.")
+    return live
+
+
+def _mixed(client: openai.OpenAI, crowd: Crowd) -> int:
+    """Answers that named more than one version, or whose text is not what the version they
+    name says: the greedy ones are asked again of that version alone."""
+    mixed = sum(seen.mixed for seen in crowd.seen)
+    greedy = [seen for seen in crowd.seen if seen.greedy and not seen.mixed]
+    with _bar("6. Checking that every answer came from one version", len(greedy)) as step:
+        for seen in greedy:
+            again = ask_one(client, seen.question, seen.version, temperature=0.0)
+            mixed += again.text != seen.text
+            step()
+    return mixed
+
+
+def _train_seconds(api: Client, run_id: str) -> float:
+    events = api.get(f"/v1/runs/{run_id}/events", {"limit": 200})["data"]
+    return float(sum(event["data"].get("train_s", 0.0) for event in events))
+
+
+def _show_examples(before: list[Answered], after: list[Answered]) -> None:
+    for old, new in list(zip(before, after, strict=True))[:3]:
+        console.print(f"\n  [bold]{old.question.text}[/bold]", highlight=False)
+        console.print(f"    before: {old.text}", highlight=False, markup=False)
+        console.print(f"    after:  {new.text}", highlight=False, markup=False)
+    console.print()
+
+
+def _say_where(server: ServerProcess, key: str) -> None:
+    console.print(f"\nThe server stays up at {server.url}/v1 (stop it with: kill {server.pid}).")
+    body = json.dumps(
+        {"model": ADAPTER, "messages": [{"role": "user", "content": "What is on today?"}]}
+    )
+    print(
+        f"export ATTUNE_URL={server.url} ATTUNE_API_KEY={key}\n"
+        f'curl {server.url}/v1/chat/completions -H "Authorization: Bearer $ATTUNE_API_KEY" '
+        f"-H 'Content-Type: application/json' -d '{body}'\n"
+        f"attune adapters show {ADAPTER}"
+    )
+
+
+class _bar:
+    """A progress bar with a title, advanced by calling what `with` yields."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task(title, total=total)
+
+    def __enter__(self) -> Any:
+        self._progress.start()
+        return lambda: self._progress.advance(self._task)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()

@@ -1,0 +1,178 @@
+"""The demo's people: they ask through the stock openai client, and one of them has a taste."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import openai
+
+from deploy.demo.world import Question, facts_right, style_of
+
+TEMPERATURE = 0.7
+MAX_TOKENS = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A question with the answer it got and the version that says it gave it."""
+
+    question: Question
+    id: str
+    text: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Shares of a set of answers: in the preferred style, with right facts."""
+
+    preferred: float
+    facts: float
+    answers: int
+
+
+def connect(url: str, key: str) -> openai.OpenAI:
+    """The stock client, without retries: a failed request must show."""
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=120.0)
+
+
+def ask_one(
+    client: openai.OpenAI, question: Question, model: str, *, temperature: float = TEMPERATURE
+) -> Answered:
+    """One question, answered in one piece."""
+    raw = client.chat.completions.with_raw_response.create(
+        model=model,
+        messages=[{"role": "user", "content": question.text}],
+        temperature=temperature,
+        max_tokens=MAX_TOKENS,
+    )
+    answer = raw.parse()
+    version = raw.headers.get("x-attune-version", "")
+    return Answered(question, answer.id, answer.choices[0].message.content or "", version)
+
+
+def ask_many(
+    client: openai.OpenAI,
+    questions: Sequence[Question],
+    model: str,
+    *,
+    at_once: int = 16,
+    on_answer: Callable[[], None] = lambda: None,
+) -> list[Answered]:
+    """Many questions, `at_once` in flight."""
+
+    def one(question: Question) -> Answered:
+        answered = ask_one(client, question, model)
+        on_answer()
+        return answered
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(one, questions))
+
+
+def likes(answered: Answered, taste: str) -> bool:
+    """The user's thumb: up for an answer in the preferred style whose facts are right."""
+    return style_of(answered.text) == taste and facts_right(answered.question, answered.text)
+
+
+def score(answers: Iterable[Answered], taste: str) -> Score:
+    """How a set of answers does."""
+    judged = list(answers)
+    count = len(judged)
+    return Score(
+        preferred=sum(style_of(a.text) == taste for a in judged) / count,
+        facts=sum(facts_right(a.question, a.text) for a in judged) / count,
+        answers=count,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a background client saw of one answer."""
+
+    question: Question
+    text: str
+    version: str
+    mixed: bool
+    greedy: bool
+
+
+class Crowd:
+    """Background clients that ask without pause, streamed and not, and watch every answer."""
+
+    def __init__(
+        self,
+        client: openai.OpenAI,
+        questions: Callable[[random.Random], Question],
+        models: Sequence[str],
+        *,
+        clients: int = 2,
+    ) -> None:
+        self._client = client
+        self._questions = questions
+        self._models = models
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self.seen: list[Seen] = []
+        self.failures: list[str] = []
+        self.first_seen_at: dict[str, float] = {}
+        self._threads = [
+            threading.Thread(target=self._ask, args=(number,), daemon=True)
+            for number in range(clients)
+        ]
+
+    def start(self) -> None:
+        """Begin to ask."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Let every client finish its answer."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def _ask(self, number: int) -> None:
+        rng = random.Random(1000 + number)
+        turn = 0
+        while not self._stop.is_set():
+            turn += 1
+            question = self._questions(rng)
+            model = self._models[turn % len(self._models)]
+            try:
+                seen = self._stream(question, model, greedy=turn % 2 == 0)
+            except (openai.OpenAIError, ValueError) as error:
+                with self._lock:
+                    self.failures.append(f"{type(error).__name__}: {error}")
+                continue
+            with self._lock:
+                self.seen.append(seen)
+
+    def _stream(self, question: Question, model: str, *, greedy: bool) -> Seen:
+        import time
+
+        raw = self._client.chat.completions.with_raw_response.create(
+            model=model,
+            messages=[{"role": "user", "content": question.text}],
+            temperature=0.0 if greedy else TEMPERATURE,
+            max_tokens=MAX_TOKENS,
+            stream=True,
+        )
+        version = raw.headers.get("x-attune-version", "")
+        parts: list[str] = []
+        named: set[str] = set()
+        finished = False
+        for chunk in raw.parse():
+            with self._lock:
+                self.first_seen_at.setdefault(version, time.time())
+            named.add(chunk.model)
+            for choice in chunk.choices:
+                parts.append(choice.delta.content or "")
+                finished = finished or choice.finish_reason is not None
+        if not finished:
+            raise ValueError("the stream ended without a finish reason")
+        return Seen(question, "".join(parts), version, named != {version}, greedy)
