@@ -191,10 +191,17 @@ def test_embeddings_add_b_times_the_adapters_own_rows(batch: Batch, data: st.Dat
 
 
 @pytest.mark.parametrize("outputs", [(6, 4), (BLOCK_DIAGONAL_VALUES // 16, 40)])
-def test_weights_written_through_the_views_count_at_once(outputs: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    "tokens",
+    [[1, -1, 0, 1, 2], [-1, 0, 0, 1, 1, 2, 2], [0] * RUN_TOKENS + [-1] + [1] * RUN_TOKENS + [0]],
+    ids=["scattered", "in slot order", "long runs"],
+)
+def test_weights_written_through_the_views_count_at_once(
+    outputs: tuple[int, ...], tokens: list[int]
+) -> None:
     """The layer writes, clears and rewrites slots between steps, in inference mode too."""
     generator = torch.Generator().manual_seed(0)
-    slots, inputs, tokens = 3, 7, [1, -1, 0, 1, 2]
+    slots, inputs = 3, 7
     weights = SlotWeights(
         [torch.zeros(slots, 1, MAX_RANK, inputs) for _ in outputs],
         [torch.zeros(slots, 1, size, MAX_RANK) for size in outputs],
