@@ -21,7 +21,7 @@ class Recipe:
     """Everything that decides the weights, given the world and the seed."""
 
     seed: int = 7
-    steps: int = 620
+    steps: int = 520
     batch_tokens: int = 6144
     muon_lr: float = 0.02
     adam_lr: float = 4e-3
