@@ -7,7 +7,7 @@ data).
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from adapters.strict_json import parse_object
 from core.errors import Invalid
 
 _MAX_HEADER_BYTES = 10_000_000
@@ -42,7 +43,7 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     """Names and shapes in a safetensors file.
 
     Raises Invalid if it is not one: pickled weights, a truncated file, overlapping or
-    out-of-range tensors.
+    out-of-range tensors, bytes that belong to no tensor.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -57,25 +58,30 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
             )
         raw = file.read(length)
     try:
-        header = json.loads(raw)
+        header = parse_object(raw)
         header.pop("__metadata__", None)
-        entries = {
-            name: TensorEntry(
-                str(entry["dtype"]),
-                tuple(int(n) for n in entry["shape"]),
-                8 + length + int(entry["data_offsets"][0]),
-                8 + length + int(entry["data_offsets"][1]),
-            )
-            for name, entry in header.items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        entries = {name: _entry(given, 8 + length) for name, given in header.items()}
+    except (ValueError, KeyError, TypeError) as error:
         raise Invalid(f"{path.name} has a damaged safetensors header.", param="file") from error
     position = 8 + length
     for entry in sorted(entries.values(), key=lambda e: e.start):
-        if entry.start != position or entry.stop < entry.start or entry.stop > size:
+        if entry.start != position or entry.stop < entry.start:
             raise Invalid(f"{path.name} is cut off or its tensors overlap.", param="file")
         position = entry.stop
+    if position != size:
+        raise Invalid(
+            f"{path.name} is cut off, or something follows its last tensor.", param="file"
+        )
     return entries
+
+
+def _entry(given: Any, begin: int) -> TensorEntry:
+    dtype, shape, (start, stop) = given["dtype"], given["shape"], given["data_offsets"]
+    if not isinstance(dtype, str) or not isinstance(shape, list):
+        raise TypeError("dtype is a string, shape a list")
+    if not all(type(n) is int and 0 <= n < 2**63 for n in (*shape, start, stop)):
+        raise TypeError("sizes are whole numbers")
+    return TensorEntry(dtype, tuple(shape), begin + start, begin + stop)
 
 
 def require_finite(path: Path, entries: dict[str, TensorEntry]) -> None:
@@ -84,17 +90,18 @@ def require_finite(path: Path, entries: dict[str, TensorEntry]) -> None:
     for name, entry in entries.items():
         if entry.dtype not in _FLOATS:
             raise Invalid(
-                f"Tensor '{name}' has dtype {entry.dtype}; adapters must be F32, F16 or BF16.",
+                f"Tensor '{name[:200]}' has dtype {entry.dtype[:20]}; adapters must be F32, F16 "
+                "or BF16.",
                 param="file",
             )
         bits, mask = _FLOATS[entry.dtype]
-        if entry.stop - entry.start != bits.itemsize * int(np.prod(entry.shape, dtype=np.int64)):
-            raise Invalid(f"Tensor '{name}' is not as long as its shape says.", param="file")
+        if entry.stop - entry.start != bits.itemsize * math.prod(entry.shape):
+            raise Invalid(f"Tensor '{name[:200]}' is not as long as its shape says.", param="file")
         count = (entry.stop - entry.start) // bits.itemsize
         values = np.ndarray((count,), dtype=bits, buffer=data, offset=entry.start)
         if bool(np.any((values & mask) == mask)):
             raise Invalid(
-                f"Tensor '{name}' contains NaN or infinity; the training run diverged. Train "
+                f"Tensor '{name[:200]}' contains NaN or infinity; the training run diverged. Train "
                 "again with a lower learning rate.",
                 param="file",
             )

@@ -6,27 +6,30 @@ step) is refused here first, with words that say what to change.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adapters.artifacts import file_digests, folder_digest
+from adapters.strict_json import parse_object
 from adapters.tensors import TensorEntry, read_header, require_finite
 from adapters.types import ArtifactInfo
 from core.errors import Invalid
 
+# The two spellings vLLM 0.32 reads (lora/utils.py, parse_fine_tuned_lora_name), no other.
 _WEIGHT = re.compile(
-    r"base_model\.model\.(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B)"
-    r"(?:\.default)?(?:\.weight)?"
+    r"base_model\.model\.(?P<module>.+)\."
+    r"(?:(?P<part>lora_A|lora_B)\.weight|(?P<embedding>lora_embedding_A|lora_embedding_B))"
 )
 # Keys are regular expressions to PEFT and vLLM; from strangers only plain names are safe to run.
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.]{1,200}")
 # These only choose starting values, so a saved adapter is a plain LoRA. The others (PiSSA,
 # OLoRA, CorDA, LoftQ) change the base weights. Source: vLLM 0.32, lora/peft_helper.py.
 _PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
+_MAX_ALPHA = 10_000
+_ALPHAS = f"a number over 0 and at most {_MAX_ALPHA:,}"
 _REFUSED_FEATURES = (
     "use_dora",
     "lora_bias",
@@ -64,10 +67,13 @@ def validate_adapter(folder: Path, base: BaseModel, *, max_rank: int) -> Artifac
     entries = read_header(folder / "adapter_model.safetensors")
     ranks = _check_weights(entries, config, base)
     rank = max(ranks.values())
-    if rank > max_rank:
+    # vLLM holds every rank the config names against its limit, whether a module has it or not.
+    named = max(rank, config["r"], *(config.get("rank_pattern") or {}).values())
+    if named > max_rank:
+        shown = named if named < 10**6 else "over a million"
         raise Invalid(
-            f"The adapter has rank {rank}; this server accepts at most {max_rank}. Train with a "
-            f"lower rank or start the server with ATTUNE_MAX_LORA_RANK={rank}.",
+            f"The adapter has rank {shown}; this server accepts at most {max_rank}. Train with a "
+            f"lower rank or start the server with a higher ATTUNE_MAX_LORA_RANK.",
             param="rank",
         )
     require_finite(folder / "adapter_model.safetensors", entries)
@@ -112,18 +118,18 @@ def read_base(path: str, *, digest: str = "") -> BaseModel:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text("utf-8"))
+        return parse_object(path.read_bytes())
     except ValueError as error:
-        raise Invalid("adapter_config.json is not valid JSON.", param="config") from error
-    if not isinstance(config, dict):
-        raise Invalid("adapter_config.json must be a JSON object.", param="config")
-    return config
+        raise Invalid(
+            f"adapter_config.json is not one plain JSON object: {str(error)[:200]}.",
+            param="config",
+        ) from error
 
 
 def _check_config(config: Mapping[str, Any], base: BaseModel) -> None:
     if config.get("peft_type") != "LORA":
         raise Invalid(
-            f"peft_type is {config.get('peft_type')!r}; only LORA adapters can be served.",
+            f"peft_type is {str(config.get('peft_type'))[:40]!r}; only LORA can be served.",
             param="config",
         )
     for feature in _REFUSED_FEATURES:
@@ -138,24 +144,47 @@ def _check_config(config: Mapping[str, Any], base: BaseModel) -> None:
     init = config.get("init_lora_weights", True)
     if isinstance(init, str) and init.lower() not in _PLAIN_INITS:
         raise Invalid(
-            f"init_lora_weights={init!r} changes the base weights; convert the adapter to a "
+            f"init_lora_weights={init[:40]!r} changes the base weights; convert the adapter to a "
             "plain LoRA first (PEFT: path_initial_model_for_weight_conversion).",
             param="config",
         )
-    for field in ("r", "lora_alpha"):
-        value = config.get(field)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise Invalid(f"adapter_config.json: {field} must be a positive number.", param=field)
-    for pattern in ("rank_pattern", "alpha_pattern"):
-        keys = config.get(pattern) or {}
-        if not isinstance(keys, dict) or not all(_PLAIN_KEY.fullmatch(str(key)) for key in keys):
-            raise Invalid(f"{pattern}: use plain module names as keys.", param=pattern)
+    if not _is_rank(config.get("r")):
+        raise Invalid("adapter_config.json: r must be a whole number, 1 or more.", param="r")
+    if not _is_alpha(config.get("lora_alpha")):
+        raise Invalid(f"adapter_config.json: lora_alpha must be {_ALPHAS}.", param="lora_alpha")
+    _check_pattern(config, "rank_pattern", _is_rank, "a whole number, 1 or more")
+    _check_pattern(config, "alpha_pattern", _is_alpha, _ALPHAS)
+    targets = config.get("target_modules")
+    names = [targets] if isinstance(targets, str) else targets
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise Invalid("target_modules must be a list of module names.", param="target_modules")
     trained_on = config.get("attune_base_digest")
     if trained_on and base.digest and trained_on != base.digest:
         raise Invalid(
             "The adapter was trained on other base weights than this server's.",
             param="base_model_name_or_path",
         )
+
+
+def _is_rank(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_alpha(value: Any) -> bool:
+    # NaN fails every comparison; the bound keeps the scaling finite in half precision.
+    return type(value) in (int, float) and 0 < value <= _MAX_ALPHA
+
+
+def _check_pattern(
+    config: Mapping[str, Any], field: str, fits: Callable[[Any], bool], what: str
+) -> None:
+    pattern = config.get(field)
+    if pattern is None:
+        return
+    if not isinstance(pattern, dict) or not all(_PLAIN_KEY.fullmatch(key) for key in pattern):
+        raise Invalid(f"{field}: use plain module names as keys.", param=field)
+    if not all(fits(value) for value in pattern.values()):
+        raise Invalid(f"{field}: every value must be {what}.", param=field)
 
 
 def _check_weights(
@@ -167,7 +196,8 @@ def _check_weights(
         match = _WEIGHT.fullmatch(name)
         if match is None:
             raise Invalid(f"Unexpected tensor '{name[:200]}' in the adapter.", param="file")
-        parts.setdefault(match.group("module"), {})[match.group("part")] = entry.shape
+        part = str(match.group("part") or match.group("embedding"))
+        parts.setdefault(match.group("module"), {})[part] = entry.shape
     if not parts:
         raise Invalid("The adapter contains no LoRA weights.", param="file")
     return {module: _check_module(module, found, config, base) for module, found in parts.items()}
@@ -179,27 +209,28 @@ def _check_module(
     config: Mapping[str, Any],
     base: BaseModel,
 ) -> int:
+    shown = module[:200]
     embedding = "lora_embedding_A" in found
     a = found.get("lora_embedding_A" if embedding else "lora_A")
     b = found.get("lora_embedding_B" if embedding else "lora_B")
     if a is None or b is None or len(a) != 2 or len(b) != 2 or len(found) != 2:
-        raise Invalid(f"Module '{module}' needs one matrix A and one matrix B.", param="file")
+        raise Invalid(f"Module '{shown}' needs one matrix A and one matrix B.", param="file")
     rank = a[0]
     if rank < 1 or b[1] != rank:
         raise Invalid(
-            f"Module '{module}': A has shape {a} and B {b}; their ranks do not agree.",
+            f"Module '{shown}': A has shape {a} and B {b}; their ranks do not agree.",
             param="file",
         )
     expected_rank = _rank_of(module, config)
     if rank != expected_rank:
         raise Invalid(
-            f"Module '{module}' has rank {rank} but adapter_config.json says {expected_rank}.",
+            f"Module '{shown}' has rank {rank} but adapter_config.json says {expected_rank}.",
             param="file",
         )
     weight = base.shapes.get(module)
     if weight is None:
         raise Invalid(
-            f"The adapter changes '{module}', which this server's base model ({base.name}) does "
+            f"The adapter changes '{shown}', which this server's base model ({base.name}) does "
             "not have: it was trained on another base.",
             param="base_model_name_or_path",
         )
@@ -207,7 +238,7 @@ def _check_module(
     out_dim, in_dim = (weight[1], weight[0]) if embedding else (weight[0], weight[1])
     if (b[0], a[1]) != (out_dim, in_dim):
         raise Invalid(
-            f"Module '{module}': the adapter maps {a[1]} to {b[0]} features, the base model "
+            f"Module '{shown}': the adapter maps {a[1]} to {b[0]} features, the base model "
             f"{in_dim} to {out_dim}: it was trained on another base.",
             param="base_model_name_or_path",
         )

@@ -34,7 +34,9 @@ def test_whatever_passes_as_a_name_is_harmless_in_a_path_and_an_engine_name(text
         name = parse_name(text)
     except Invalid:
         return
-    assert not set(name) & set("/@\\ %\x00\n") and ".." not in name and name.isascii()
+    assert not set(name) & set("/@\\ %\x00\n")
+    assert ".." not in name
+    assert name.isascii()
 
 
 @pytest.mark.parametrize("text", ["", "0" * 63, "0" * 65, "G" * 64, "A" * 64, "../" + "0" * 61])
@@ -46,7 +48,7 @@ def test_only_sixty_four_lower_case_hex_digits_are_a_digest(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "-a", "a b", "a/b", "x" * 129, "a\n", "ä"])
 def test_a_clients_own_id_must_be_plain(text: str) -> None:
-    with pytest.raises(Invalid, match="the_id|The id"):
+    with pytest.raises(Invalid, match="The id"):
         parse_client_id(text)
 
 
