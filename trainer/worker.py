@@ -12,9 +12,9 @@ import os
 import time
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from dbos import DBOS, DBOSConfig, Queue, SetWorkflowID
+from dbos import DBOS, DBOSConfig, SetWorkflowID
 
 from adapters.registry import Registry
 from adapters.types import Adapter
@@ -33,10 +33,14 @@ from trainer.triggers import due
 if TYPE_CHECKING:
     from trainer.model import WarmModel
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 logger = logging.getLogger("attune.trainer")
 
 # Workflows outlive releases: a run begun by one release is finished by the next, so the version
 # DBOS matches on is the shape of the workflow, not a hash of its source.
+_QUEUE = "attune-learn"
 _WORKFLOW_VERSION = "attune-learn-1"
 
 
@@ -52,7 +56,6 @@ class Worker:
         self._seen: dict[AdapterId, tuple[News, int]] = {}
         self._last_look = (-1, -1)
         self._steps = Steps(settings, self._database, lambda: self.model)
-        self._queue = Queue("attune-learn", worker_concurrency=1, polling_interval_sec=0.25)
         self._learn = self._workflow()
 
     @cached_property
@@ -66,6 +69,12 @@ class Worker:
         """Look, start, resume, until told to stop; a failed look is logged and repeated."""
         DBOS(config=self._dbos_config())
         DBOS.launch()
+        DBOS.register_queue(
+            _QUEUE,
+            worker_concurrency=1,
+            polling_interval_sec=self._settings.trainer_poll_s,
+            on_conflict="always_update",
+        )
         self._warm_up()
         logger.info("The trainer is watching for feedback.")
         try:
@@ -86,7 +95,7 @@ class Worker:
         for run in self._steps.runs.active():
             if DBOS.get_workflow_status(run.id) is None:
                 with SetWorkflowID(run.id):
-                    self._queue.enqueue(self._learn, run.id)
+                    DBOS.enqueue_workflow(_QUEUE, self._learn, run.id)
 
     def _open_due_runs(self) -> None:
         look = (self._feedback.last_seq(), self._database.last_change())
@@ -140,13 +149,9 @@ class Worker:
 
     def _workflow(self) -> Any:
         steps = self._steps
-        snapshot = DBOS.step(name="snapshot")(steps.snapshot)
-        plan = DBOS.step(name="plan")(steps.plan)
-        train = DBOS.step(name="train")(steps.train)
-        evaluate = DBOS.step(name="evaluate")(steps.evaluate)
-        publish = DBOS.step(name="publish")(steps.publish)
-        fail = DBOS.step(name="fail")(steps.fail)
-        tidy = DBOS.step(name="tidy")(steps.tidy)
+        snapshot, plan, train = _step(steps.snapshot), _step(steps.plan), _step(steps.train)
+        evaluate, publish = _step(steps.evaluate), _step(steps.publish)
+        fail, tidy = _step(steps.fail), _step(steps.tidy)
 
         @DBOS.workflow(name="learn", max_recovery_attempts=20)
         def learn(run_id: str) -> str:
@@ -191,3 +196,14 @@ class Worker:
             "executor_id": os.environ.get("ATTUNE_WORKER_ID", "local"),
             "log_level": "WARNING",
         }
+
+
+def _step(method: Callable[P, R]) -> Callable[P, R]:
+    """A method as a DBOS step; DBOS marks the function it is given, which a method refuses."""
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        return method(*args, **kwargs)
+
+    name = str(getattr(method, "__name__", "step"))
+    call.__qualname__ = f"learn.{name}"
+    return DBOS.step(name=name)(call)
