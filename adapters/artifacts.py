@@ -19,7 +19,19 @@ from typing import Protocol
 from core.errors import NotFound, Unavailable
 from core.ids import Digest, parse_digest
 
+
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    """Disk and network trouble, in the one kind that callers and servers know how to bear."""
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(
+            f"The artifact store cannot be used now ({error.strerror}); check the disk or the network."
+        ) from error
 
 
 class ArtifactStore:
@@ -32,6 +44,7 @@ class ArtifactStore:
         self._root = (cache or Path(".attune/cache")) if self._remote else Path(local)
         self._root = self._root.resolve()
 
+    @_reachable()
     def put_folder(self, source: Path) -> Digest:
         """Store the two files of an adapter folder; storing the same content again is free."""
         files = file_digests(source)
@@ -47,6 +60,7 @@ class ArtifactStore:
             self._upload(target, digest)
         return digest
 
+    @_reachable()
     def folder(self, digest: Digest) -> Path:
         """The local, absolute folder of an adapter, fetched and verified if it is remote.
 
@@ -61,19 +75,25 @@ class ArtifactStore:
                 self._publish(staged, target)
         return target
 
+    @_reachable()
     def check(self, digest: Digest) -> Path:
         """`folder`, after reading every byte and comparing it with the digest.
 
         Raises NotFound or Unavailable; nothing that fails here may reach the engine.
         """
         target = self.folder(digest)
-        if folder_digest(file_digests(target)) != digest:
+        try:
+            sound = folder_digest(file_digests(target)) == digest
+        except NotFound:
+            sound = False
+        if not sound:
             raise Unavailable(
                 f"Artifact {digest[:12]}… in {target} is damaged: its content no longer matches "
                 "its digest. Restore the folder from a backup or roll the adapter back."
             )
         return target
 
+    @_reachable()
     def put_bytes(self, content: bytes) -> Digest:
         """Store a blob (a dataset snapshot)."""
         digest = Digest(hashlib.sha256(content).hexdigest())
@@ -84,17 +104,19 @@ class ArtifactStore:
                 _sync(staged / "blob")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(staged / "blob", target)
+            _sync(target.parent)
         if self._remote:
             self._filesystem().pipe_file(f"{self._url}/blobs/{digest[:2]}/{digest}", content)
         return digest
 
+    @_reachable()
     def read_bytes(self, digest: Digest) -> bytes:
         """A blob's content. Raises NotFound or Unavailable (damaged)."""
         target = self._root / "blobs" / digest[:2] / parse_digest(digest)
         if target.is_file():
             content = target.read_bytes()
         elif self._remote:
-            content = bytes(self._filesystem().cat_file(f"{self._url}/blobs/{digest[:2]}/{digest}"))
+            content = self._fetch(f"blobs/{digest[:2]}/{digest}")
         else:
             raise NotFound(f"Blob {digest[:12]}… is missing from {self._root}.")
         if hashlib.sha256(content).hexdigest() != digest:
@@ -117,6 +139,7 @@ class ArtifactStore:
     def _publish(self, staged: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.chmod(staged, 0o755)
+        _sync(staged)
         try:
             os.rename(staged, target)
         except OSError:
@@ -138,15 +161,16 @@ class ArtifactStore:
             filesystem.pipe_file(remote, (folder / name).read_bytes())
 
     def _download(self, digest: Digest, into: Path) -> None:
-        filesystem = self._filesystem()
         for name in ADAPTER_FILES:
-            remote = f"{self._url}/adapters/{digest[:2]}/{digest}/{name}"
-            try:
-                (into / name).write_bytes(filesystem.cat_file(remote))
-            except FileNotFoundError as error:
-                raise NotFound(f"Artifact {digest[:12]}… is missing from {self._url}.") from error
+            (into / name).write_bytes(self._fetch(f"adapters/{digest[:2]}/{digest}/{name}"))
         if folder_digest(file_digests(into)) != digest:
             raise Unavailable(f"Artifact {digest[:12]}… arrived damaged from {self._url}.")
+
+    def _fetch(self, path: str) -> bytes:
+        try:
+            return bytes(self._filesystem().cat_file(f"{self._url}/{path}"))
+        except FileNotFoundError as error:
+            raise NotFound(f"{path} is missing from {self._url}.") from error
 
 
 class _FileSystem(Protocol):

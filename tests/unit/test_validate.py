@@ -45,7 +45,7 @@ def folder(
     return path
 
 
-def refuse(path: Path, *, max_rank: int = 16, match: str = "") -> AttuneError:
+def refuse(path: Path, *, max_rank: int = 16, match: str | None = None) -> AttuneError:
     with pytest.raises((Invalid, NotFound), match=match) as refused:
         validate_adapter(path, BASE, max_rank=max_rank)
     assert len(refused.value.message) < 1000  # a stranger's text is quoted only in part
