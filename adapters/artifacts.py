@@ -19,7 +19,6 @@ from typing import Protocol
 from core.errors import NotFound, Unavailable
 from core.ids import Digest, parse_digest
 
-
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -30,7 +29,8 @@ def _reachable() -> Iterator[None]:
         yield
     except OSError as error:
         raise Unavailable(
-            f"The artifact store cannot be used now ({error.strerror}); check the disk or the network."
+            f"The artifact store cannot be used now ({error.strerror}); check the disk or the "
+            "network."
         ) from error
 
 

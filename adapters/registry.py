@@ -96,13 +96,18 @@ class Registry:
 
     def get(self, tenant_id: TenantId, name: str) -> Adapter:
         """The tenant's adapter of that name. Raises NotFound."""
+        missing = NotFound(f"No adapter '{name[:80]}'. See GET /v1/adapters.", param="adapter")
+        try:
+            parse_name(name)
+        except Invalid as error:
+            raise missing from error  # no adapter can be called that; not every name is text to SQL
         query = sa.select(tables.adapters).where(
             tables.adapters.c.tenant_id == tenant_id, tables.adapters.c.name == name
         )
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
-            raise NotFound(f"No adapter '{name[:80]}'. See GET /v1/adapters.", param="adapter")
+            raise missing
         return adapter_of(row)
 
     def by_id(self, adapter_id: AdapterId) -> Adapter:
@@ -153,6 +158,12 @@ class Registry:
         the first, so that a resumed run does not leave two.
         """
         with self._database.write() as connection:
+            # Whoever adds to this adapter waits here: looking for the run comes after.
+            connection.execute(
+                sa.select(tables.adapters.c.id)
+                .where(tables.adapters.c.id == adapter_id)
+                .with_for_update()
+            )
             if run_id is not None:
                 row = connection.execute(
                     sa.select(tables.versions).where(tables.versions.c.run_id == run_id)
@@ -181,7 +192,7 @@ class Registry:
                     run_id=run_id,
                     parent=parent,
                     created_at_s=now_s(),
-                    note=note,
+                    note=_text(note),
                 )
                 .returning(*tables.versions.c)
             ).one()
@@ -190,6 +201,8 @@ class Registry:
 
     def version(self, adapter_id: AdapterId, number: int) -> Version:
         """One version. Raises NotFound."""
+        if not _is_number(number):
+            raise NotFound("This adapter has no such version.", param="version")
         query = sa.select(tables.versions).where(
             tables.versions.c.adapter_id == adapter_id, tables.versions.c.number == number
         )
@@ -236,6 +249,8 @@ class Registry:
         raised and nothing changes. NotFound for a version that does not exist, Conflict for a
         rejected one unless `allow_rejected`. Returns the adapter as it is now.
         """
+        if number is not None and not _is_number(number):
+            raise NotFound(f"'{adapter.name}' has no such version.", param="version")
         with self._database.write() as connection:
             if number is not None:
                 self._require_servable(connection, adapter, number, allow_rejected)
@@ -260,8 +275,8 @@ class Registry:
                     adapter_id=adapter.id,
                     version=number,
                     previous=adapter.live_version,
-                    actor=actor,
-                    reason=reason,
+                    actor=_text(actor),
+                    reason=_text(reason),
                     at_s=now_s(),
                 )
             )
@@ -269,13 +284,17 @@ class Registry:
         return replace(adapter, live_version=number, generation=adapter.generation + 1)
 
     def rollback(self, adapter: Adapter, *, actor: str, reason: str = "") -> Adapter:
-        """Activate what was live before the present version. Conflict if nothing was."""
-        history = self.history(adapter.id, limit=1)
-        if not history:
+        """Activate what was live before the present version. Conflict if nothing was.
+
+        The move itself joins the history: rolling back twice is back where one was.
+        """
+        # A version activated again while it was live has only moved onto itself.
+        moves = [m for m in self.history(adapter.id) if m.previous != m.version]
+        if not moves:
             raise Conflict(f"'{adapter.name}' was never activated: there is nothing to undo.")
         return self.activate(
             adapter,
-            history[0].previous,
+            moves[0].previous,
             actor=actor,
             reason=reason or f"rollback from version {adapter.live_version}",
             allow_rejected=True,
@@ -309,7 +328,7 @@ class Registry:
                     server_id=server_id,
                     engine_id=engine_id,
                     state=state,
-                    detail=detail[:2000],
+                    detail=_text(detail[:2000]),
                     at_s=now_s(),
                 )
             )
@@ -338,6 +357,15 @@ class Registry:
                 "make it live all the same.",
                 param="version",
             )
+
+
+def _is_number(number: int) -> bool:
+    return 1 <= number < 2**31  # what the column holds
+
+
+def _text(text: str) -> str:
+    """Text as either database takes it: no NUL, no lone surrogate."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _set_state(
