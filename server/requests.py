@@ -54,10 +54,14 @@ def parse_request(raw: bytes, headers: Mapping[bytes, bytes]) -> Asked:
     if metadata is not None and not isinstance(metadata, dict):
         raise Invalid("metadata must be an object.", param="metadata")
     metadata = metadata or {}
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        # vLLM would read "false" as false and 1 as true; we must read the same.
+        raise Invalid("stream must be true or false.", param="stream")
     return Asked(
         body=body,
         model=model,
-        stream=bool(body.get("stream")),
+        stream=bool(stream),
         end_user=_short(
             body.get("safety_identifier") or body.get("user") or metadata.get("user_id"), "user"
         ),

@@ -1,0 +1,50 @@
+"""Completion ids: whoever was not given one cannot make one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.ids import TenantId
+from server.issued import PREFIXES, IdSigner
+
+US, THEM = TenantId("ten_us"), TenantId("ten_them")
+SIGNER = IdSigner("s" * 64)
+
+
+@pytest.mark.parametrize("prefix", sorted(set(PREFIXES.values())))
+def test_an_issued_id_is_known_to_every_replica_and_to_no_other_tenant(prefix: str) -> None:
+    completion_id = prefix + SIGNER.token(US)
+    assert IdSigner("s" * 64).issued_to(completion_id, US)
+    assert not SIGNER.issued_to(completion_id, THEM)
+    assert not IdSigner("t" * 64).issued_to(completion_id, US)
+
+
+def test_tokens_do_not_repeat() -> None:
+    assert len({SIGNER.token(US) for _ in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize("at", range(40))
+def test_no_digit_of_an_id_may_change(at: int) -> None:
+    token = SIGNER.token(US)
+    other = "0" if token[at] != "0" else "1"
+    assert not SIGNER.issued_to(f"cmpl-{token[:at]}{other}{token[at + 1 :]}", US)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t, lambda t: "x-" + t, lambda t: "cmpl-" + t + "\n", lambda t: "cmpl-" + t[:-1],
+        lambda t: "cmpl-" + t + "0", lambda t: " cmpl-" + t, lambda t: "cmpl-" + t.upper() + "A",
+        lambda t: "cmpl-" + t + "\x00", lambda t: "cmpl-" + "é" * 40, lambda t: "",
+    ],
+)  # fmt: skip
+def test_another_form_is_no_id(change: object) -> None:
+    assert callable(change)
+    assert not SIGNER.issued_to(change(SIGNER.token(US)), US)
+
+
+@given(st.text(max_size=80))
+def test_no_text_is_an_id_by_luck(text: str) -> None:
+    assert not SIGNER.issued_to(text, US)

@@ -1,0 +1,169 @@
+"""Request bodies: what Attune reads in them, what the engine gets, what is kept."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from core.errors import Invalid
+from core.ids import TenantId
+from server.requests import (
+    counts_usage,
+    engine_body,
+    parse_request,
+    recorded_prompt,
+    recorded_rest,
+    recorded_sampling,
+)
+
+US = TenantId("ten_us")
+
+
+def parse(body: Any, headers: dict[bytes, bytes] | None = None) -> Any:
+    return parse_request(json.dumps(body).encode(), headers or {})
+
+
+def sent(body: dict[str, Any], endpoint: str = "chat.completions") -> dict[str, Any]:
+    """What the engine gets for this body."""
+    raw = engine_body(
+        parse(body), endpoint=endpoint, engine_model="ten_us/a@1", tenant_id=US, request_id="id-1"
+    )
+    read: dict[str, Any] = json.loads(raw)
+    return read
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"", b"{", b"[]", b"null", b'"x"', b"1", b"\xff\xfe", b'{"model":"base"', b"{}x",
+        b'{"model":"base","x":NaN}', b'{"model":"\\ud800"}', b"[" * 200_000,
+        b'{"model":"base","x":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"model":"base","x":1e999}', b"\xef\xbb\xbf{}",
+    ],
+)  # fmt: skip
+def test_what_is_not_one_json_object_is_refused(raw: bytes) -> None:
+    with pytest.raises(Invalid) as refused:
+        parse_request(raw, {})
+    assert refused.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize("body", [{}, {"model": ""}, {"model": None}, {"model": 3}, {"model": []}])
+def test_a_request_without_a_model_is_told_so(body: dict[str, Any]) -> None:
+    with pytest.raises(Invalid) as refused:
+        parse(body)
+    assert (refused.value.param, refused.value.code) == ("model", "missing_required_parameter")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "param"),
+    [
+        ("user", 5, "user"), ("user", "x" * 257, "user"), ("user", "a\nb", "user"),
+        ("user", "a\x00", "user"), ("safety_identifier", ["x"], "user"),
+        ("metadata", [], "metadata"), ("metadata", "x", "metadata"),
+        ("metadata", {"domain": 5}, "metadata.domain"),
+        ("metadata", {"conversation_id": "x" * 300}, "metadata.conversation_id"),
+        ("metadata", {"user_id": 7}, "user"),
+        ("stream", "false", "stream"), ("stream", 1, "stream"), ("stream", [], "stream"),
+    ],
+)  # fmt: skip
+def test_a_field_of_the_wrong_type_is_named(field: str, value: Any, param: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        parse({"model": "base", field: value})
+    assert refused.value.param == param
+
+
+def test_user_domain_and_conversation_are_read_from_the_usual_places() -> None:
+    body = {"model": "auto", "user": "bob", "metadata": {"domain": "law", "conversation_id": "c"}}
+    asked = parse(body)
+    assert (asked.end_user, asked.domain, asked.conversation_id) == ("bob", "law", "c")
+    assert parse({**body, "safety_identifier": "ann"}).end_user == "ann"
+    assert parse({"model": "a", "metadata": {"user_id": "eve"}}).end_user == "eve"
+    headers = {b"x-attune-domain": b"art", b"x-attune-conversation": b"d"}
+    named = parse(body, headers)
+    assert (named.domain, named.conversation_id) == ("art", "d")
+    plain = parse({"model": "a", "user": "", "metadata": None})
+    assert (plain.end_user, plain.domain, plain.conversation_id) == (None, None, None)
+
+
+def test_the_engine_gets_its_own_model_name_and_the_tenants_salt() -> None:
+    body = {"model": "a", "messages": [], "cache_salt": "mine", "request_id": "chosen", "x": 1}
+    got = sent(body)
+    assert (got["model"], got["cache_salt"], got["x"]) == ("ten_us/a@1", "ten_us:mine", 1)
+    for salt in (None, "", 5, ["x"]):
+        assert sent({"model": "a", "cache_salt": salt})["cache_salt"] == "ten_us"
+    assert sent({"model": "a"})["cache_salt"] == "ten_us"
+
+
+def test_no_salt_a_client_chooses_is_another_tenants() -> None:
+    salts = {sent({"model": "a", "cache_salt": s})["cache_salt"] for s in ("ten_them", ":ten_them")}
+    assert all(salt.startswith("ten_us:") for salt in salts)
+
+
+def test_a_response_is_stored_under_our_id_not_the_clients() -> None:
+    assert sent({"model": "a", "request_id": "resp_mine"}, "responses")["request_id"] == "id-1"
+
+
+def test_a_name_given_twice_means_the_same_to_us_and_to_the_engine() -> None:
+    asked = parse_request(b'{"model":"base","model":"secret"}', {})
+    raw = engine_body(asked, endpoint="", engine_model="e", tenant_id=US, request_id="i")
+    assert asked.model == "secret"
+    assert raw.count(b'"model"') == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "ours"),
+    [
+        (None, True), ({}, True), ({"include_usage": False}, True), ({"include_usage": True}, False),
+        ({"include_usage": None, "continuous_usage_stats": True}, True), ("x", False), ([], False),
+    ],
+)  # fmt: skip
+def test_usage_of_a_stream_is_asked_for_when_the_client_did_not(options: Any, ours: bool) -> None:
+    body = {"model": "a", "stream": True, "stream_options": options}
+    assert counts_usage(parse(body), "chat.completions") is ours
+    if ours:
+        assert sent(body)["stream_options"] == {**(options or {}), "include_usage": True}
+    else:
+        assert sent(body)["stream_options"] == options
+    for endpoint in ("responses", "messages", ""):
+        assert sent(body, endpoint)["stream_options"] == options
+    assert "stream_options" not in sent({"model": "a"})
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "prompt"),
+    [
+        ("completions", {"prompt": "Once"}, "Once"),
+        ("completions", {"prompt": ["a", "b"]}, '["a","b"]'),
+        ("completions", {"prompt": [1, 2]}, "[1,2]"),
+        ("completions", {}, "null"),
+        ("chat.completions", {"messages": [{"role": "user", "content": "Hi"}]},
+         ({"role": "user", "content": "Hi"},)),
+        ("chat.completions", {"messages": [{"role": "user", "content": [
+            {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]},
+         ({"role": "user", "content": "ab"},)),
+        ("chat.completions", {"messages": [{"role": "user", "content": [
+            {"type": "text", "text": "a"}, {"type": "image_url"}]}]},
+         ({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]},)),
+        ("chat.completions", {"messages": ["x", None, 5]}, ()),
+        ("chat.completions", {}, ()),
+        ("responses", {"input": "Hi", "instructions": "Be brief"},
+         ({"role": "system", "content": "Be brief"}, {"role": "user", "content": "Hi"})),
+        ("responses", {"input": [{"role": "user", "content": "Hi"}]},
+         ({"role": "user", "content": "Hi"},)),
+        ("responses", {"instructions": "Be brief"}, ({"role": "system", "content": "Be brief"},)),
+        ("messages", {"system": "S", "messages": [{"role": "user", "content": "Hi"}]},
+         ({"role": "system", "content": "S"}, {"role": "user", "content": "Hi"})),
+    ],
+)  # fmt: skip
+def test_the_prompt_is_kept_as_the_model_read_it(
+    endpoint: str, body: dict[str, Any], prompt: Any
+) -> None:
+    assert recorded_prompt(endpoint, body) == prompt
+
+
+def test_what_is_kept_of_a_body_is_all_of_it_once() -> None:
+    body = {"model": "a", "messages": [], "temperature": 0.5, "n": 2, "tools": [1], "user": "u"}
+    assert recorded_sampling(body) == {"temperature": 0.5, "n": 2}
+    assert recorded_rest(body) == {"tools": [1], "user": "u"}
