@@ -28,6 +28,9 @@ TERMINAL = {
 """What marks the last bytes of a stream: they must not leave before the answer is durable."""
 
 
+_STRANGE = "the response has not the form its endpoint promises"
+
+
 @dataclass(slots=True)
 class Transcript:
     """The answer as text: one string per choice, and what else is worth keeping."""
@@ -46,12 +49,18 @@ def read_answer(endpoint: str, body: bytes) -> Transcript:
         document = json.loads(body)
     except ValueError:
         return Transcript(error="the response was not JSON")
-    return _DOCUMENTS[endpoint](document)
+    try:
+        return _DOCUMENTS[endpoint](document)
+    except (AttributeError, TypeError):
+        return Transcript(error=_STRANGE)
 
 
 def read_stream(endpoint: str, chunks: Sequence[bytes]) -> Transcript:
     """The transcript of a stream of server-sent events, complete or cut off."""
-    return _STREAMS[endpoint](_events(chunks))
+    try:
+        return _STREAMS[endpoint](_events(chunks))
+    except (AttributeError, TypeError):
+        return Transcript(error=_STRANGE)
 
 
 def _events(chunks: Sequence[bytes]) -> Iterator[dict[str, Any]]:
@@ -150,6 +159,8 @@ def _responses_document(document: Mapping[str, Any]) -> Transcript:
     transcript = Transcript(answers=["".join(texts)], finish_reason=document.get("status"))
     if calls:
         transcript.extra["tool_calls"] = calls
+    if transcript.finish_reason == "failed":
+        transcript.error = str(document.get("error") or "the response failed")
     _usage(transcript, document.get("usage"))
     return transcript
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-import adapters.tables
+import adapters.tables  # noqa: F401
 import feedback.run_tables
 import feedback.tables  # noqa: F401
 from core.database import Database, metadata

@@ -115,7 +115,8 @@ def test_a_name_given_twice_means_the_same_to_us_and_to_the_engine() -> None:
 @pytest.mark.parametrize(
     ("options", "ours"),
     [
-        (None, True), ({}, True), ({"include_usage": False}, True), ({"include_usage": True}, False),
+        (None, True), ({}, True), ({"include_usage": False}, True),
+        ({"include_usage": True}, False),
         ({"include_usage": None, "continuous_usage_stats": True}, True), ("x", False), ([], False),
     ],
 )  # fmt: skip
