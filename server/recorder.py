@@ -14,6 +14,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
 from core.errors import Unavailable
 from feedback.types import Interaction
 from server import metrics
@@ -21,6 +24,9 @@ from server import metrics
 logger = logging.getLogger("attune.recorder")
 
 Build = Callable[[], Interaction]
+
+_PASSING = (OperationalError, InterfaceError, PoolTimeout, OSError)
+"""What a database says when it is away or busy; anything else it would say again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,8 @@ class Recorder:
         self._wait_s = wait_s
         self._give_up_s = give_up_s
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="attune-recorder", daemon=True)
         self._thread.start()
 
@@ -63,23 +71,34 @@ class Recorder:
                     future.set_exception(error)
 
         def from_thread(error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(done, error)
+            try:
+                loop.call_soon_threadsafe(done, error)
+            except RuntimeError:
+                logger.warning("Nobody waits for an answer's commit any more.")
 
-        self._put(_Item(build, time.perf_counter(), from_thread))
+        if not self._put(_Item(build, time.perf_counter(), from_thread)):
+            raise Unavailable("The server is shutting down; try again.")
         await future
 
     def submit(self, build: Build) -> None:
         """Commit soon, without anybody waiting (a client that has gone away)."""
-        self._put(_Item(build, time.perf_counter(), None))
+        if not self._put(_Item(build, time.perf_counter(), None)):
+            logger.warning("An answer cut off while shutting down is not recorded.")
 
     def close(self) -> None:
-        """Commit everything submitted so far, then stop."""
-        self._queue.put(None)
+        """Commit everything submitted so far, then stop; later commits are refused."""
+        with self._lock:
+            self._closed = True
+            self._queue.put(None)
         self._thread.join(timeout=30)
 
-    def _put(self, item: _Item) -> None:
-        metrics.COMMIT_WAITING.inc()
-        self._queue.put(item)
+    def _put(self, item: _Item) -> bool:
+        with self._lock:  # nothing may be queued behind the mark that ends the thread
+            if self._closed:
+                return False
+            metrics.COMMIT_WAITING.inc()
+            self._queue.put(item)
+            return True
 
     def _run(self) -> None:
         closing = False
@@ -105,23 +124,36 @@ class Recorder:
         for item in batch:
             try:
                 ready.append((item, item.build()))
-            except Exception as error:
-                logger.exception("An answer could not be recorded.")
-                self._finish(item, error)
-        failure = self._append_with_patience([interaction for _, interaction in ready])
+            except Exception:
+                logger.exception("An answer could not be read.")
+                self._finish(item, _refused())
+        self._store(ready)
+
+    def _store(self, ready: list[tuple[_Item, Interaction]]) -> None:
+        try:
+            failure = self._append_with_patience([interaction for _, interaction in ready])
+        except Exception:
+            logger.exception("Committing %d answers failed for good.", len(ready))
+            if len(ready) > 1:
+                # One of them is to blame: the others must not pay for it.
+                for one in ready:
+                    self._store([one])
+                return
+            failure = _refused()
         for item, interaction in ready:
             if failure is None:
                 metrics.ANSWERS.labels(interaction.tenant_id, interaction.outcome).inc()
             self._finish(item, failure)
 
     def _append_with_patience(self, interactions: list[Interaction]) -> Unavailable | None:
+        """Raises what is not a matter of time."""
         deadline = time.monotonic() + self._give_up_s
         delay_s = 0.05
         while True:
             try:
                 self._append(interactions)
                 return None
-            except Exception:
+            except _PASSING:
                 logger.exception("Committing %d answers failed.", len(interactions))
                 if time.monotonic() + delay_s > deadline:
                     return Unavailable(
@@ -136,3 +168,9 @@ class Recorder:
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - item.at)
         if item.done is not None:
             item.done(error)
+
+
+def _refused() -> Unavailable:
+    return Unavailable(
+        "The answer could not be stored, so it is withheld. The server's log says why."
+    )
