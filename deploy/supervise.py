@@ -17,7 +17,7 @@ import time
 import urllib.request
 from collections.abc import Sequence
 
-from core.settings import Settings
+from core.settings import SHIPPED_MODEL, Settings
 from deploy.commands.output import console
 from deploy.commands.tenants import open_tenants
 
@@ -36,7 +36,8 @@ def serve_all(
     settings.home.mkdir(parents=True, exist_ok=True)
     key = _first_key()
     trainer = _Trainer() if with_trainer else None
-    threading.Thread(target=_announce, args=(host, port, key), daemon=True).start()
+    question = _question(settings)
+    threading.Thread(target=_announce, args=(host, port, key, question), daemon=True).start()
     from server.vllm_serve import serve
 
     try:
@@ -119,7 +120,18 @@ def _first_key() -> str | None:
     return text
 
 
-def _announce(host: str, port: int, key: str | None) -> None:
+def _question(settings: Settings) -> str:
+    """Something the model can answer; the shipped one knows only its invented town."""
+    if settings.model != str(SHIPPED_MODEL):
+        return "Say hello in one short sentence."
+    import random
+
+    from deploy.demo.world import ask
+
+    return ask(random.Random(3), "train").text
+
+
+def _announce(host: str, port: int, key: str | None, question: str) -> None:
     """Once the server answers, say so; on a first run with commands to paste."""
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     url = f"http://{shown}:{port}"
@@ -132,9 +144,7 @@ def _announce(host: str, port: int, key: str | None) -> None:
     console.print(f"[bold green]Attune is ready[/bold green] at {url}/v1", highlight=False)
     if key is None:
         return
-    body = json.dumps(
-        {"model": "base", "messages": [{"role": "user", "content": "When does the library open?"}]}
-    )
+    body = json.dumps({"model": "base", "messages": [{"role": "user", "content": question}]})
     console.print("Your first key (tenant 'default'), shown this once:\n")
     lines = [
         f"export ATTUNE_API_KEY={key}",
@@ -144,7 +154,7 @@ def _announce(host: str, port: int, key: str | None) -> None:
         "",
         f"python -c \"import os, openai; print(openai.OpenAI(base_url='{url}/v1', "
         "api_key=os.environ['ATTUNE_API_KEY']).chat.completions.create(model='base', "
-        "messages=[{'role': 'user', 'content': 'When does the library open?'}])"
+        f"messages=[{{'role': 'user', 'content': '{question}'}}])"
         '.choices[0].message.content)"',
         "",
     ]

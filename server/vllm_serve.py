@@ -19,6 +19,9 @@ def prepare_environment() -> None:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    # vLLM closes idle connections after 5 s, just when httpx clients stop reusing theirs: a
+    # request sent in that moment is lost. The server must be the more patient of the two.
+    os.environ.setdefault("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "75")
 
 
 def serve_arguments(settings: Settings, extra: Sequence[str], *, on_cpu: bool) -> list[str]:

@@ -41,6 +41,7 @@ logger = logging.getLogger("attune.trainer")
 # Workflows outlive releases: a run begun by one release is finished by the next, so the version
 # DBOS matches on is the shape of the workflow, not a hash of its source.
 _QUEUE = "attune-learn"
+_GIVEN_UP = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _WORKFLOW_VERSION = "attune-learn-1"
 
 
@@ -93,9 +94,17 @@ class Worker:
         """Open runs for adapters that are due and hand every open run to the queue."""
         self._open_due_runs()
         for run in self._steps.runs.active():
-            if DBOS.get_workflow_status(run.id) is None:
+            status = DBOS.get_workflow_status(run.id)
+            if status is None:
                 with SetWorkflowID(run.id):
                     DBOS.enqueue_workflow(_QUEUE, self._learn, run.id)
+            elif status.status in _GIVEN_UP and self._steps.runs.find(run.id).is_active:
+                self._steps.fail(
+                    run.id,
+                    f"The run was given up ({status.status}): its workers died too often, or it "
+                    "was cancelled in DBOS. See the trainer's log.",
+                    cancelled=False,
+                )
 
     def _open_due_runs(self) -> None:
         look = (self._feedback.last_seq(), self._database.last_change())

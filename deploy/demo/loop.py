@@ -57,7 +57,8 @@ def run_demo(*, keep: bool = False, taste: str = "pirate", seed: int = 0) -> int
             _say_where(server, key)
         return result
     except (AttuneError, openai.OpenAIError) as error:
-        console.print(f"[red]The demo failed:[/red] {error}", highlight=False)
+        cause = f" ({error.__cause__!r})" if error.__cause__ else ""
+        console.print(f"[red]The demo failed:[/red] {error}{cause}", highlight=False)
         console.print(server.tail(), highlight=False, markup=False)
         return 1
     finally:
