@@ -16,7 +16,7 @@ from trainer.model import WarmModel
 from trainer.suite import SuiteItem
 from trainer.types import Evaluation, GateLimits, Hyperparameters
 
-SMALL = Hyperparameters(rank=4, alpha=8, steps=30)
+SMALL = Hyperparameters(rank=4, alpha=8, steps=30, learning_rate=2e-3, beta=1.0)
 
 
 def by_pairs(model: WarmModel, examples, out: Path, hyperparameters=SMALL) -> Path:

@@ -17,7 +17,7 @@ from trainer.methods.rows import interleaved_passes, label_weights, passes
 from trainer.model import WarmModel, adapter_digest
 from trainer.types import Hyperparameters, Progress
 
-SMALL = Hyperparameters(rank=4, alpha=8, steps=30)
+SMALL = Hyperparameters(rank=4, alpha=8, steps=30, learning_rate=2e-3, beta=1.0)
 BRIEF = replace(SMALL, steps=3)
 
 
