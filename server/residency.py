@@ -31,6 +31,10 @@ class _Entry:
     error: AttuneError | None = None
 
 
+class _NoRoom(Unavailable):
+    """Every place is taken by a running answer."""
+
+
 class Residency:
     """Loads adapters on demand and keeps at most `capacity` of them in the engine.
 
@@ -131,23 +135,27 @@ class Residency:
             # Those who wait for this load find the entry gone: they see the error, or, when
             # only the one who began it was cancelled, load it themselves.
             del self._entries[version.engine_id]
-            if isinstance(error, AttuneError):
-                entry.error = error
-                self._failed[version.engine_id] = (time.monotonic(), error)
+            if not isinstance(error, Exception):
+                entry.ready.set()
+                raise
+            entry.error = _unavailable(name, error)
+            if not isinstance(error, _NoRoom):  # a full engine says nothing about the version
+                self._failed[version.engine_id] = (time.monotonic(), entry.error)
                 metrics.LOADS.labels("failed").inc()
-                self._report(version, error)
+                self._report(version, entry.error)
             entry.ready.set()
-            raise
+            raise entry.error from error
         entry.ready.set()
         metrics.LOADS.labels("loaded").inc()
         metrics.LOAD_SECONDS.observe(time.perf_counter() - started)
-        metrics.RESIDENT.set(len(self._entries))
+        metrics.RESIDENT.set(len(self.resident))
         self._report(version, None)
         return entry
 
     async def _make_room(self) -> None:
         deadline = time.monotonic() + self._room_timeout_s
-        while len(self._entries) > self._capacity:
+        # Loads come one at a time, so that those who wait for theirs take no place yet.
+        while len(self.resident) >= self._capacity:
             idle = next(
                 (e for e in self._entries.values() if e.references == 0 and e.ready.is_set()), None
             )
@@ -159,7 +167,7 @@ class Residency:
             try:
                 await asyncio.wait_for(self._released.wait(), deadline - time.monotonic())
             except TimeoutError as error:
-                raise Unavailable(
+                raise _NoRoom(
                     f"All {self._capacity} adapter places are in use by running answers. Try "
                     "again shortly, or raise ATTUNE_MAX_CPU_LORAS."
                 ) from error
@@ -185,4 +193,12 @@ class Residency:
         if self._entries.get(entry.engine_id) is entry:
             del self._entries[entry.engine_id]
             await self._engine.unload(entry.name, entry.engine_id)
-            metrics.RESIDENT.set(len(self._entries))
+            metrics.RESIDENT.set(len(self.resident))
+
+
+def _unavailable(name: str, error: Exception) -> Unavailable:
+    """The version exists; whatever keeps it from the engine is this server's trouble."""
+    if isinstance(error, Unavailable):
+        return error
+    reason = error.message if isinstance(error, AttuneError) else type(error).__name__
+    return Unavailable(f"Adapter '{name.rpartition('/')[2]}' cannot be loaded now: {reason}")
