@@ -7,6 +7,7 @@ adapter, vLLM, tap, commit. The per-chunk path copies nothing and does no I/O.
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -50,9 +51,18 @@ class Gateway:
         if scope["type"] != "http":
             await _refuse_websocket(receive, send)
             return
+        started = False
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
         try:
-            await self._handle(scope, receive, send)
+            await self._handle(scope, receive, noting)
         except AttuneError as error:
+            if started:
+                raise  # the server breaks the connection off, so that the client notices
             metrics.REFUSED.labels(error.code).inc()
             status, body, headers = http_error(error)
             await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -244,7 +254,8 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 def _require_metrics(runtime: Runtime, scope: Scope, headers: dict[bytes, bytes]) -> None:
     token = runtime.settings.metrics_token
     if token:
-        if headers.get(b"authorization") != f"Bearer {token}".encode():
+        given = headers.get(b"authorization", b"")
+        if not hmac.compare_digest(given, f"Bearer {token}".encode()):
             raise Unauthenticated("/metrics needs the bearer token set in ATTUNE_METRICS_TOKEN.")
         return
     client = (scope.get("client") or ("",))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -93,9 +94,13 @@ class Tap:
         if self._first is None and body:
             self._first = time.perf_counter()
         self._chunks.append(body)
-        if self._hide_usage and b'"choices":[]' in body and b'"usage":{' in body:
-            return  # the token counts are for the record; the client did not ask for them
         last = not message.get("more_body", False)
+        if self._hide_usage and b'"choices":[]' in body and b'"usage":{' in body:
+            # The token counts are for the record; the client did not ask for them.
+            body = _without_usage(body)
+            if not body and not last:
+                return
+            message = {**message, "body": body}
         # Events begin lines, and JSON holds no raw line break: an answer that quotes a marker
         # is not mistaken for one.
         if last or any(body.startswith(m) or b"\n" + m in body for m in self._terminal):
@@ -168,3 +173,12 @@ class Tap:
             first_token_ms=None if self._first is None else (self._first - self._started) * 1e3,
             duration_ms=(ended - self._started) * 1e3,
         )
+
+
+def _without_usage(body: bytes) -> bytes:
+    """The events in `body`, less those that carry nothing but token counts."""
+    return b"".join(
+        event
+        for event in re.split(rb"(?<=\n\n)", body)
+        if not (b'"choices":[]' in event and b'"usage":{' in event)
+    )

@@ -45,8 +45,11 @@ async def create_adapter(request: Request) -> JSONResponse:
     name, subject = body.get("name"), body.get("subject")
     if not isinstance(name, str):
         raise Invalid("Give the adapter a name.", param="name")
-    if subject is not None and (not isinstance(subject, str) or not 0 < len(subject) <= 256):
-        raise Invalid("subject must be a string of 1 to 256 characters.", param="subject")
+    # The same rule as for the user and the domain of a request, or it would never match one.
+    if subject is not None and not (
+        isinstance(subject, str) and 0 < len(subject) <= 256 and subject.isprintable()
+    ):
+        raise Invalid("subject must be a string of 1 to 256 printable characters.", param="subject")
     learning = parse_learning(body.get("learning"), Learning())
 
     def create() -> Adapter:
@@ -151,8 +154,11 @@ async def activate_version(name: str, request: Request) -> dict[str, Any]:
     number = body.get("version")
     if "version" not in body or isinstance(number, bool) or not isinstance(number, int | None):
         raise Invalid("version must be a number, or null for the base model.", param="version")
-    if isinstance(body.get("generation"), int):
-        adapter = replace(adapter, generation=body["generation"])
+    generation = body.get("generation")
+    if generation is not None:
+        if type(generation) is not int or not 0 <= generation < 2**31:
+            raise Invalid("generation must be a whole number.", param="generation")
+        adapter = replace(adapter, generation=generation)
     runtime = runtime_of(request)
     after = await asyncio.to_thread(
         lambda: runtime.registry.activate(

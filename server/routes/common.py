@@ -65,7 +65,13 @@ def page(data: Sequence[Mapping[str, Any]], *, has_more: bool) -> dict[str, Any]
 
 def limit_of(request: Request, default: int = 20) -> int:
     """The `limit` query parameter, 1 to 200."""
-    text = request.query_params.get("limit", str(default))
-    if not text.isdigit() or not 1 <= int(text) <= 200:
+    limit = whole_number(request.query_params.get("limit", str(default)))
+    if limit is None or not 1 <= limit <= 200:
         raise Invalid("limit must be a whole number from 1 to 200.", param="limit")
-    return int(text)
+    return limit
+
+
+def whole_number(text: str) -> int | None:
+    """0 to 10^18 - 1 from its decimal digits, None for any other text."""
+    # str.isdigit alone takes '²', which int() does not; and int() takes no text without end.
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None

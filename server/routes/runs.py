@@ -14,7 +14,15 @@ from core.errors import Conflict, Invalid
 from core.ids import RunId
 from feedback.runs import Run
 from feedback.types import Page
-from server.routes.common import json_object, key_with, limit_of, page, runtime_of, take
+from server.routes.common import (
+    json_object,
+    key_with,
+    limit_of,
+    page,
+    runtime_of,
+    take,
+    whole_number,
+)
 
 router = APIRouter()
 
@@ -83,12 +91,12 @@ async def get_run(run_id: str, request: Request) -> dict[str, Any]:
 async def get_events(run_id: str, request: Request) -> dict[str, Any]:
     """Messages and metrics of a run, oldest first; `after` is the last event id seen."""
     run = await _run(run_id, request)
-    text = request.query_params.get("after", "0")
-    if not text.isdigit():
+    after = whole_number(request.query_params.get("after", "0"))
+    if after is None:
         raise Invalid("after must be an event id.", param="after")
     runtime = runtime_of(request)
     limit = limit_of(request, 200)
-    events = await asyncio.to_thread(runtime.runs.events, run.id, int(text))
+    events = await asyncio.to_thread(runtime.runs.events, run.id, after)
     data = [
         {
             "id": str(event.id),
