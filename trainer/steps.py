@@ -99,12 +99,11 @@ class Steps:
         )
         return frozen.digest
 
-    def plan(self, run_id: RunId, digest: str) -> list[tuple[str, str]]:
-        """The candidates to train, as (method, start)."""
+    def plan(self, run_id: RunId, digest: str) -> list[Candidate]:
+        """The candidates to train."""
         run, adapter = self._run(run_id)
         frozen = self._snapshot(digest)
-        planned = candidates(frozen, adapter.learning, has_live=run.live_before is not None)
-        return [(candidate.method, candidate.start) for candidate in planned]
+        return candidates(frozen, adapter.learning, has_live=run.live_before is not None)
 
     def train(self, run_id: RunId, digest: str, candidate: Candidate) -> dict[str, Any]:
         """Train one candidate into the run's folder; its figures."""

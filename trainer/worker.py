@@ -26,7 +26,6 @@ from core.settings import Settings
 from feedback.pairing import learnable
 from feedback.store import FeedbackStore
 from feedback.types import News
-from trainer.plan import Candidate
 from trainer.steps import Steps
 from trainer.triggers import due
 
@@ -167,7 +166,7 @@ class Worker:
             run = RunId(run_id)
             try:
                 digest = snapshot(run)
-                planned = [Candidate(method, start) for method, start in plan(run, digest)]
+                planned = plan(run, digest)
                 judged = []
                 for candidate in planned:
                     train(run, digest, candidate)
