@@ -171,7 +171,7 @@ async def _authenticate(runtime: Runtime, headers: dict[bytes, bytes]) -> ApiKey
         )
     public_id, secret_sha256 = split_key(text)
     if public_id not in runtime.sync.directory.keys:
-        await runtime.sync.refresh()  # a key made a moment ago must work at once
+        await runtime.sync.look()  # a key made a moment ago must work at once
     return verify(runtime.sync.directory.keys.get(public_id), secret_sha256, now_s())
 
 

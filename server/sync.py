@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from adapters.directory import Directory, load_directory
@@ -17,6 +17,7 @@ from adapters.routing import engine_name
 from adapters.types import Adapter, Version
 from core.database import Database
 from core.errors import AttuneError
+from core.ids import AdapterId
 from server import metrics
 from server.residency import Residency
 
@@ -46,8 +47,12 @@ class RegistrySync:
         self._preload_limit = preload_limit
         self._on_live = on_live
         self._looking = asyncio.Lock()
+        self._taking_over = asyncio.Lock()
+        self._looked_at = float("-inf")
         self._retry_at = 0.0
-        self.directory = Directory()
+        self._seen = Directory()  # the registry as it is
+        self._taken_over = 0  # the change up to which live versions were taken over
+        self.directory = Directory()  # the same, with the live versions this server has
 
     async def start(self) -> None:
         """Take over the registry as it is and have the live versions ready."""
@@ -56,7 +61,8 @@ class RegistrySync:
             if adapter.live_version is not None:
                 version = directory.versions[adapter.id][adapter.live_version]
                 await self._preload(adapter, version)
-        self.directory = directory
+        self.directory = self._seen = directory
+        self._taken_over = directory.change
 
     async def follow(self) -> None:
         """Look at the registry for ever; an unreachable database is retried, never fatal."""
@@ -68,18 +74,33 @@ class RegistrySync:
                 metrics.SYNC_ERRORS.inc()
                 logger.exception("Cannot read the registry; serving goes on with what is known.")
 
-    async def refresh(self) -> None:
-        """Catch up with the registry now."""
+    async def look(self) -> None:
+        """Know the keys, tenants and names there are now; loads nothing, so it is quick.
+
+        Versions that are live in the registry but not yet here stay as they are: `refresh`
+        takes them over. Who asks while another look is about to begin shares that one.
+        """
+        asked_at = time.monotonic()
         async with self._looking:
-            change = await asyncio.to_thread(self._database.last_change)
+            if self._looked_at > asked_at:
+                return
+            began_at = time.monotonic()
+            if await asyncio.to_thread(self._database.last_change) > self._seen.change:
+                self._seen = await asyncio.to_thread(load_directory, self._database)
+                self.directory = _with_live_of(self._seen, self.directory)
+            self._looked_at = began_at
+
+    async def refresh(self) -> None:
+        """Catch up with the registry now, live versions included."""
+        await self.look()
+        async with self._taking_over:
             lagging = self._retry_at and time.monotonic() >= self._retry_at
-            if change > self.directory.change or lagging:
+            if self._seen.change > self._taken_over or lagging:
                 self._retry_at = 0.0
-                await self._take_over(await asyncio.to_thread(load_directory, self._database))
+                await self._take_over(self._seen)
 
     async def _take_over(self, new: Directory) -> None:
         old = self.directory
-        held_back: list[Adapter] = []
         moved: list[tuple[Adapter | None, Adapter, float]] = []
         for key, adapter in new.by_name.items():
             before = old.by_name.get(key)
@@ -92,12 +113,13 @@ class RegistrySync:
                     await asyncio.sleep(self._publish_interval_s)
                 version = new.versions[adapter.id][adapter.live_version]
                 if not await self._preload(adapter, version):
-                    kept = before.live_version if before else None
-                    held_back.append(replace(adapter, live_version=kept))
                     self._retry_at = time.monotonic() + 10.0
                     continue
             moved.append((before, adapter, started))
-        self.directory = _with_adapters(new, held_back)
+        # A look may have renewed the directory meanwhile: only the live versions move here.
+        live = {adapter.id: adapter.live_version for _, adapter, _ in moved}
+        self.directory = _with_live(self.directory, live)
+        self._taken_over = new.change
         for before, adapter, started in moved:
             self._finish_swap(new, before, adapter, started)
 
@@ -129,12 +151,22 @@ class RegistrySync:
         return True
 
 
-def _with_adapters(directory: Directory, changed: list[Adapter]) -> Directory:
-    if not changed:
+def _with_live_of(new: Directory, old: Directory) -> Directory:
+    """`new` in everything but the live versions, which stay as in `old`."""
+    before = {adapter.id: adapter.live_version for adapter in old.by_name.values()}
+    return _with_live(new, {a.id: before.get(a.id) for a in new.by_name.values()})
+
+
+def _with_live(directory: Directory, live: Mapping[AdapterId, int | None]) -> Directory:
+    if not live:
         return directory
-    by_id = {adapter.id: adapter for adapter in changed}
+
+    def moved(adapter: Adapter) -> Adapter:
+        number = live.get(adapter.id, adapter.live_version)
+        return adapter if number == adapter.live_version else replace(adapter, live_version=number)
+
     return replace(
         directory,
-        by_name={k: by_id.get(a.id, a) for k, a in directory.by_name.items()},
-        by_subject={k: by_id.get(a.id, a) for k, a in directory.by_subject.items()},
+        by_name={key: moved(adapter) for key, adapter in directory.by_name.items()},
+        by_subject={key: moved(adapter) for key, adapter in directory.by_subject.items()},
     )

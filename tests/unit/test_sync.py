@@ -1,0 +1,342 @@
+"""A server following the registry: a version is live only once the engine has it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from adapters.artifacts import ADAPTER_FILES, ArtifactStore, file_digests
+from adapters.keys import split_key
+from adapters.registry import Registry
+from adapters.routing import route
+from adapters.tenants import TenantStore
+from adapters.types import Adapter, ArtifactInfo, Learning, Version
+from core.database import Database
+from core.errors import AttuneError, Unavailable
+from core.ids import TenantId
+from server.residency import Residency
+from server.sync import RegistrySync
+
+
+class Engine:
+    """Adapters in memory; `before_load` may wait or refuse."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[int, str] = {}
+        self.before_load: Callable[[int], Awaitable[None]] | None = None
+
+    async def load(self, name: str, engine_id: int, path: Path) -> None:
+        if self.before_load is not None:
+            await self.before_load(engine_id)
+        self.loaded[engine_id] = name
+
+    async def unload(self, name: str, engine_id: int) -> None:
+        del self.loaded[engine_id]
+
+
+class Server:
+    """One server's half: its engine, its residency, its picture of the registry."""
+
+    def __init__(self, database: Database, artifacts: ArtifactStore) -> None:
+        self.engine = Engine()
+        self.reports: list[tuple[int, AttuneError | None]] = []
+        self.taken_over: list[int] = []
+        self.residency = Residency(
+            self.engine,
+            artifacts.check,
+            capacity=8,
+            report=lambda v, error: self.reports.append((v.engine_id, error)),
+        )
+        self.sync = RegistrySync(
+            database,
+            self.residency,
+            interval_s=0.001,
+            publish_interval_s=0.0,
+            preload_limit=8,
+            on_live=lambda v: self.taken_over.append(v.engine_id),
+        )
+
+    def live(self, tenant_id: TenantId, name: str) -> int | None:
+        """The number of the version that answers for `name` on this server now."""
+        found = route(self.sync.directory, tenant_id, name, draw=1.0)
+        return found.version and found.version.number
+
+
+class World:
+    """A registry and the servers on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = f"sqlite:///{folder / 'attune.db'}"
+        self.databases: list[Database] = []
+        self.database = self.open()
+        self.database.upgrade()
+        self.artifacts = ArtifactStore(str(folder / "artifacts"))
+        self.registry, self.tenants = Registry(self.database), TenantStore(self.database)
+        self.tenant = self.tenants.create("acme").id
+        self.pushed = 0
+
+    def open(self) -> Database:
+        self.databases.append(Database(self.url))
+        return self.databases[-1]
+
+    async def server(self) -> Server:
+        server = Server(self.open(), self.artifacts)
+        await server.sync.start()
+        return server
+
+    def adapter(self, name: str) -> Adapter:
+        return self.registry.create(self.tenant, name, learning=Learning(exploration=0.0))
+
+    def push(self, adapter: Adapter) -> Version:
+        self.pushed += 1
+        source = self.folder / f"source-{self.pushed}"
+        source.mkdir()
+        for name in ADAPTER_FILES:
+            (source / name).write_text(f"{name} {self.pushed}")
+        digest = self.artifacts.put_folder(source)
+        info = ArtifactInfo(digest, 1, 8, ("q_proj",), file_digests(source))
+        return self.registry.add_version(adapter.id, info, source="upload")
+
+    def publish(self, adapter: Adapter) -> Version:
+        """A new version, made live."""
+        version = self.push(adapter)
+        self.activate(adapter, version.number)
+        return version
+
+    def activate(self, adapter: Adapter, number: int | None) -> None:
+        now = self.registry.by_id(adapter.id)
+        self.registry.activate(now, number, actor="test", reason="")
+
+
+@pytest_asyncio.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path)
+    yield made
+    for database in made.databases:
+        database.dispose()
+
+
+async def settle() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.001)
+
+
+async def test_a_version_goes_live_only_after_the_engine_has_it(world: World) -> None:
+    adapter = world.adapter("support")
+    first = world.publish(adapter)
+    server = await world.server()
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: int) -> None:
+        began.set()
+        await go.wait()
+
+    server.engine.before_load = slow
+    second = world.publish(adapter)
+    looking = asyncio.create_task(server.sync.refresh())
+    await began.wait()
+    assert server.live(world.tenant, "support") == first.number
+    go.set()
+    await looking
+    assert server.live(world.tenant, "support") == second.number
+    await settle()
+    assert list(server.engine.loaded) == [second.engine_id]  # the old one has left
+    assert server.taken_over == [second.engine_id]
+
+
+async def test_a_version_the_engine_refuses_leaves_the_old_one_live(world: World) -> None:
+    adapter = world.adapter("support")
+    first = world.publish(adapter)
+    server = await world.server()
+
+    async def refuse(_: int) -> None:
+        raise Unavailable("no")
+
+    server.engine.before_load = refuse
+    second = world.publish(adapter)
+    await server.sync.refresh()
+    assert server.live(world.tenant, "support") == first.number
+    assert [(n, e and e.message) for n, e in server.reports] == [
+        (first.engine_id, None),
+        (second.engine_id, "no"),
+    ]
+    await settle()
+    assert list(server.engine.loaded) == [first.engine_id]
+    server.engine.before_load = None
+    third = world.publish(adapter)
+    await server.sync.refresh()
+    assert server.live(world.tenant, "support") == third.number
+
+
+async def test_weights_damaged_on_disk_never_go_live_and_stop_nobody_else(world: World) -> None:
+    adapter, other = world.adapter("support"), world.adapter("other")
+    server = await world.server()
+    damaged = world.publish(adapter)
+    (world.artifacts.folder(damaged.digest) / ADAPTER_FILES[1]).unlink()
+    good = world.publish(other)
+    await server.sync.refresh()
+    assert server.live(world.tenant, "support") is None
+    assert server.live(world.tenant, "other") == good.number
+    assert list(server.engine.loaded) == [good.engine_id]
+
+
+async def test_a_server_starts_although_a_live_version_cannot_be_loaded(world: World) -> None:
+    damaged = world.publish(world.adapter("support"))
+    (world.artifacts.folder(damaged.digest) / ADAPTER_FILES[0]).unlink()
+    good = world.publish(world.adapter("other"))
+    server = await world.server()
+    assert list(server.engine.loaded) == [good.engine_id]
+
+
+async def test_after_a_restart_the_live_versions_are_ready(world: World) -> None:
+    adapter = world.adapter("support")
+    world.publish(adapter)
+    live = world.publish(adapter)
+    world.adapter("unborn")
+    server = await world.server()
+    assert server.live(world.tenant, "support") == live.number
+    assert server.live(world.tenant, "unborn") is None
+    assert list(server.engine.loaded) == [live.engine_id]
+
+
+async def test_rollback_and_the_base_arrive_like_any_other_move(world: World) -> None:
+    adapter = world.adapter("support")
+    server = await world.server()
+    first = world.publish(adapter)
+    await server.sync.refresh()
+    world.publish(adapter)
+    await server.sync.refresh()
+    world.registry.rollback(world.registry.by_id(adapter.id), actor="ann")
+    await server.sync.refresh()
+    assert server.live(world.tenant, "support") == first.number
+    world.activate(adapter, None)
+    await server.sync.refresh()
+    await settle()
+    assert server.live(world.tenant, "support") is None
+    assert server.engine.loaded == {}
+
+
+async def test_answers_under_way_keep_the_old_version_until_they_end(world: World) -> None:
+    adapter = world.adapter("support")
+    old = world.publish(adapter)
+    server = await world.server()
+    async with server.residency.lease(server.engine.loaded[old.engine_id], old):
+        new = world.publish(adapter)
+        await server.sync.refresh()
+        await settle()
+        assert sorted(server.engine.loaded) == [old.engine_id, new.engine_id]
+    await settle()
+    assert list(server.engine.loaded) == [new.engine_id]
+
+
+async def test_two_servers_on_one_registry_come_to_agree(world: World) -> None:
+    def answers(server: Server, number: int) -> bool:
+        return server.live(world.tenant, "support") == number
+
+    adapter = world.adapter("support")
+    servers = [await world.server() for _ in range(2)]
+    following = [asyncio.create_task(server.sync.follow()) for server in servers]
+    try:
+        for _ in range(3):
+            version = world.publish(adapter)
+            for server in servers:
+                await until(partial(answers, server, version.number))
+    finally:
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
+    await settle()
+    assert [list(server.engine.loaded) for server in servers] == [[version.engine_id]] * 2
+
+
+async def test_a_database_that_fails_for_a_while_stops_neither_following_nor_serving(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = world.adapter("support")
+    first = world.publish(adapter)
+    server = await world.server()
+    failed = 0
+
+    def fail(_: Database) -> int:
+        nonlocal failed
+        failed += 1
+        raise OSError("connection refused")
+
+    monkeypatch.setattr(Database, "last_change", fail)
+    following = asyncio.create_task(server.sync.follow())
+    await until(lambda: failed > 2)
+    assert server.live(world.tenant, "support") == first.number
+    monkeypatch.undo()
+    second = world.publish(adapter)
+    await until(lambda: server.live(world.tenant, "support") == second.number)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_key_made_a_moment_ago_is_known_after_one_look(world: World) -> None:
+    server = await world.server()
+    _, text = world.tenants.create_key(world.tenant, frozenset({"inference"}))
+    assert split_key(text)[0] not in server.sync.directory.keys
+    await server.sync.look()
+    assert split_key(text)[0] in server.sync.directory.keys
+
+
+async def test_keys_and_names_do_not_wait_for_a_load(world: World) -> None:
+    """Neither a new key nor a revocation may hang on how long weights take to arrive."""
+    adapter = world.adapter("support")
+    server = await world.server()
+    key, _ = world.tenants.create_key(world.tenant, frozenset({"inference"}))
+    await server.sync.refresh()
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: int) -> None:
+        began.set()
+        await go.wait()
+
+    server.engine.before_load = slow
+    world.publish(adapter)
+    loading = asyncio.create_task(server.sync.refresh())
+    await began.wait()
+    world.tenants.revoke_key(key.public_id)
+    newer, _ = world.tenants.create_key(world.tenant, frozenset({"inference"}))
+    world.adapter("fresh")
+    async with asyncio.timeout(5):
+        await server.sync.look()
+    assert server.sync.directory.keys[key.public_id].revoked_at_s is not None
+    assert newer.public_id in server.sync.directory.keys
+    assert server.live(world.tenant, "fresh") is None
+    assert server.live(world.tenant, "support") is None
+    go.set()
+    await loading
+    assert server.live(world.tenant, "support") == 1
+    assert newer.public_id in server.sync.directory.keys
+
+
+async def test_many_who_look_at_once_ask_the_database_little(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made-up keys must not turn into a queue of queries that real ones wait behind."""
+    server = await world.server()
+    asked = 0
+    real = Database.last_change
+
+    def counted(database: Database) -> int:
+        nonlocal asked
+        asked += 1
+        return real(database)
+
+    monkeypatch.setattr(Database, "last_change", counted)
+    await asyncio.gather(*(server.sync.look() for _ in range(50)))
+    assert 1 <= asked <= 2
