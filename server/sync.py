@@ -87,7 +87,7 @@ class RegistrySync:
             began_at = time.monotonic()
             if await asyncio.to_thread(self._database.last_change) > self._seen.change:
                 self._seen = await asyncio.to_thread(load_directory, self._database)
-                self.directory = _with_live_of(self._seen, self.directory)
+                self.directory = _as_known(self._seen, _live_in(self.directory))
             self._looked_at = began_at
 
     async def refresh(self) -> None:
@@ -101,6 +101,7 @@ class RegistrySync:
 
     async def _take_over(self, new: Directory) -> None:
         old = self.directory
+        unloadable: list[Adapter] = []
         moved: list[tuple[Adapter | None, Adapter, float]] = []
         for key, adapter in new.by_name.items():
             before = old.by_name.get(key)
@@ -113,12 +114,14 @@ class RegistrySync:
                     await asyncio.sleep(self._publish_interval_s)
                 version = new.versions[adapter.id][adapter.live_version]
                 if not await self._preload(adapter, version):
+                    unloadable.append(adapter)
                     self._retry_at = time.monotonic() + 10.0
                     continue
             moved.append((before, adapter, started))
         # A look may have renewed the directory meanwhile: only the live versions move here.
-        live = {adapter.id: adapter.live_version for _, adapter, _ in moved}
-        self.directory = _with_live(self.directory, live)
+        live = {adapter.id: None for adapter in unloadable} | _live_in(self.directory)
+        live |= {adapter.id: adapter.live_version for _, adapter, _ in moved}
+        self.directory = _as_known(self._seen, live)
         self._taken_over = new.change
         for before, adapter, started in moved:
             self._finish_swap(new, before, adapter, started)
@@ -151,22 +154,27 @@ class RegistrySync:
         return True
 
 
-def _with_live_of(new: Directory, old: Directory) -> Directory:
-    """`new` in everything but the live versions, which stay as in `old`."""
-    before = {adapter.id: adapter.live_version for adapter in old.by_name.values()}
-    return _with_live(new, {a.id: before.get(a.id) for a in new.by_name.values()})
+def _live_in(directory: Directory) -> dict[AdapterId, int | None]:
+    return {adapter.id: adapter.live_version for adapter in directory.by_name.values()}
 
 
-def _with_live(directory: Directory, live: Mapping[AdapterId, int | None]) -> Directory:
-    if not live:
-        return directory
+def _as_known(seen: Directory, live: Mapping[AdapterId, int | None]) -> Directory:
+    """`seen` with the live versions of `live`.
 
-    def moved(adapter: Adapter) -> Adapter:
-        number = live.get(adapter.id, adapter.live_version)
-        return adapter if number == adapter.live_version else replace(adapter, live_version=number)
+    An adapter not in `live` that is born with a live version is left out: asked for by name it
+    is then loaded at once, instead of being answered by the base.
+    """
 
+    def known(adapter: Adapter) -> Adapter | None:
+        number = live.get(adapter.id)
+        if adapter.live_version == number:
+            return adapter
+        return replace(adapter, live_version=number) if adapter.id in live else None
+
+    by_name = {key: known(adapter) for key, adapter in seen.by_name.items()}
+    by_subject = {key: known(adapter) for key, adapter in seen.by_subject.items()}
     return replace(
-        directory,
-        by_name={key: moved(adapter) for key, adapter in directory.by_name.items()},
-        by_subject={key: moved(adapter) for key, adapter in directory.by_subject.items()},
+        seen,
+        by_name={key: adapter for key, adapter in by_name.items() if adapter},
+        by_subject={key: adapter for key, adapter in by_subject.items() if adapter},
     )

@@ -17,7 +17,7 @@ from adapters.routing import route
 from adapters.tenants import TenantStore
 from adapters.types import Adapter, ArtifactInfo, Learning, Version
 from core.database import Database
-from core.errors import AttuneError, Unavailable
+from core.errors import AttuneError, NotFound, Unavailable
 from core.ids import TenantId
 from server.residency import Residency
 from server.sync import RegistrySync
@@ -322,6 +322,19 @@ async def test_keys_and_names_do_not_wait_for_a_load(world: World) -> None:
     await loading
     assert server.live(world.tenant, "support") == 1
     assert newer.public_id in server.sync.directory.keys
+
+
+async def test_an_adapter_born_live_is_not_answered_by_the_base_before_it_is_loaded(
+    world: World,
+) -> None:
+    """A look alone leaves it unknown; who asks for it by name has it loaded."""
+    server = await world.server()
+    version = world.publish(world.adapter("support"))
+    await server.sync.look()
+    with pytest.raises(NotFound):
+        server.live(world.tenant, "support")
+    await server.sync.refresh()
+    assert server.live(world.tenant, "support") == version.number
 
 
 async def test_many_who_look_at_once_ask_the_database_little(
