@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from adapters.directory import Directory, load_directory
 from adapters.routing import engine_name
 from adapters.types import Adapter, Version
 from core.database import Database
-from core.errors import AttuneError
+from core.errors import AttuneError, Unavailable
 from core.ids import AdapterId
 from server import metrics
 from server.residency import Residency
@@ -79,15 +81,19 @@ class RegistrySync:
 
         Versions that are live in the registry but not yet here stay as they are: `refresh`
         takes them over. Who asks while another look is about to begin shares that one.
+        Raises Unavailable while the database is.
         """
         asked_at = time.monotonic()
         async with self._looking:
             if self._looked_at > asked_at:
                 return
             began_at = time.monotonic()
-            if await asyncio.to_thread(self._database.last_change) > self._seen.change:
-                self._seen = await asyncio.to_thread(load_directory, self._database)
-                self.directory = _as_known(self._seen, _live_in(self.directory))
+            try:
+                if await asyncio.to_thread(self._database.last_change) > self._seen.change:
+                    self._seen = await asyncio.to_thread(load_directory, self._database)
+                    self.directory = _as_known(self._seen, _live_in(self.directory))
+            except SQLAlchemyError as error:
+                raise Unavailable("The registry cannot be read now; try again.") from error
             self._looked_at = began_at
 
     async def refresh(self) -> None:

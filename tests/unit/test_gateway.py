@@ -15,9 +15,11 @@ import pytest
 import pytest_asyncio
 from fastapi import FastAPI
 from safetensors.numpy import save_file
+from sqlalchemy.exc import OperationalError
 
 from adapters.types import SCOPES, Learning, Scope
 from adapters.validate import BaseModel, validate_adapter
+from core.database import Database
 from core.ids import CompletionId
 from core.settings import Settings
 from feedback.types import Interaction
@@ -536,6 +538,22 @@ async def test_a_version_whose_weights_are_gone_is_unavailable_not_unknown(
     reply = await door.chat("support@1")
     assert reply.status == 503
     assert door.recorded() == []
+
+
+async def test_while_the_database_is_away_known_keys_work_and_others_are_asked_to_wait(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await door.runtime.sync.refresh()
+    unknown = door.new_key("inference")
+
+    def away(_: Database) -> int:
+        raise OperationalError("SELECT", {}, OSError("connection refused"))
+
+    monkeypatch.setattr(Database, "last_change", away)
+    assert (await door.chat()).status == 200
+    body = {"model": "base", "messages": []}
+    assert (await door.call("/v1/chat/completions", body, key=unknown)).status == 503
+    assert (await door.chat("nobody")).status == 503
 
 
 @pytest.mark.parametrize(
