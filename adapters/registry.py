@@ -333,6 +333,13 @@ class Registry:
                 )
             )
 
+    def forget_load_reports(self, server_id: str) -> None:
+        """Drop what a server said before it was started anew."""
+        with self._database.write() as connection:
+            connection.execute(
+                tables.engine_reports.delete().where(tables.engine_reports.c.server_id == server_id)
+            )
+
     def load_reports(self, engine_ids: list[int]) -> list[Mapping[str, Any]]:
         """The servers' last words on these versions."""
         query = sa.select(tables.engine_reports).where(

@@ -45,8 +45,8 @@ class Learning:
     A run starts when at least `min_labels` thumbs, of which at least `min_minority` of the rarer
     kind, or at least `min_pairs` pairs are known, *and* there is news: `new_items` new feedback
     items since the last run, or any once `max_age_s` seconds have passed since the oldest of it.
-    `exploration` is the share of answers that come from the base model or the version before the
-    live one, so that thumbs keep carrying signal (0 to 1). `expire_after_s`: older feedback is
+    `exploration` is the share of answers that come from the base model although a version is live,
+    so that thumbs keep carrying signal (0 to 0.9). `expire_after_s`: older feedback is
     left out; None keeps it.
     """
 

@@ -97,6 +97,10 @@ class Database:
 
 def announce(connection: sa.Connection, topic: str) -> None:
     """Record, inside the caller's transaction, that other processes should look again."""
+    if connection.dialect.name != "sqlite":
+        # Numbers are given before commits are ordered; without the lock a follower could see a
+        # higher one first and never look for the lower. SQLite has one writer at a time anyway.
+        connection.execute(sa.text("LOCK TABLE changes IN SHARE ROW EXCLUSIVE MODE"))
     connection.execute(changes.insert().values(topic=topic, at_s=now_s()))
 
 

@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     )
     served_name: str = Field(default="base", description="Name clients use for the base model.")
 
+    server_id: str = Field(
+        default="", max_length=40, description="Name in load reports; empty: the host's name."
+    )
     max_body_bytes: int = Field(default=2_000_000, description="Largest JSON request body.")
     max_upload_bytes: int = Field(
         default=512_000_000, description="Largest adapter upload, all files."
@@ -60,6 +63,9 @@ class Settings(BaseSettings):
         default="", description="Key that signs completion ids; empty: stored."
     )
 
+    worker_id: str = Field(
+        default="local", description="Name of this trainer; each of several needs its own."
+    )
     trainer_poll_s: float = Field(default=0.25, description="How often the trainer looks for work.")
     trainer_threads: int = Field(
         default=0, description="Torch threads of the trainer; 0: torch decides."

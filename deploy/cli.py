@@ -6,6 +6,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from core.errors import AttuneError
 from deploy.commands import adapters, demo, runs, serve, tenants
@@ -31,7 +32,9 @@ def main() -> None:
     try:
         app()
     except AttuneError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error.message}", highlight=False)
+        Console(stderr=True).print(
+            Text.assemble(("error: ", "red"), error.message), highlight=False, soft_wrap=True
+        )
         sys.exit(1)
 
 

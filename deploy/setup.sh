@@ -19,6 +19,13 @@ if [ -z "${FOUND:-}" ]; then
     exit 1
 fi
 
+for other in cpu cuda; do
+    if [ "$other" != "$DEVICE" ] && [ -e "$VENV/.installed-$other" ]; then
+        echo "$VENV holds the $other packages; both sets in one environment break each other." >&2
+        echo "Remove it (rm -r $VENV) or use another: make setup DEVICE=$DEVICE VENV=.venv-$DEVICE" >&2
+        exit 1
+    fi
+done
 [ -x "$VENV/bin/python" ] || "$FOUND" -m venv "$VENV"
 PIP="$VENV/bin/python -m pip --disable-pip-version-check"
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
+import socket
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from adapters.artifacts import ArtifactStore
 from adapters.registry import Registry
@@ -19,7 +18,7 @@ from core.errors import AttuneError
 from core.ids import RunId
 from core.settings import Settings
 from feedback.interactions import InteractionStore
-from feedback.runs import RunStore
+from feedback.runs import ACTIVE, END, RunStore
 from feedback.store import FeedbackStore
 from server import metrics
 from server.engine import EngineAdapters
@@ -85,7 +84,8 @@ async def start(
     artifacts = ArtifactStore(settings.resolved_artifacts_url(), cache=settings.home / "cache")
     secret = settings.request_secret or await asyncio.to_thread(tenants.secret, "request_ids")
     interactions = InteractionStore(database)
-    server_id = f"srv_{uuid.uuid4().hex[:12]}"
+    server_id = settings.server_id or socket.gethostname()[:40]
+    await asyncio.to_thread(registry.forget_load_reports, server_id)
     residency = Residency(
         engine,
         artifacts.check,
@@ -177,16 +177,10 @@ async def _watch_runs(runtime: Runtime, interval_s: float = 5.0) -> None:
     while True:
         try:
             counts = await asyncio.to_thread(runtime.runs.count_by_state)
-            for state, count in counts.items():
-                metrics.RUNS.labels(state).set(count)
+            for state in (*ACTIVE, *END):
+                metrics.RUNS.labels(state).set(counts.get(state, 0))
             metrics.VERDICTS.labels("promoted").set(counts.get("succeeded", 0))
             metrics.VERDICTS.labels("rejected").set(counts.get("rejected", 0))
         except Exception:
             logger.exception("Cannot count the runs.")
         await asyncio.sleep(interval_s)
-
-
-def home_of(settings: Settings) -> Path:
-    """The folder of this installation's state, created if need be."""
-    settings.home.mkdir(parents=True, exist_ok=True)
-    return settings.home

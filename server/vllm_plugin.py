@@ -49,8 +49,8 @@ class AttuneEndpoints:
 
     async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:
         """Take over the registry and preload before the first request is accepted."""
-        _check(args)
         settings = Settings()
+        _check(args, settings)
         models = state.openai_serving_models
         self._runtime = await start(
             settings,
@@ -81,8 +81,21 @@ def endpoint() -> AttuneEndpoints:
     return AttuneEndpoints()
 
 
-def _check(args: Namespace) -> None:
+def _check(args: Namespace, settings: Settings) -> None:
     if not args.enable_lora:
         raise Invalid("Attune needs LoRA: start the server with --enable-lora.")
     if (args.api_server_count or 1) != 1:
         raise Invalid("Attune keeps its state in one API process: use --api-server-count 1.")
+    resident = args.max_cpu_loras or args.max_loras
+    if resident < settings.max_cpu_loras:
+        # Otherwise vLLM evicts on its own and reads adapters from disk inside engine steps.
+        raise Invalid(
+            f"vLLM holds {resident} adapters but Attune expects {settings.max_cpu_loras}: start "
+            f"with --max-cpu-loras {settings.max_cpu_loras} or set ATTUNE_MAX_CPU_LORAS={resident}."
+        )
+    if args.max_lora_rank < settings.max_lora_rank:
+        raise Invalid(
+            f"vLLM serves rank {args.max_lora_rank} but Attune accepts {settings.max_lora_rank}: "
+            f"start with --max-lora-rank {settings.max_lora_rank} or set "
+            f"ATTUNE_MAX_LORA_RANK={args.max_lora_rank}."
+        )

@@ -20,7 +20,6 @@ from core.errors import Conflict
 from core.ids import Digest, RunId
 from core.settings import Settings
 from feedback.datasets import SnapshotStore, counts, freeze, from_bytes, to_bytes
-from feedback.pairing import learnable
 from feedback.runs import Run, RunStore
 from feedback.store import FeedbackStore
 from feedback.types import Snapshot
@@ -29,6 +28,7 @@ from trainer.methods import pairs_as_labels, scaled, train
 from trainer.plan import Candidate, candidates, training_examples
 from trainer.suite import load_suite
 from trainer.types import Evaluation, GateLimits, Hyperparameters, Progress, Verdict
+from trainer.watch import read_feedback
 
 if TYPE_CHECKING:
     from trainer.model import WarmModel
@@ -69,12 +69,7 @@ class Steps:
         """Freeze what can be learnt now; the snapshot's digest."""
         run = self.runs.advance(run_id, "snapshot")
         adapter = self._registry.by_id(run.adapter_id)
-        found = learnable(
-            adapter.id,
-            self._feedback.effective(adapter.id),
-            now_s=now_s(),
-            expire_after_s=adapter.learning.expire_after_s,
-        )
+        found = read_feedback(self._feedback, adapter)
         frozen = freeze(
             adapter.id,
             found.labels,
@@ -172,6 +167,10 @@ class Steps:
     def publish(self, run_id: RunId, digest: str, judged: list[Judged]) -> Verdict:
         """Register the best candidate; make it live if the gate passed it."""
         run = self.runs.advance(run_id, "gate")
+        if run.cancel_requested_at_s is not None:
+            raise Conflict(
+                "The run was cancelled before its candidate was published.", code="cancelled"
+            )
         adapter = self._registry.by_id(run.adapter_id)
         best = choose([(one.name, one.evaluation, one.verdict) for one in judged])
         chosen = judged[best if best is not None else 0]

@@ -8,7 +8,6 @@ keep over restarts to find its own runs again.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -16,18 +15,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 
-from adapters.registry import Registry
-from adapters.types import Adapter
-from core.clock import now_s
 from core.database import Database
 from core.errors import AttuneError, Conflict
-from core.ids import AdapterId, RunId
+from core.ids import RunId
 from core.settings import Settings
-from feedback.pairing import learnable
-from feedback.store import FeedbackStore
-from feedback.types import News
 from trainer.steps import Steps
-from trainer.triggers import due
+from trainer.watch import Watch
 
 if TYPE_CHECKING:
     from trainer.model import WarmModel
@@ -51,10 +44,7 @@ class Worker:
         self._settings = settings
         self._database = Database(settings.resolved_database_url())
         self._database.upgrade()
-        self._registry = Registry(self._database)
-        self._feedback = FeedbackStore(self._database)
-        self._seen: dict[AdapterId, tuple[News, int]] = {}
-        self._last_look = (-1, -1)
+        self._watch = Watch(self._database)
         self._steps = Steps(settings, self._database, lambda: self.model)
         self._learn = self._workflow()
 
@@ -91,7 +81,7 @@ class Worker:
 
     def look(self) -> None:
         """Open runs for adapters that are due and hand every open run to the queue."""
-        self._open_due_runs()
+        self._watch.open_due_runs()
         for run in self._steps.runs.active():
             status = DBOS.get_workflow_status(run.id)
             if status is None:
@@ -104,56 +94,6 @@ class Worker:
                     "was cancelled in DBOS. See the trainer's log.",
                     cancelled=False,
                 )
-
-    def _open_due_runs(self) -> None:
-        look = (self._feedback.last_seq(), self._database.last_change())
-        waiting = bool(self._seen)
-        if look == self._last_look and not waiting:
-            return
-        self._last_look = look
-        adapters = {a.id: a for a in self._registry.adapters() if a.learning.enabled}
-        marks = self._steps.runs.watermarks()
-        news = self._feedback.news_by_adapter({i: marks.get(i, 0) for i in adapters})
-        busy = {run.adapter_id for run in self._steps.runs.active()}
-        self._seen = {i: seen for i, seen in self._seen.items() if i in news}
-        for adapter_id, fresh in news.items():
-            if adapter_id not in busy:
-                self._consider(adapters[adapter_id], fresh)
-
-    def _consider(self, adapter: Adapter, news: News) -> None:
-        seen = self._seen.get(adapter.id)
-        age_s = now_s() - news.oldest_at_s
-        if seen is not None and seen[0] == news and age_s < adapter.learning.max_age_s:
-            return  # nothing new was said, and what was said is not old enough yet
-        self._seen[adapter.id] = (news, 0)
-        if news.count < adapter.learning.new_items and age_s < adapter.learning.max_age_s:
-            return
-        found = learnable(
-            adapter.id,
-            self._feedback.effective(adapter.id),
-            now_s=now_s(),
-            expire_after_s=adapter.learning.expire_after_s,
-        )
-        ups = sum(label.desirable for label in found.labels)
-        reason = due(
-            adapter.learning,
-            ups,
-            len(found.labels) - ups,
-            len(found.pairs),
-            news.count,
-            news.oldest_at_s,
-            now_s(),
-        )
-        if reason is not None:
-            self._steps.runs.open(
-                adapter.tenant_id,
-                adapter.id,
-                reason,
-                news.max_seq,
-                news.newest_at_s,
-                adapter.live_version,
-            )
-            logger.info("Run opened for '%s': %s", adapter.name, reason)
 
     def _workflow(self) -> Any:
         steps = self._steps
@@ -201,7 +141,7 @@ class Worker:
             "name": "attune",
             "system_database_url": url,
             "application_version": _WORKFLOW_VERSION,
-            "executor_id": os.environ.get("ATTUNE_WORKER_ID", "local"),
+            "executor_id": self._settings.worker_id,
             "log_level": "WARNING",
         }
 

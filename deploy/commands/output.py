@@ -9,10 +9,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 console = Console()
+
+_COPIED = ("id", "key", "name")
 
 
 def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
@@ -25,10 +28,11 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: 
         return
     table = Table(box=None, header_style="bold")
     for column in columns:
-        table.add_column(column.replace("_", " "))
+        # Ids and keys are there to be copied: they are never cut or wrapped.
+        table.add_column(column.replace("_", " "), no_wrap=column in _COPIED)
     for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
-    console.print(table)
+        table.add_row(*(Text(_cell(row.get(column))) for column in columns))
+    _print_whole(table)
 
 
 def show_one(row: Mapping[str, Any], *, as_json: bool) -> None:
@@ -40,8 +44,14 @@ def show_one(row: Mapping[str, Any], *, as_json: bool) -> None:
     table.add_column(style="bold")
     table.add_column()
     for name, value in row.items():
-        table.add_row(name.replace("_", " "), _cell(value))
-    console.print(table)
+        table.add_row(name.replace("_", " "), Text(_cell(value)))
+    _print_whole(table)
+
+
+def _print_whole(table: Table) -> None:
+    """Print at the table's own width if it is wider than the terminal: nothing is lost."""
+    needed = console.measure(table).maximum
+    console.print(table, width=max(console.width, needed), crop=False, soft_wrap=True)
 
 
 def _cell(value: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from deploy.client import DEFAULT_URL, Client, Key, Url
 from deploy.commands.output import Json, console, show, show_one
@@ -42,7 +43,9 @@ def show_run(run_id: str, url: Url = DEFAULT_URL, key: Key = "", as_json: Json =
     print_verdict(verdict)
     for event in _events(client, run_id):
         if event["type"] == "message":
-            console.print(f"{event['created_at'][11:19]} {event['message']}", highlight=False)
+            console.print(
+                f"{event['created_at'][11:19]} {event['message']}", highlight=False, markup=False
+            )
 
 
 @app.command("start")
@@ -91,7 +94,7 @@ def watch(client: Client, run_id: str, *, timeout_s: float = 3600.0) -> dict[str
             for event in _events(client, run_id, after):
                 after = int(event["id"])
                 if event["type"] == "message":
-                    progress.console.print(f"  {event['message']}", highlight=False)
+                    progress.console.print(f"  {event['message']}", highlight=False, markup=False)
                     continue
                 data = event["data"]
                 name = event["message"]
@@ -111,8 +114,8 @@ def print_verdict(verdict: dict[str, Any] | None) -> None:
     word = "[green]promoted[/green]" if verdict["promoted"] else "[red]rejected[/red]"
     console.print(f"The gate: {word}")
     for check in verdict["checks"]:
-        mark = "[green]✓[/green]" if check["passed"] else "[red]✗[/red]"
-        console.print(f"  {mark} {check['name']}: {check['detail']}", highlight=False)
+        mark = ("  ✓ ", "green") if check["passed"] else ("  ✗ ", "red")
+        console.print(Text.assemble(mark, f"{check['name']}: {check['detail']}"))
 
 
 def _events(client: Client, run_id: str, after: int = 0) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ async def list_models(request: Request) -> dict[str, Any]:
     """The base model, `auto`, and the tenant's adapters, each also by live version."""
     key = key_with(request, "inference")
     runtime = runtime_of(request)
+    await runtime.sync.look()  # an adapter made a moment ago is listed
     directory = runtime.sync.directory
     data = [_card(runtime.served_name, 0, None, None, runtime.max_model_len)]
     data.append(_card(AUTO, 0, runtime.served_name, None, runtime.max_model_len))

@@ -90,9 +90,6 @@ def test_a_change_committed_late_is_still_noticed(
 
     A server that has seen the later number must still see that something changed.
     """
-    if database_url.startswith("postgres"):
-        reason = "core.database.announce takes its number before the commits' order is known"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     slow, quick, server = (Database(database_url) for _ in range(3))
     announced, release = threading.Event(), threading.Event()
 
