@@ -6,6 +6,7 @@ VLLM_PLUGINS=attune.
 from __future__ import annotations
 
 import logging
+import os
 from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,6 +28,9 @@ logger = logging.getLogger("attune.server")
 
 def register() -> None:
     """`vllm.general_plugins`: runs in every vLLM process before a model is loaded."""
+    if os.environ.get("ATTUNE_CPU_LORA", "on") == "off":  # to compare: docs/benchmarks.md
+        logger.warning("ATTUNE_CPU_LORA=off: LoRA by vLLM's own CPU code, slow and inexact.")
+        return
     from server.vllm_cpu_lora import install
 
     install()
