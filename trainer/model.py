@@ -303,10 +303,11 @@ class WarmModel:
         ends = {self.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
         # What is left out is filled from the model's own generation_config, whose top_p or
         # repetition penalty would not be the whole distribution.
-        drawn = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+        drawn = {"top_k": 0, "top_p": 1.0} if temperature else {}
         return GenerationConfig(
             **drawn,
             do_sample=temperature > 0,
+            temperature=temperature or 1.0,
             repetition_penalty=1.0,
             max_new_tokens=max_new_tokens,
             use_cache=True,
