@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from core.errors import Invalid
 from core.settings import Settings
@@ -41,10 +42,13 @@ def serve_arguments(settings: Settings, extra: Sequence[str], *, on_cpu: bool) -
         "--max-cpu-loras", str(max(settings.max_cpu_loras, settings.max_loras)),
         "--api-server-count", "1",
         "--enable-auto-tool-choice",
-        "--tool-call-parser", "hermes",
+        "--tool-parser-plugin", str(Path(__file__).with_name("vllm_tool_parser.py")),
+        "--tool-call-parser", "attune_hermes",
         # A called tool's arguments follow its JSON schema, whatever the model would have written.
         "--tool-strict-level", "parameter",
         "--disable-uvicorn-access-log",
+        # Without it a small model may fill its whole answer with the blanks JSON allows.
+        "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}',
     ]  # fmt: skip
     if on_cpu:
         # fp32: the same tokens as Transformers + PEFT, and faster than bf16 on CPUs that have no
@@ -66,6 +70,10 @@ def serve(settings: Settings, extra: Sequence[str]) -> None:
     cli_env_setup()
     parser = make_arg_parser(FlexibleArgumentParser(prog="attune serve"))
     on_cpu = bool(current_platform.is_cpu())
+    if on_cpu:
+        # Eager all through: else the first request for logprobs stalls everybody for a quarter
+        # of a minute while a helper of the sampler is compiled.
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
     args = parser.parse_args(serve_arguments(settings, extra, on_cpu=on_cpu))
     validate_parsed_serve_args(args)
     uvloop.run(run_server(args))
