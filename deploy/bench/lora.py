@@ -23,7 +23,7 @@ ADAPTERS = tuple(f"lora-{number}" for number in range(8))
 BASE = ("base",)
 RANK = 16
 REQUESTS = 64
-DECODE = {"prompt_tokens": 16, "max_tokens": 64}
+DECODE = {"prompt_tokens": 16, "max_tokens": 128}
 PREFILL = {"prompt_tokens": 384, "max_tokens": 1}
 STOCK = {"ATTUNE_CPU_LORA": "off"}
 STOCK_SAYS = "vLLM's own CPU code"  # in the log of a server started with STOCK
@@ -113,8 +113,9 @@ async def _tokens_per_s(
 async def _count(client: httpx.AsyncClient, body: dict[str, Any], of_prompt: bool) -> int:
     try:
         response = await client.post("/v1/completions", json=body)
-        response.raise_for_status()
     except httpx.HTTPError as error:
-        raise Unavailable(f"A request of the benchmark failed: {error}") from error
+        raise Unavailable(f"A request of the benchmark failed: {error!r}") from error
+    if response.status_code != 200:
+        raise Unavailable(f"The server answered {response.status_code}: {response.text[:200]}")
     usage = response.json()["usage"]
     return int(usage["prompt_tokens" if of_prompt else "completion_tokens"])

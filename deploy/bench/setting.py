@@ -12,6 +12,7 @@ import httpx
 from rich.console import Console
 
 from adapters.artifacts import ADAPTER_FILES
+from core.errors import AttuneError
 from deploy.client import Client
 from deploy.demo.server_process import ServerProcess
 
@@ -63,9 +64,14 @@ def serving(title: str, environment: Mapping[str, str] | None = None) -> Iterato
         process = ServerProcess(
             Path(home), arguments=("--no-trainer",), environment=environment or {}
         )
-        with progress.status(f"Starting {title} …"):
-            process.start()
         try:
-            yield Served(process, process.key(TENANT))
+            with progress.status(f"Starting {title} …"):
+                process.start()
+            served = Served(process, process.key(TENANT))
+            try:
+                yield served
+            except AttuneError:
+                progress.print(process.tail(), highlight=False, markup=False)
+                raise
         finally:
             process.stop()

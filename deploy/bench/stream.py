@@ -125,11 +125,12 @@ def judge(
     answers: Sequence[Answer],
     own: Mapping[tuple[str, int], Sequence[int]],
     *,
-    max_tokens: int,
+    lengths: Sequence[int],
 ) -> Judged:
     """Hold every answer against what the version it names says alone.
 
-    `own` maps (model, prompt) to that version's greedy tokens. Failed: no 200, a broken
+    `own` maps (model, prompt) to that version's greedy tokens, of which prompt number i asks for
+    `lengths[i]`. Failed: no 200, a broken
     connection or an error event. Truncated: no finish reason, no [DONE], or too few tokens.
     Mixed: chunks name more than one model or an unknown one, or a token differs from `own`.
     """
@@ -137,7 +138,9 @@ def judge(
     for answer in answers:
         if answer.failure:
             failed += 1
-        elif not (answer.finished and answer.closed and len(answer.tokens) == max_tokens):
+        elif not (
+            answer.finished and answer.closed and len(answer.tokens) == lengths[answer.prompt]
+        ):
             truncated += 1
         elif len(answer.models) != 1 or answer.tokens != list(
             own.get((next(iter(answer.models)), answer.prompt), ())

@@ -31,8 +31,9 @@ from deploy.bench.stream import Answer, judge, request_body, stream_into
 from deploy.demo.world import ask
 
 ADAPTER = "swapped"
-PROMPTS = 8
-MAX_TOKENS = 48
+# Answers of different lengths: of one length they would all begin, and could all meet a new
+# version, at the same moments. The mean is 48.
+LENGTHS = (20, 28, 36, 44, 52, 60, 68, 76)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +71,16 @@ def measure_swaps(*, swaps: int, streams: int, quiet_s: float | None = None) -> 
 
 async def _measure(served: Served, swaps: int, streams: int, quiet_s: float) -> dict[str, Any]:
     rng = random.Random(0)
-    questions = [ask(rng, "held_out").text for _ in range(PROMPTS)]
+    questions = [ask(rng, "held_out").text for _ in LENGTHS]
     async with served.client(streams) as client:
         own = await _own_answers(client, questions)
 
         def crowd() -> StreamingCrowd:
             return StreamingCrowd(
                 client,
-                lambda prompt: request_body(ADAPTER, questions[prompt], MAX_TOKENS),
+                lambda prompt: request_body(ADAPTER, questions[prompt], LENGTHS[prompt]),
                 streams=streams,
-                prompts=PROMPTS,
+                prompts=len(LENGTHS),
             )
 
         with progress.status(f"{streams} clients stream; no swaps …") as status:
@@ -103,7 +104,7 @@ async def _own_answers(
     for number in (1, 2):
         for prompt, question in enumerate(questions):
             answer = Answer(prompt)
-            body = request_body(f"{ADAPTER}@{number}", question, MAX_TOKENS)
+            body = request_body(f"{ADAPTER}@{number}", question, LENGTHS[prompt])
             await stream_into(answer, client, body)
             if answer.failure:
                 raise Unavailable(f"The server does not answer: {answer.failure}")
@@ -166,8 +167,8 @@ def _figures(
     failures = sorted({answer.failure for answer in (*quiet, *busy.answers) if answer.failure})
     return {
         "swaps": len(busy.swaps),
-        **asdict(judge(busy.answers, own, max_tokens=MAX_TOKENS)),
-        "quiet": asdict(judge(quiet, own, max_tokens=MAX_TOKENS)),
+        **asdict(judge(busy.answers, own, lengths=LENGTHS)),
+        "quiet": asdict(judge(quiet, own, lengths=LENGTHS)),
         "failures": failures[:5],
         "publish_to_first_token_ms": _spread(waits),
         "gap_without_swaps_ms": _spread(quiet_gaps),
@@ -176,7 +177,7 @@ def _figures(
         "tokens_per_s_without_swaps": tokens_per_s(quiet, before.elapsed_s + after.elapsed_s),
         "tokens_per_s_with_swaps": tokens_per_s(busy.answers, busy.elapsed_s),
         "tokens_per_arrival": sum(len(a.tokens) for a in busy.answers) / max(1, arrivals),
-        "tokens_per_answer": MAX_TOKENS,
+        "tokens_per_answer": sum(LENGTHS) / len(LENGTHS),
     }
 
 
@@ -189,11 +190,19 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def _difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
-    """What the server itself counted meanwhile: loads into the engine, and their mean time."""
+    """What the server itself counted meanwhile: loads into the engine with their mean time, and
+    the mean time from seeing a new live version to serving it."""
 
     def grown(name: str) -> float:
         return after.get(name, 0.0) - before.get(name, 0.0)
 
     loads = grown('attune_adapter_loads_total{outcome="loaded"}')
-    spent = grown("attune_adapter_load_seconds_sum")
-    return {"engine_loads": int(loads), "engine_load_mean_ms": 1e3 * spent / max(1.0, loads)}
+    loading, swapping = (
+        1e3 * grown(f"{name}_sum") / max(1.0, grown(f"{name}_count"))
+        for name in ("attune_adapter_load_seconds", "attune_swap_seconds")
+    )
+    return {
+        "engine_loads": int(loads),
+        "engine_load_mean_ms": loading,
+        "server_swap_mean_ms": swapping,
+    }

@@ -24,11 +24,15 @@ app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 
 @app.command("swap")
 def swap(swaps: Swaps = 50, streams: Streams = 16, as_json: JsonLine = False) -> None:
-    """Swaps under load: failed or mixed answers, publish to first token, gaps between tokens."""
+    """Swaps under load: failed or mixed answers, publish to first token, gaps between tokens.
+
+    Exits with 1 if an answer failed, was cut off or mixed versions.
+    """
     from deploy.bench.results import swap_table
     from deploy.bench.swap import measure_swaps
 
-    _run("swap", lambda: measure_swaps(swaps=swaps, streams=streams), swap_table, as_json)
+    figures = _run("swap", lambda: measure_swaps(swaps=swaps, streams=streams), swap_table, as_json)
+    raise typer.Exit(_disturbed(figures))
 
 
 @app.command("lora")
@@ -47,8 +51,9 @@ def run_all() -> None:
     from deploy.bench.results import lora_table, swap_table
     from deploy.bench.swap import measure_swaps
 
-    _run("swap", lambda: measure_swaps(swaps=50, streams=16), swap_table, write=True)
+    swap_figures = _run("swap", lambda: measure_swaps(swaps=50, streams=16), swap_table, write=True)
     _run("lora", measure_lora, lora_table, write=True)
+    raise typer.Exit(_disturbed(swap_figures))
 
 
 def _run(
@@ -58,7 +63,7 @@ def _run(
     as_json: bool = False,
     *,
     write: bool = False,
-) -> None:
+) -> dict[str, Any]:
     from deploy.bench.results import rounded, surroundings, write_result
 
     began = surroundings()
@@ -68,3 +73,9 @@ def _run(
         print(json.dumps({"benchmark": name, **began, "figures": rounded(figures)}))
     if write:
         console.print(f"Figures: {write_result(name, began, figures)}")
+    return figures
+
+
+def _disturbed(figures: Mapping[str, Any]) -> bool:
+    """Whether anybody's answer suffered: the exit status of the commands that swap."""
+    return any(figures[kind] for kind in ("failed", "truncated", "mixed"))

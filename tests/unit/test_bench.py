@@ -41,7 +41,7 @@ def whole(model: str, tokens: list[int]) -> Answer:
 
 
 def verdict(made: Answer) -> tuple[int, int, int]:
-    judged = judge([made], OWN, max_tokens=3)
+    judged = judge([made], OWN, lengths=(3,))
     return judged.failed, judged.truncated, judged.mixed
 
 
@@ -84,7 +84,7 @@ def test_an_error_in_the_stream_is_a_failure(line: bytes) -> None:
 
 def test_each_answer_counts_once() -> None:
     answers = [whole("a@1", [1, 2, 3]), whole("a@1", [9, 9, 9]), answer()]
-    assert judge(answers, OWN, max_tokens=3) == Judged(answers=3, failed=0, truncated=1, mixed=1)
+    assert judge(answers, OWN, lengths=(3,)) == Judged(answers=3, failed=0, truncated=1, mixed=1)
 
 
 def test_gaps_are_between_arrivals_of_tokens_within_an_answer() -> None:
