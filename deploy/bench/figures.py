@@ -23,6 +23,11 @@ def gaps_ms(answers: Iterable[Answer]) -> list[float]:
     ]
 
 
+def first_tokens_ms(answers: Iterable[Answer]) -> list[float]:
+    """Milliseconds from each request to its first token; answers without one are left out."""
+    return [1e3 * (a.arrivals_s[0] - a.began_s) for a in answers if a.arrivals_s]
+
+
 def longest_gaps_ms(
     answers: Iterable[Answer], windows_s: Sequence[tuple[float, float]]
 ) -> list[float]:

@@ -79,6 +79,8 @@ def swap_table(figures: Mapping[str, Any]) -> Table:
         table.add_column(column, justify="left" if not column else "right")
     for title, name in (
         ("publish → first new token, ms", "publish_to_first_token_ms"),
+        ("request → first token without swaps, ms", "first_token_without_swaps_ms"),
+        ("request → first token with swaps, ms", "first_token_with_swaps_ms"),
         ("gap between tokens without swaps, ms", "gap_without_swaps_ms"),
         ("gap between tokens with swaps, ms", "gap_with_swaps_ms"),
         ("longest gap around each swap, ms", "longest_gap_around_a_swap_ms"),

@@ -36,6 +36,7 @@ class Answer:
     """What came of one request; filled while it streams. Times are perf_counter seconds."""
 
     prompt: int
+    began_s: float = 0.0
     models: set[str] = field(default_factory=set)
     tokens: list[int] = field(default_factory=list)
     arrivals_s: list[float] = field(default_factory=list)
@@ -93,6 +94,7 @@ async def stream_into(
 ) -> None:
     """Stream one answer into `answer`; any failure is noted there, none is raised."""
     rest = b""
+    answer.began_s = time.perf_counter()
     try:
         async with client.stream("POST", "/v1/chat/completions", json=body) as response:
             if response.status_code != 200:

@@ -25,7 +25,7 @@ from core.errors import Conflict, Unavailable
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
 from deploy.bench.crowd import StreamingCrowd
-from deploy.bench.figures import gaps_ms, longest_gaps_ms, percentile, tokens_per_s
+from deploy.bench.figures import first_tokens_ms, gaps_ms, longest_gaps_ms, percentile, tokens_per_s
 from deploy.bench.setting import TENANT, Served, progress, serving
 from deploy.bench.stream import Answer, judge, request_body, stream_into
 from deploy.demo.world import ask
@@ -171,6 +171,8 @@ def _figures(
         "quiet": asdict(judge(quiet, own, lengths=LENGTHS)),
         "failures": failures[:5],
         "publish_to_first_token_ms": _spread(waits),
+        "first_token_without_swaps_ms": _spread(first_tokens_ms(quiet)),
+        "first_token_with_swaps_ms": _spread(first_tokens_ms(busy.answers)),
         "gap_without_swaps_ms": _spread(quiet_gaps),
         "gap_with_swaps_ms": _spread(busy_gaps),
         "longest_gap_around_a_swap_ms": _spread(stalls),

@@ -10,7 +10,7 @@ import pytest
 from adapters.validate import read_base, validate_adapter
 from core.settings import SHIPPED_MODEL
 from deploy.bench.adapters import MODULES, write_adapter
-from deploy.bench.figures import gaps_ms, longest_gaps_ms, percentile, tokens_per_s
+from deploy.bench.figures import first_tokens_ms, gaps_ms, longest_gaps_ms, percentile, tokens_per_s
 from deploy.bench.lora import summary
 from deploy.bench.results import (
     cpu_model,
@@ -94,6 +94,12 @@ def test_gaps_are_between_arrivals_of_tokens_within_an_answer() -> None:
     )
     assert gaps_ms([made, made]) == [1000.0] * 4
     assert tokens_per_s([made], 2.0) == 2.0
+
+
+def test_the_first_token_counts_from_the_request() -> None:
+    one, none = Answer(0, began_s=1.0), Answer(0, began_s=1.0)
+    one.arrivals_s = [1.5, 9.0]
+    assert first_tokens_ms([one, none]) == [500.0]
 
 
 def test_the_stall_of_a_swap_is_the_longest_gap_that_touches_it() -> None:
