@@ -68,7 +68,9 @@ class Settings(BaseSettings):
     )
     trainer_poll_s: float = Field(default=0.25, description="How often the trainer looks for work.")
     trainer_threads: int = Field(
-        default=0, description="Torch threads of the trainer; 0: torch decides."
+        default=1,
+        description="Torch threads of the trainer; 0: torch decides. On cores shared with "
+        "serving, one is faster than several.",
     )
     trainer_nice: int = Field(default=5, description="Priority the trainer gives up to serving.")
     regression_suite: str = Field(

@@ -5,7 +5,6 @@ The trainer's death never touches serving: it is started again, later each time,
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from collections.abc import Sequence
 from core.settings import SHIPPED_MODEL, Settings
 from deploy.commands.output import console
 from deploy.commands.tenants import open_tenants
+from deploy.processes import die_with_parent
 
 logger = logging.getLogger("attune")
 
@@ -89,7 +89,7 @@ class _Trainer:
             started = time.monotonic()
             # From the main thread's point of view this child must not outlive us, kill -9 or not.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "deploy.cli", "trainer"], preexec_fn=_die_with_parent
+                [sys.executable, "-m", "deploy.cli", "trainer"], preexec_fn=die_with_parent
             )
             code = self._process.wait()
             if self._stopping.is_set():
@@ -99,13 +99,6 @@ class _Trainer:
             logger.warning("The trainer ended (%s); starting it again in %.0f s.", code, delay_s)
             self._stopping.wait(delay_s)
             delay_s = min(_LONGEST_DELAY_S, delay_s * 2)
-
-
-def _die_with_parent() -> None:
-    """Linux: be told to end when the thread that started us does. Elsewhere: nothing."""
-    if sys.platform == "linux":
-        set_parent_death_signal = 1  # PR_SET_PDEATHSIG, linux/prctl.h
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def _first_key() -> str | None:

@@ -46,7 +46,7 @@ def run_demo(*, keep: bool = False, taste: str = "pirate", seed: int = 0) -> int
     """Run it; 0 if the loop improved the answers and nobody was disturbed, else 1."""
     shutil.rmtree(HOME, ignore_errors=True)
     turn = _Turn(taste, seed)
-    server = ServerProcess(HOME)
+    server = ServerProcess(HOME, outlives=keep)
     began = time.monotonic()
     try:
         _start(server)

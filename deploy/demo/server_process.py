@@ -17,10 +17,14 @@ from adapters.keys import parse_scopes
 from adapters.tenants import TenantStore
 from core.database import Database
 from core.errors import NotFound, Unavailable
+from deploy.processes import die_with_parent
 
 
 class ServerProcess:
-    """One running server with its own home folder; `url` ends without /v1."""
+    """One running server with its own home folder; `url` ends without /v1.
+
+    It ends with the process that started it unless it `outlives` that.
+    """
 
     def __init__(
         self,
@@ -29,6 +33,7 @@ class ServerProcess:
         arguments: tuple[str, ...] = (),
         environment: Mapping[str, str] | None = None,
         port: int | None = None,
+        outlives: bool = False,
     ) -> None:
         self.home = home.resolve()
         self.port = port or free_port()
@@ -36,6 +41,7 @@ class ServerProcess:
         self.log = self.home / "server.log"
         self._arguments = arguments
         self._environment = dict(environment or {})
+        self._outlives = outlives
         self._process: subprocess.Popen[bytes] | None = None
         self.home.mkdir(parents=True, exist_ok=True)
 
@@ -70,6 +76,7 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
                 env=self.environment,
                 start_new_session=True,
+                preexec_fn=None if self._outlives else die_with_parent,
             )
         began = time.monotonic()
         while not self.healthy():
