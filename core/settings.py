@@ -73,6 +73,23 @@ class Settings(BaseSettings):
         "serving, one is faster than several.",
     )
     trainer_nice: int = Field(default=5, description="Priority the trainer gives up to serving.")
+    train_rank: int = Field(default=16, ge=1, description="LoRA rank of trained adapters.")
+    train_learning_rate: float | None = Field(
+        default=None, gt=0, description="Peak learning rate; empty: by the model's size."
+    )
+    train_beta: float | None = Field(
+        default=None, gt=0, description="KTO's and DPO's beta; empty: by the model's size."
+    )
+    train_steps: int | None = Field(
+        default=None, ge=1, description="Optimizer steps of a run; empty: by the model's size."
+    )
+    train_batch_size: int = Field(default=8, ge=2, description="Examples per optimizer step.")
+    train_max_length: int = Field(
+        default=512, ge=16, description="Longer examples (tokens) are left out and counted."
+    )
+    gate_kl_cap: float = Field(
+        default=3.0, gt=0, description="Largest KL to the base the gate allows, nats per answer."
+    )
     regression_suite: str = Field(
         default="", description="JSONL of the gate's suite; empty: the model's."
     )

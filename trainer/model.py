@@ -90,6 +90,11 @@ class WarmModel:
             sha.update(f"{self.path}\n{revision}\n{config.to_json_string()}".encode())
         return Digest(sha.hexdigest())
 
+    @cached_property
+    def parameters(self) -> int:
+        """How many weights the base model has."""
+        return sum(weight.numel() for weight in self._loaded().parameters())
+
     @contextmanager
     def borrow(self) -> Iterator[Any]:
         """The bare base model, to be wrapped and trained; restored and verified afterwards.

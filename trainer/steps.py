@@ -23,16 +23,18 @@ from feedback.datasets import SnapshotStore, counts, freeze, from_bytes, to_byte
 from feedback.runs import Run, RunStore
 from feedback.store import FeedbackStore
 from feedback.types import Snapshot
+from trainer.defaults import gate_limits, hyperparameters
 from trainer.gate import choose, judge
 from trainer.methods import pairs_as_labels, scaled, train
 from trainer.plan import Candidate, candidates, training_examples
 from trainer.suite import load_suite
-from trainer.types import Evaluation, GateLimits, Hyperparameters, Progress, Verdict
+from trainer.types import Evaluation, Progress, Verdict
 from trainer.watch import read_feedback
 
 if TYPE_CHECKING:
     from trainer.model import WarmModel
 
+_SEED = 0
 SCALES = (1.0, 0.75, 0.5)
 """Shares of the update that are tried, the whole first: a smaller one forgets less."""
 
@@ -62,8 +64,7 @@ class Steps:
         self._artifacts = ArtifactStore(
             settings.resolved_artifacts_url(), cache=settings.home / "cache"
         )
-        self._hyperparameters = Hyperparameters(rank=min(16, settings.max_lora_rank))
-        self._limits = GateLimits()
+        self._limits = gate_limits(settings)
 
     def snapshot(self, run_id: RunId) -> str:
         """Freeze what can be learnt now; the snapshot's digest."""
@@ -123,7 +124,7 @@ class Steps:
             start=candidate.start,
             examples=examples,
             live_adapter=self._live(adapter, run),
-            hyperparameters=self._hyperparameters,
+            hyperparameters=hyperparameters(self._settings, self._model().parameters),
             out=out,
             on_progress=self._progress(run_id, candidate),
             stop=lambda: self._cancelled(run),
@@ -244,7 +245,7 @@ class Steps:
             labels=frozen.held_out_labels,
             pairs=frozen.held_out_pairs,
             suite=load_suite(suite_path) if suite_path else (),
-            seed=self._hyperparameters.seed,
+            seed=_SEED,
         )
         return Judged(folder, name, measured, judge(measured, self._limits))
 
