@@ -23,7 +23,7 @@ serve: setup
 
 # Everything CI runs: format, lint, types, import contracts, then every test.
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest --durations=12
 
 check: setup
 	$(BIN)/ruff format --check .

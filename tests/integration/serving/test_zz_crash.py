@@ -97,16 +97,6 @@ def test_kill_9_of_every_process_loses_nothing(
     trainer = _one(fragile, "trainer")
     trainer.kill()  # the supervisor starts another; the run goes on
     _wait_for_step(tenant, run_id, after_restart_of="trainer")
-    _one(fragile, "EngineCore").kill()
-    # Without its engine the server ends by itself, so that whoever supervises it can restart it.
-    psutil.Process(fragile.pid).wait(60)
-    fragile.kill()
-    answered_before = len(completed)
-    fragile.start()
-    deadline = time.monotonic() + 60
-    while len(completed) < answered_before + 5:
-        assert time.monotonic() < deadline, "the clients get no answers after the restart"
-        time.sleep(0.05)
     _kill_everything(fragile)
     stop.set()
     for client in clients:
@@ -126,6 +116,14 @@ def test_kill_9_of_every_process_loses_nothing(
     assert served.model == f"support@{run['version']}"
 
 
+def test_a_server_without_its_engine_ends_so_that_it_can_be_restarted(
+    server: ServerProcess,
+) -> None:
+    """Comes last: it ends the session's server."""
+    _one(server, "EngineCore").kill()
+    psutil.Process(server.pid).wait(60)
+
+
 def _one(server: ServerProcess, name: str) -> psutil.Process:
     """The server's descendant whose title or command line names it."""
     found = [
@@ -138,7 +136,7 @@ def _one(server: ServerProcess, name: str) -> psutil.Process:
 
 
 def _kill_everything(server: ServerProcess) -> None:
-    """kill -9, the API server first, so that nothing can end in good order."""
+    """kill -9 of server, engine and trainer, the server first: nothing can end in good order."""
     processes = [psutil.Process(server.pid)]
     processes += processes[0].children(recursive=True)
     for process in processes:
