@@ -33,7 +33,7 @@ PIP="$VENV/bin/python -m pip --disable-pip-version-check"
 # torchaudio, torchcodec) are left out on purpose: their CUDA builds break `import transformers`.
 install() {
     # shellcheck disable=SC2086
-    $PIP install --quiet --no-deps "$@"
+    $PIP install --quiet --quiet --no-deps "$@"
 }
 
 echo "Installing the locked packages for $DEVICE (a few minutes the first time) ..."

@@ -29,7 +29,9 @@ from deploy.demo.world import Question, ask
 HOME = Path(".attune-demo")
 ADAPTER = "support"
 HELD_OUT = 500
-THUMBS = 64
+THUMBS_UP, THUMBS_DOWN = 16, 48
+THUMBS = THUMBS_UP + THUMBS_DOWN
+MOST_QUESTIONS = 400
 
 
 @dataclass(slots=True)
@@ -128,18 +130,30 @@ def _ask_all(
 
 
 def _rate(turn: _Turn, client: openai.OpenAI, api: Client, rng: random.Random) -> int:
-    """Ask training questions and give each answer received a thumb; how many were up."""
-    ups = 0
+    """Ask training questions and thumb the answers received; how many thumbs were up.
+
+    The base shows the liked style by chance, about every fifth time. The user thumbs every
+    answer they like and the first `THUMBS_DOWN` they do not, as people do who tire of saying no.
+    """
+    ups = downs = asked = 0
     title = f"3. A user who likes the {turn.taste} style gives {THUMBS} thumbs"
     with _bar(title, THUMBS) as step:
-        for _ in range(THUMBS):
+        while ups + downs < THUMBS:
+            if asked == MOST_QUESTIONS:
+                raise Unavailable(f"Of {asked} answers only {ups} were to the user's taste.")
+            asked += 1
             answered = ask_one(client, ask(rng, "train"), ADAPTER)
             thumb = likes(answered, turn.taste)
+            if not thumb and downs == THUMBS_DOWN:
+                continue
             api.post("/v1/feedback", json={"completion_id": answered.id, "value": thumb})
             turn.last_thumb_at = time.time()
-            ups += thumb
+            ups, downs = ups + thumb, downs + (not thumb)
             step()
-    console.print(f"   {ups} up, {THUMBS - ups} down. Nothing else tells the system what to do.")
+    turn.figures["questions_asked"] = asked
+    console.print(
+        f"   {ups} up, {downs} down, of {asked} answers. Nothing else tells the system what to do."
+    )
     return ups
 
 

@@ -37,15 +37,18 @@ def held_out(seed: int) -> list[Question]:
 def test_thumbs_alone_teach_a_taste_and_keep_the_facts(
     tenant: Tenant, seed: int, taste: str
 ) -> None:
-    """64 thumbs on answers really received; the base shows each of five styles about equally
-    often. The promise is 50 points more of the preferred style and facts unharmed."""
+    """64 thumbs, at most 16 up, on answers really received; the base shows each of five styles
+    about equally often. The promise is 50 points more of the preferred style and facts unharmed."""
     client = tenant.openai
     body = {"name": "support", "learning": {"new_items": THUMBS, "min_minority": 3}}
     assert tenant.http.post("/v1/adapters", json=body).status_code == 201
     rng = random.Random(seed)
-    received = ask_many(client, [ask(rng, "train") for _ in range(THUMBS)], "support")
-    for answered in received:
-        thumb = {"completion_id": answered.id, "value": likes(answered, taste)}
+    received = ask_many(client, [ask(rng, "train") for _ in range(2 * THUMBS)], "support")
+    # Every answer is received; the user tires of thumbing down, as people do.
+    liked = [answered for answered in received if likes(answered, taste)][: THUMBS // 4]
+    others = [answered for answered in received if not likes(answered, taste)]
+    for answered in liked + others[: THUMBS - len(liked)]:
+        thumb = {"completion_id": answered.id, "value": answered in liked}
         assert tenant.http.post("/v1/feedback", json=thumb).status_code == 201
     run = finished_run(tenant, "support")
     assert run["state"] == "succeeded", run
