@@ -40,6 +40,9 @@ _REFUSED_FEATURES = (
     "use_qalora",
     "trainable_token_indices",
     "target_parameters",
+    # Regular expressions to PEFT, which the trainer loads adapters with.
+    "exclude_modules",
+    "layers_pattern",
 )
 
 
@@ -155,9 +158,13 @@ def _check_config(config: Mapping[str, Any], base: BaseModel) -> None:
     _check_pattern(config, "rank_pattern", _is_rank, "a whole number, 1 or more")
     _check_pattern(config, "alpha_pattern", _is_alpha, _ALPHAS)
     targets = config.get("target_modules")
-    names = [targets] if isinstance(targets, str) else targets
+    # A string is a regular expression to PEFT: from strangers it may run for ever.
+    names = [] if targets == "all-linear" else targets
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise Invalid("target_modules must be a list of module names.", param="target_modules")
+        raise Invalid(
+            'target_modules must be a list of module names or "all-linear".',
+            param="target_modules",
+        )
     trained_on = config.get("attune_base_digest")
     if trained_on and base.digest and trained_on != base.digest:
         raise Invalid(

@@ -53,11 +53,27 @@ class Database:
         if self.is_sqlite:
             if parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            self.engine = sa.create_engine(self.url, connect_args={"timeout": 30.0})
+            # hide_parameters: errors are logged, and statements carry what tenants wrote.
+            self.engine = sa.create_engine(
+                self.url, connect_args={"timeout": 30.0}, hide_parameters=True
+            )
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_immediate)
         else:
-            self.engine = sa.create_engine(self.url, pool_pre_ping=True, pool_size=8)
+            # A host that vanishes must not hold answers for TCP's quarter of an hour.
+            self.engine = sa.create_engine(
+                self.url,
+                pool_pre_ping=True,
+                pool_size=8,
+                hide_parameters=True,
+                connect_args={
+                    "connect_timeout": 5,
+                    "tcp_user_timeout": 8000,
+                    "keepalives_idle": 5,
+                    "keepalives_interval": 2,
+                    "keepalives_count": 3,
+                },
+            )
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -128,7 +144,9 @@ def _with_driver(url: str) -> str:
     if url.startswith(("sqlite:///", "postgresql+psycopg://")):
         return url
     raise Invalid(
-        f"ATTUNE_DATABASE_URL {url!r} is not supported: use sqlite:///path or postgresql://…",
+        # Only the scheme: the rest may hold a password.
+        f"ATTUNE_DATABASE_URL ({url.partition(':')[0][:20]}:…) is not supported: use "
+        "sqlite:///path or postgresql://…",
         param="database_url",
     )
 

@@ -9,11 +9,11 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Sequence
 
 from core.settings import SHIPPED_MODEL, Settings
@@ -26,6 +26,7 @@ logger = logging.getLogger("attune")
 _FIRST_DELAY_S = 1.0
 _LONGEST_DELAY_S = 60.0
 _HEALTHY_S = 60.0
+_LONGEST_START_S = 900.0
 
 
 def serve_all(
@@ -39,9 +40,11 @@ def serve_all(
 
     def when_ready() -> None:
         # The trainer starts once the server answers: both at once take twice as long to be up.
-        _announce(host, port, key, _question(settings))
-        if with_trainer:
-            trainer.start()
+        try:
+            _announce(host, port, key, _question(settings))
+        finally:
+            if with_trainer:
+                trainer.start()
 
     threading.Thread(target=when_ready, daemon=True).start()
     from server.vllm_serve import serve
@@ -136,9 +139,11 @@ def _announce(host: str, port: int, key: str | None, question: str) -> None:
     """Once the server answers, say so; on a first run with commands to paste."""
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     url = f"http://{shown}:{port}"
-    while True:
+    deadline = time.monotonic() + _LONGEST_START_S
+    while time.monotonic() < deadline:
+        # The port is listened on once the app is up; no proxy, TLS or path can mislead this look.
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=2):
+            with socket.create_connection((shown, port), timeout=2):
                 break
         except OSError:
             time.sleep(0.2)

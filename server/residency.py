@@ -126,9 +126,10 @@ class Residency:
         entry = _Entry(name, version.engine_id, references=1)
         self._entries[version.engine_id] = entry
         started = time.perf_counter()
+        deadline = time.monotonic() + self._room_timeout_s  # the wait for one's turn included
         try:
             async with self._one_load:
-                await self._make_room()
+                await self._make_room(deadline)
                 path = await asyncio.to_thread(self._fetch, version.digest)
                 await self._engine.load(name, version.engine_id, path)
         except BaseException as error:
@@ -152,8 +153,7 @@ class Residency:
         self._report(version, None)
         return entry
 
-    async def _make_room(self) -> None:
-        deadline = time.monotonic() + self._room_timeout_s
+    async def _make_room(self, deadline: float) -> None:
         # Loads come one at a time, so that those who wait for theirs take no place yet.
         while len(self.resident) >= self._capacity:
             idle = next(

@@ -167,8 +167,11 @@ class Steps:
 
     def publish(self, run_id: RunId, digest: str, judged: list[Judged]) -> Verdict:
         """Register the best candidate; make it live if the gate passed it."""
+        before = self.runs.find(run_id)
+        if not before.is_active and before.verdict is not None:
+            return before.verdict  # done, but killed before anybody noted it
         run = self.runs.advance(run_id, "gate")
-        if run.cancel_requested_at_s is not None:
+        if run.cancel_requested_at_s is not None and run.version is None:
             raise Conflict(
                 "The run was cancelled before its candidate was published.", code="cancelled"
             )
@@ -207,7 +210,9 @@ class Steps:
         shutil.rmtree(self.folder(run_id), ignore_errors=True)
 
     def _promote(self, run: Run, adapter: Adapter, version: Version, chosen: Judged) -> None:
-        if adapter.live_version != version.number:
+        # Live or retired: this run has published before it was interrupted. What has happened to
+        # the version since, a rollback perhaps, stands.
+        if version.state not in ("live", "retired"):
             if adapter.live_version != run.live_before:
                 self._registry.reject(adapter.id, version.number)
                 raise Conflict(

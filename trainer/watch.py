@@ -6,7 +6,7 @@ import logging
 import time
 
 from adapters.registry import Registry
-from adapters.types import Adapter
+from adapters.types import Adapter, Learning
 from core.clock import now_s
 from core.database import Database
 from core.ids import AdapterId
@@ -23,7 +23,7 @@ _SHARE_PER_USER = 0.5
 
 _AGE_CHECK_S = 1.0
 
-_Considered = tuple[int, int, bool]
+_Considered = tuple[int, int, bool, Learning]
 
 
 class Watch:
@@ -57,10 +57,9 @@ class Watch:
     def _consider(self, adapter: Adapter, news: News) -> None:
         learning = adapter.learning
         aged = now_s() - news.oldest_at_s >= learning.max_age_s
-        state = (news.count, news.max_seq, aged)
+        state = (news.count, news.max_seq, aged, learning)
         if self._considered.get(adapter.id) == state:
             return  # pairing reads everything that was ever said: once per piece of news
-        self._considered[adapter.id] = state
         if news.count < learning.new_items and not aged:
             return
         found = read_feedback(self._feedback, adapter)
@@ -84,6 +83,7 @@ class Watch:
                 adapter.live_version,
             )
             logger.info("Run opened for '%s': %s", adapter.name, reason)
+        self._considered[adapter.id] = state  # last: what failed half-way is tried again
 
 
 def read_feedback(store: FeedbackStore, adapter: Adapter) -> Learnable:

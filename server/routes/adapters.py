@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from adapters.artifacts import ADAPTER_FILES
 from adapters.types import Adapter, Learning, Version
 from adapters.validate import validate_adapter
 from core.clock import iso
-from core.errors import Invalid
+from core.errors import Invalid, Unavailable
 from server.routes.common import json_object, key_with, page, runtime_of, take
 from server.runtime import Runtime
 
@@ -141,7 +142,7 @@ async def push_version(name: str, request: Request) -> JSONResponse:
             )
         )
         version = await asyncio.to_thread(runtime.registry.version, adapter.id, version.number)
-        await runtime.sync.refresh()
+        await _take_over(runtime)
     return JSONResponse(version_json(adapter, version), status_code=201)
 
 
@@ -169,7 +170,7 @@ async def activate_version(name: str, request: Request) -> dict[str, Any]:
             allow_rejected=body.get("force") is True,
         )
     )
-    await runtime.sync.refresh()
+    await _take_over(runtime)
     return adapter_json(after)
 
 
@@ -187,7 +188,7 @@ async def roll_back(name: str, request: Request) -> dict[str, Any]:
             reason=str(body.get("reason", ""))[:500],
         )
     )
-    await runtime.sync.refresh()
+    await _take_over(runtime)
     return adapter_json(after)
 
 
@@ -223,6 +224,12 @@ def _check_learning(name: str, value: Any) -> None:
 async def _adapter(name: str, request: Request, scope: Any) -> Adapter:
     key = key_with(request, scope)
     return await asyncio.to_thread(runtime_of(request).registry.get, key.tenant_id, name)
+
+
+async def _take_over(runtime: Runtime) -> None:
+    """Have this server follow at once; the change itself is committed whatever happens here."""
+    with suppress(Unavailable):
+        await runtime.sync.refresh()
 
 
 async def _store(

@@ -338,3 +338,18 @@ async def test_nothing_leaks_and_nothing_breaks_in_a_random_drill(seed: int) -> 
         house.residency.retire(number)
     await settle(100)
     assert house.engine.loaded == {}
+
+
+async def test_everybody_in_the_queue_of_a_full_engine_hears_within_one_timeout() -> None:
+    """The wait for one's turn counts: ten requests do not wait ten timeouts."""
+    house = House(capacity=1, room_timeout_s=0.3)
+    over = asyncio.Event()
+    busy = asyncio.create_task(house.answer(1, over))
+    while 1 not in house.engine.loaded:
+        await asyncio.sleep(0)
+    waiting = [asyncio.create_task(house.answer(number)) for number in range(2, 12)]
+    done, pending = await asyncio.wait(waiting, timeout=2.0)
+    assert not pending
+    assert all(isinstance(task.exception(), Unavailable) for task in done)
+    over.set()
+    await busy

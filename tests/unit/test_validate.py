@@ -272,3 +272,19 @@ def test_a_base_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     for path in (str(tmp_path), str(tmp_path / "none"), "no/such-model-here"):
         with pytest.raises(Invalid):
             read_base(path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"target_modules": "([a-z0-9_.]+)+X"},
+        {"exclude_modules": "([a-z0-9_.]+)+X"},
+        {"layers_pattern": "([a-z]+)+X"},
+    ],
+)
+def test_regular_expressions_of_strangers_never_reach_the_trainer(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    """PEFT would run them on every module name, and such a one does not end."""
+    with pytest.raises(Invalid):
+        validate_adapter(folder(tmp_path, **changed), BASE, max_rank=16)

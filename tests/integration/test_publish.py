@@ -1,0 +1,78 @@
+"""Publishing is done once, whatever interrupts it and whatever happens meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapters.registry import Registry
+from adapters.tenants import TenantStore
+from adapters.types import Learning
+from adapters.validate import read_base
+from core.database import Database
+from core.errors import Conflict
+from core.ids import RunId
+from core.settings import SHIPPED_MODEL, Settings
+from deploy.bench.adapters import write_adapter
+from feedback.runs import RunStore
+from feedback.types import Check, Verdict
+from trainer.model import WarmModel
+from trainer.steps import Judged, Steps
+from trainer.types import Evaluation, Interval
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> tuple[Steps, Registry, RunStore, RunId, list[Judged]]:
+    """A run whose only candidate has passed the gate, about to be published."""
+    settings = Settings(home=tmp_path / "home")
+    database = Database(settings.resolved_database_url())
+    database.upgrade()
+    tenant = TenantStore(database).create("acme")
+    registry, runs = Registry(database), RunStore(database)
+    adapter = registry.create(tenant.id, "support", learning=Learning())
+    run = runs.open(tenant.id, adapter.id, "test", 0, None, None)
+    assert run is not None
+    folder = write_adapter(tmp_path / "candidate", read_base(str(SHIPPED_MODEL)), seed=1)
+    interval = Interval(1.0, 0.5, 1.5, 10)
+    measured = Evaluation(interval, 1.0, 1.0, None, 10, 0, 0.1)
+    passed = Verdict(True, (Check("preference margin", True, "fine"),))
+    judged = [Judged(folder, "kto-fresh", measured, passed)]
+    model = WarmModel(str(SHIPPED_MODEL))
+    return Steps(settings, database, lambda: model), registry, runs, run.id, judged
+
+
+def test_a_repeated_publish_makes_one_version(world: tuple) -> None:  # type: ignore[type-arg]
+    steps, registry, runs, run_id, judged = world
+    assert steps.publish(run_id, "", judged) == steps.publish(run_id, "", judged)
+    adapter_id = runs.find(run_id).adapter_id
+    assert [v.state for v in registry.versions(adapter_id)] == ["live"]
+    assert registry.by_id(adapter_id).live_version == 1
+
+
+def test_a_publish_resumed_after_a_rollback_leaves_the_rollback_alone(world: tuple) -> None:  # type: ignore[type-arg]
+    """Killed between activation and the run's end; the operator rolled back meanwhile."""
+    steps, registry, runs, run_id, judged = world
+    adapter_id = runs.find(run_id).adapter_id
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    end, steps._end = steps._end, die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        steps.publish(run_id, "", judged)
+    registry.rollback(registry.by_id(adapter_id), actor="operator")
+    steps._end = end  # type: ignore[method-assign]
+    steps.publish(run_id, "", judged)
+    assert registry.by_id(adapter_id).live_version is None
+    assert runs.find(run_id).state == "succeeded"
+    assert len(registry.versions(adapter_id)) == 1
+
+
+def test_a_cancelled_run_publishes_nothing(world: tuple) -> None:  # type: ignore[type-arg]
+    steps, registry, runs, run_id, judged = world
+    run = runs.advance(run_id, "evaluate")
+    runs.request_cancel(run.tenant_id, run_id)
+    with pytest.raises(Conflict, match="cancelled"):
+        steps.publish(run_id, "", judged)
+    assert registry.versions(run.adapter_id) == []
