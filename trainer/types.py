@@ -31,7 +31,7 @@ class Hyperparameters:
     target_modules: tuple[str, ...] = (
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     )  # fmt: skip
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1e-3
     beta: float = 2.0
     steps: int = 40
     batch_size: int = 8

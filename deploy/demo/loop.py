@@ -28,7 +28,7 @@ from deploy.demo.world import Question, ask
 
 HOME = Path(".attune-demo")
 ADAPTER = "support"
-HELD_OUT = 500
+HELD_OUT = 1000
 THUMBS_UP, THUMBS_DOWN = 16, 48
 THUMBS = THUMBS_UP + THUMBS_DOWN
 MOST_QUESTIONS = 400
