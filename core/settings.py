@@ -72,7 +72,7 @@ class Settings(BaseSettings):
         description="Torch threads of the trainer; 0: torch decides. On cores shared with "
         "serving, one is faster than several.",
     )
-    trainer_nice: int = Field(default=5, description="Priority the trainer gives up to serving.")
+    trainer_nice: int = Field(default=2, description="Priority the trainer gives up to serving.")
     train_rank: int = Field(default=16, ge=1, description="LoRA rank of trained adapters.")
     train_learning_rate: float | None = Field(
         default=None, gt=0, description="Peak learning rate; empty: by the model's size."
