@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from adapters.artifacts import ArtifactStore
@@ -126,7 +127,7 @@ async def start(
     return runtime
 
 
-def _reporter(registry: Registry, server_id: str):  # type: ignore[no-untyped-def]
+def _reporter(registry: Registry, server_id: str) -> Callable[[Version, AttuneError | None], None]:
     """Writes load reports from a thread; a failed report is logged, never raised."""
 
     def report(version: Version, error: AttuneError | None) -> None:
@@ -146,7 +147,9 @@ def _reporter(registry: Registry, server_id: str):  # type: ignore[no-untyped-de
     return report
 
 
-def _await_first_answer(runs: RunStore, first_answers: dict[int, float]):  # type: ignore[no-untyped-def]
+def _await_first_answer(
+    runs: RunStore, first_answers: dict[int, float]
+) -> Callable[[Version], None]:
     """On a new live version from a run: remember when its newest feedback was given."""
 
     def on_live(version: Version) -> None:
