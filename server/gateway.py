@@ -34,7 +34,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 # Paths of vLLM that a tenant may reach beside the recorded ones; everything else does not exist.
 _ROUTED = frozenset({"/tokenize", "/detokenize", "/v1/messages/count_tokens"})
 _OPEN = frozenset({"/health", "/ping", "/version", "/load"})
-_OURS = re.compile(r"/v1/(?:models|feedback|adapters|runs)(?:/.*)?")
+_OURS = re.compile(r"/v1/(?:models|feedback|adapters|runs|exports|edge)(?:/.*)?")
 
 
 class Gateway:
