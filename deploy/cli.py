@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from core.errors import AttuneError
-from deploy.commands import adapters, bench, demo, runs, serve, tenants
+from deploy.commands import adapters, bench, demo, edge, runs, serve, tenants
 
 app = typer.Typer(
     name="attune",
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 serve.register(app)
 demo.register(app)
+edge.register(app)
 app.add_typer(tenants.tenants, name="tenants")
 app.add_typer(tenants.keys, name="keys")
 app.add_typer(adapters.app, name="adapters")

@@ -1,0 +1,1 @@
+"""The device's side of an export: run it without a network, keep what was asked and said."""
