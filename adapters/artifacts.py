@@ -1,4 +1,4 @@
-"""Content-addressed files: adapter folders and dataset snapshots, written once, by rename.
+"""Content-addressed files: adapter folders, dataset snapshots and exports, written by rename.
 
 The store is a folder by default or any fsspec URL. Engines read local folders only, so a remote
 artifact is fetched into a local cache and its digest is checked before anyone may use it.
@@ -6,6 +6,7 @@ artifact is fetched into a local cache and its digest is checked before anyone m
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -28,6 +29,11 @@ def _reachable() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Unavailable(
+                "The disk of the artifact store is full: free some space, then try again.",
+                code="disk_full",
+            ) from error
         raise Unavailable(
             f"The artifact store cannot be used now ({error.strerror}); check the disk or the "
             "network."
@@ -43,6 +49,8 @@ class ArtifactStore:
         self._url = url.rstrip("/")
         self._root = (cache or Path(".attune/cache")) if self._remote else Path(local)
         self._root = self._root.resolve()
+        # Blobs already read and found sound, by what the file system said of them then.
+        self._sound: dict[str, tuple[int, int, int]] = {}
 
     @_reachable()
     def put_folder(self, source: Path) -> Digest:
@@ -123,6 +131,67 @@ class ArtifactStore:
             raise Unavailable(f"Blob {digest[:12]}… is damaged: restore it from a backup.")
         return content
 
+    @_reachable()
+    def put_file(self, source: Path) -> Digest:
+        """Store a file of any size as a blob, in pieces; a damaged one is replaced."""
+        with source.open("rb") as file:
+            digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
+        target = self._blob(digest)
+        if not self._is_sound(target, digest):
+            with self.staging() as staged:
+                shutil.copyfile(source, staged / "blob")
+                _sync(staged / "blob")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(staged / "blob", target)
+            _sync(target.parent)
+            if not self._is_sound(target, digest):
+                raise Unavailable(f"{source.name} changed while it was being stored; try again.")
+        if self._remote:
+            self._filesystem().put_file(str(target), f"{self._url}/{self._key(digest)}")
+        return digest
+
+    @_reachable()
+    def file(self, digest: Digest) -> Path:
+        """The local path of a blob, fetched in pieces if it is remote, its content checked.
+
+        Content is read once per process and again when the file has changed. The file must not
+        be written to. Raises NotFound if the store lacks it, Unavailable if it is damaged.
+        """
+        target = self._blob(parse_digest(digest))
+        if self._is_sound(target, digest):
+            return target
+        if not self._remote:
+            if not target.is_file():
+                raise NotFound(f"Blob {digest[:12]}… is missing from {self._root}.")
+            raise Unavailable(
+                f"Blob {digest[:12]}… is damaged: its content no longer matches its digest. "
+                "Restore it from a backup, or have it made again."
+            )
+        with self.staging() as staged:
+            try:
+                self._filesystem().get_file(
+                    f"{self._url}/{self._key(digest)}", str(staged / "blob")
+                )
+            except FileNotFoundError as error:
+                raise NotFound(f"Blob {digest[:12]}… is missing from {self._url}.") from error
+            if not self._is_sound(staged / "blob", digest):
+                raise Unavailable(f"Blob {digest[:12]}… arrived damaged from {self._url}.")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staged / "blob", target)
+        return target
+
+    @_reachable()
+    def has_file(self, digest: Digest, size_bytes: int) -> bool:
+        """Whether `file` can be expected to work: a local blob is read, a remote one looked up."""
+        if self._is_sound(self._blob(parse_digest(digest)), digest):
+            return True
+        if not self._remote:
+            return False
+        try:
+            return self._filesystem().size(f"{self._url}/{self._key(digest)}") == size_bytes
+        except FileNotFoundError:
+            return False
+
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A private folder on the store's own disk, gone afterwards unless renamed away."""
@@ -132,6 +201,25 @@ class ArtifactStore:
             yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
+
+    def _key(self, digest: str) -> str:
+        return f"blobs/{digest[:2]}/{digest}"
+
+    def _blob(self, digest: str) -> Path:
+        return self._root / "blobs" / digest[:2] / digest
+
+    def _is_sound(self, path: Path, digest: str) -> bool:
+        if not path.is_file():
+            return False
+        seen = path.stat()
+        state = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
+        if self._sound.get(digest) == state:
+            return True
+        with path.open("rb") as file:
+            sound = hashlib.file_digest(file, "sha256").hexdigest() == digest
+        if sound:
+            self._sound[digest] = state
+        return sound
 
     def _folder(self, digest: str) -> Path:
         return self._root / "adapters" / digest[:2] / digest
@@ -174,11 +262,20 @@ class ArtifactStore:
 
 
 class _FileSystem(Protocol):
-    """The part of fsspec's AbstractFileSystem used here: whole files in, whole files out."""
+    """The part of fsspec's AbstractFileSystem used here: whole files in, whole files out.
+
+    `put_file` and `get_file` copy between a local path and the store in pieces.
+    """
 
     def pipe_file(self, path: str, value: bytes) -> None: ...
 
     def cat_file(self, path: str) -> bytes: ...
+
+    def put_file(self, lpath: str, rpath: str) -> None: ...
+
+    def get_file(self, rpath: str, lpath: str) -> None: ...
+
+    def size(self, path: str) -> int | None: ...
 
 
 def file_digests(folder: Path) -> dict[str, str]:

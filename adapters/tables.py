@@ -95,3 +95,42 @@ secrets = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("value", sa.String(128), nullable=False),
 )
+
+exports = sa.Table(
+    "exports",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("tenant_id", sa.String(40), sa.ForeignKey("tenants.id"), nullable=False),
+    sa.Column("model", sa.String(80), nullable=False),  # support@3, or the base model's name
+    sa.Column("adapter_id", sa.String(40), sa.ForeignKey("adapters.id")),  # null: the base alone
+    sa.Column("version", sa.Integer),
+    sa.Column("layout", sa.String(16), nullable=False),
+    sa.Column("precision", sa.String(8), nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("progress", sa.Float, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("manifest", sa.JSON),
+    sa.Column("adapter_manifest", sa.JSON),
+    sa.Column("files", sa.JSON, nullable=False),
+    sa.Column("created_at_s", sa.Float, nullable=False),
+    sa.Column("updated_at_s", sa.Float, nullable=False),
+    sa.Column("finished_at_s", sa.Float),
+    sa.Column("cancel_requested_at_s", sa.Float),
+    # What was asked for, as a hash, and "active" while it is under way, else the export's id:
+    # the same thing is built at most once at a time.
+    sa.Column("request_key", sa.String(64), nullable=False),
+    sa.Column("active_key", sa.String(48), nullable=False),
+    sa.UniqueConstraint("request_key", "active_key"),
+    sa.Index("ix_exports_tenant", "tenant_id", "created_at_s"),
+)
+
+exported_bases = sa.Table(
+    # The base model's part of layout base+adapters: every version of every tenant runs on it.
+    "exported_bases",
+    metadata,
+    sa.Column("base_digest", sa.String(64), primary_key=True),
+    sa.Column("precision", sa.String(8), primary_key=True),
+    sa.Column("manifest", sa.JSON, nullable=False),
+    sa.Column("created_at_s", sa.Float, nullable=False),
+)

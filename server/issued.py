@@ -34,6 +34,17 @@ class IdSigner:
         nonce = secrets.token_hex(12)
         return nonce + self._mac(nonce, tenant_id)
 
+    def derived(self, tenant_id: TenantId, *parts: str) -> str:
+        """A token as of `token` that is the same for the same tenant and parts, on any replica.
+
+        For answers given elsewhere that may be reported more than once. Without the secret it
+        cannot be told from a random one.
+        """
+        # Lengths keep ("ab", "c") and ("a", "bc") apart; the prefix keeps it apart from `_mac`.
+        text = "".join(f"{len(part)}:{part}" for part in (tenant_id, *parts))
+        nonce = hmac.new(self._secret, f"derived:{text}".encode(), hashlib.sha256).hexdigest()[:24]
+        return nonce + self._mac(nonce, tenant_id)
+
     def issued_to(self, completion_id: str, tenant_id: TenantId) -> bool:
         """Whether some replica issued this id to this tenant."""
         match = _TOKEN.fullmatch(completion_id)

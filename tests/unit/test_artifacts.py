@@ -183,3 +183,63 @@ def test_a_disk_that_cannot_be_read_is_unavailable_not_a_crash(
         store.put_bytes(b"x")
     with pytest.raises((NotFound, Unavailable)):
         store.read_bytes(blob)
+
+
+def test_a_file_is_kept_under_its_digest_and_stored_again_when_damaged(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    source = tmp_path / "model.onnx"
+    source.write_bytes(b"graph" * 1000)
+    digest = store.put_file(source)
+    assert digest == hashlib.sha256(source.read_bytes()).hexdigest()
+    kept = store.file(digest)
+    assert kept.read_bytes() == source.read_bytes()
+    assert store.has_file(digest, 5000)
+    kept.write_bytes(b"grapH" * 1000)
+    assert not store.has_file(digest, 5000)
+    with pytest.raises(Unavailable, match="damaged"):
+        store.file(digest)
+    assert store.put_file(source) == digest
+    assert store.file(digest).read_bytes() == source.read_bytes()
+    assert list((tmp_path / "store" / "staging").iterdir()) == []
+
+
+def test_a_missing_file_is_not_found(store: ArtifactStore) -> None:
+    assert not store.has_file(Digest("3" * 64), 1)
+    with pytest.raises(NotFound):
+        store.file(Digest("3" * 64))
+
+
+def test_a_remote_file_is_fetched_once_and_checked(bucket: str, tmp_path: Path) -> None:
+    source = tmp_path / "model.onnx"
+    source.write_bytes(b"graph" * 1000)
+    digest = ArtifactStore(bucket, cache=tmp_path / "here").put_file(source)
+    there = ArtifactStore(bucket, cache=tmp_path / "there")
+    assert there.has_file(digest, 5000)
+    assert not there.has_file(digest, 4999)
+    assert not there.has_file(Digest("3" * 64), 5000)
+    remote = f"{bucket}/blobs/{digest[:2]}/{digest}"
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file(remote, b"grapH" * 1000)
+    with pytest.raises(Unavailable, match="damaged"):
+        there.file(digest)
+    memory.pipe_file(remote, source.read_bytes())
+    assert there.file(digest).read_bytes() == source.read_bytes()
+    memory.store.clear()
+    assert there.file(digest).is_file()
+    with pytest.raises(NotFound):
+        there.file(Digest("3" * 64))
+
+
+def test_a_full_disk_is_said_to_be_full(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    source = tmp_path / "model.onnx"
+    source.write_bytes(b"graph")
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(Unavailable, match="full"):
+        store.put_file(source)
+    assert list((tmp_path / "store" / "staging").iterdir()) == []

@@ -48,3 +48,24 @@ def test_another_form_is_no_id(change: object) -> None:
 @given(st.text(max_size=80))
 def test_no_text_is_an_id_by_luck(text: str) -> None:
     assert not SIGNER.issued_to(text, US)
+
+
+def test_a_derived_id_is_the_same_wherever_it_is_derived_and_passes_as_issued() -> None:
+    first = IdSigner("secret").derived(TenantId("acme"), "device", "edge-1")
+    assert first == IdSigner("secret").derived(TenantId("acme"), "device", "edge-1")
+    assert len(first) == 40
+    signer = IdSigner("secret")
+    assert signer.issued_to(f"chatcmpl-{first}", TenantId("acme"))
+    assert not signer.issued_to(f"chatcmpl-{first}", TenantId("other"))
+
+
+def test_derived_ids_differ_by_tenant_device_answer_and_secret() -> None:
+    signer = IdSigner("secret")
+    acme, other = TenantId("acme"), TenantId("other")
+    found = {
+        signer.derived(acme, "ab", "c"),
+        signer.derived(acme, "a", "bc"),
+        signer.derived(other, "ab", "c"),
+        IdSigner("another").derived(acme, "ab", "c"),
+    }
+    assert len(found) == 4
