@@ -52,6 +52,16 @@ class InteractionStore:
             insert_ignoring_duplicates(connection, interactions, rows)
             complete_targets(connection, batch)
 
+    def stored(
+        self, tenant_id: TenantId, completion_ids: Sequence[CompletionId]
+    ) -> frozenset[CompletionId]:
+        """Those of the ids under which the tenant has an interaction."""
+        query = sa.select(interactions.c.id).where(
+            interactions.c.tenant_id == tenant_id, interactions.c.id.in_(completion_ids)
+        )
+        with self._database.read() as connection:
+            return frozenset(CompletionId(found) for found in connection.scalars(query))
+
     def get(self, tenant_id: TenantId, completion_id: CompletionId) -> Interaction:
         """One interaction; NotFound if the tenant has none of that id."""
         with self._database.read() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from core.errors import (
     AttuneError,
@@ -28,19 +29,8 @@ _HTTP: dict[type[AttuneError], tuple[int, str]] = {
 
 def http_error(error: AttuneError) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
     """Status, JSON body `{"error": {message, type, param, code}}` and headers."""
-    status, kind = next(
-        (known for cls, known in _HTTP.items() if isinstance(error, cls)), (500, "server_error")
-    )
-    body = json.dumps(
-        {
-            "error": {
-                "message": error.message,
-                "type": kind,
-                "param": error.param,
-                "code": error.code,
-            }
-        }
-    ).encode()
+    status, _ = _kind_of(error)
+    body = json.dumps({"error": error_json(error)}).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
@@ -53,3 +43,19 @@ def http_error(error: AttuneError) -> tuple[int, bytes, list[tuple[bytes, bytes]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return status, body, headers
+
+
+def error_json(error: AttuneError) -> dict[str, Any]:
+    """The object `{message, type, param, code}` alone."""
+    return {
+        "message": error.message,
+        "type": _kind_of(error)[1],
+        "param": error.param,
+        "code": error.code,
+    }
+
+
+def _kind_of(error: AttuneError) -> tuple[int, str]:
+    return next(
+        (known for cls, known in _HTTP.items() if isinstance(error, cls)), (500, "server_error")
+    )

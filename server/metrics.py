@@ -14,6 +14,10 @@ COMMIT_SECONDS = Histogram(
 )
 RUNS = Gauge("attune_runs", "Training runs by state", ["state"])
 VERDICTS = Gauge("attune_gate_verdicts", "Gate verdicts of finished runs", ["verdict"])
+EXPORTS = Gauge("attune_exports", "Exports for devices by state", ["state"])
+EDGE_ITEMS = Counter(
+    "attune_edge_items", "Offline items devices have sent, by type and status", ["type", "status"]
+)
 SWAPS = Counter("attune_swaps", "Live versions taken over by this server", ["outcome"])
 SWAP_SECONDS = Histogram(
     "attune_swap_seconds",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from adapters.artifacts import ArtifactStore
+from adapters.exports import STATES, ExportStore
 from adapters.registry import Registry
 from adapters.tenants import TenantStore
 from adapters.types import Version
@@ -43,6 +44,7 @@ class Runtime:
     interactions: InteractionStore
     feedback: FeedbackStore
     runs: RunStore
+    exports: ExportStore
     signer: IdSigner
     recorder: Recorder
     residency: Residency
@@ -111,6 +113,7 @@ async def start(
         interactions=interactions,
         feedback=FeedbackStore(database),
         runs=runs,
+        exports=ExportStore(database),
         signer=IdSigner(secret),
         recorder=Recorder(interactions.append, wait_s=settings.commit_wait_s),
         residency=residency,
@@ -176,7 +179,7 @@ _PENDING: set[asyncio.Task[None]] = set()
 
 
 async def _watch_runs(runtime: Runtime, interval_s: float = 5.0) -> None:
-    """Keep the gauges of runs and verdicts current; they are counted in the database."""
+    """Keep the gauges of runs, verdicts and exports current: counted in the database."""
     while True:
         try:
             counts = await asyncio.to_thread(runtime.runs.count_by_state)
@@ -184,6 +187,9 @@ async def _watch_runs(runtime: Runtime, interval_s: float = 5.0) -> None:
                 metrics.RUNS.labels(state).set(counts.get(state, 0))
             metrics.VERDICTS.labels("promoted").set(counts.get("succeeded", 0))
             metrics.VERDICTS.labels("rejected").set(counts.get("rejected", 0))
+            exports = await asyncio.to_thread(runtime.exports.count_by_state)
+            for export_state in STATES:
+                metrics.EXPORTS.labels(export_state).set(exports.get(export_state, 0))
         except Exception:
-            logger.exception("Cannot count the runs.")
+            logger.exception("Cannot count the runs and exports.")
         await asyncio.sleep(interval_s)

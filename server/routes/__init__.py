@@ -7,12 +7,12 @@ from fastapi.exceptions import RequestValidationError
 
 from core.errors import AttuneError, Invalid
 from server.errors import http_error
-from server.routes import adapters, feedback, models, runs
+from server.routes import adapters, edge, exports, feedback, models, runs
 
 
 def attach(app: FastAPI) -> None:
     """Put every route on the app, with our error envelope."""
-    for module in (models, feedback, adapters, runs):
+    for module in (models, feedback, adapters, runs, exports, edge):
         app.include_router(module.router)
     app.add_exception_handler(AttuneError, _on_error)
 
