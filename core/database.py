@@ -8,6 +8,7 @@ adds a row to `changes` in its own transaction, so that following the database i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,8 @@ class Database:
         self.url = _with_driver(url)
         parsed = sa.make_url(self.url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        # Every commit is written to this log; its inode is kept while anybody has it open.
+        self._log = f"{parsed.database}-wal" if self.is_sqlite and parsed.database else None
         if self.is_sqlite:
             if parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +108,19 @@ class Database:
         """The number of the newest change; grows with every registry change."""
         with self.read() as connection:
             return int(connection.scalar(sa.select(sa.func.max(changes.c.id))) or 0)
+
+    def stamp(self) -> object:
+        """What differs after any process has committed; costs a file's status, no query.
+
+        None where there is no such thing (Postgres): only `last_change` tells there.
+        """
+        if self._log is None:
+            return None
+        try:
+            status = os.stat(self._log)
+        except FileNotFoundError:  # not written to since it was last closed
+            return 0
+        return (status.st_mtime_ns, status.st_size)
 
     def dispose(self) -> None:
         """Close every pooled connection."""

@@ -77,6 +77,7 @@ class _Trainer:
     def __init__(self) -> None:
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
+        self._environment = dict(os.environ)  # before the engine's thread count is put there
         self._thread = threading.Thread(target=self._watch, name="attune-trainer", daemon=True)
 
     def start(self) -> None:
@@ -100,7 +101,9 @@ class _Trainer:
             started = time.monotonic()
             # From the main thread's point of view this child must not outlive us, kill -9 or not.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "deploy.cli", "trainer"], preexec_fn=die_with_parent
+                [sys.executable, "-m", "deploy.cli", "trainer"],
+                env=self._environment,
+                preexec_fn=die_with_parent,
             )
             code = self._process.wait()
             if self._stopping.is_set():

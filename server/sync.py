@@ -25,6 +25,8 @@ from server.residency import Residency
 
 logger = logging.getLogger("attune.sync")
 
+_GLANCE_S = 0.01
+
 
 class RegistrySync:
     """Follows the registry, at most `interval_s` behind it.
@@ -52,6 +54,7 @@ class RegistrySync:
         self._taking_over = asyncio.Lock()
         self._looked_at = float("-inf")
         self._retry_at = 0.0
+        self._stamp = database.stamp()
         self._seen = Directory()  # the registry as it is
         self._taken_over = 0  # the change up to which live versions were taken over
         self.directory = Directory()  # the same, with the live versions this server has
@@ -69,12 +72,21 @@ class RegistrySync:
     async def follow(self) -> None:
         """Look at the registry for ever; an unreachable database is retried, never fatal."""
         while True:
-            await asyncio.sleep(self._interval_s)
+            await self._until_due()
             try:
                 await self.refresh()
             except Exception:
                 metrics.SYNC_ERRORS.inc()
                 logger.exception("Cannot read the registry; serving goes on with what is known.")
+
+    async def _until_due(self) -> None:
+        """An interval, cut short when the database is seen to have been written to."""
+        due_at = time.monotonic() + self._interval_s
+        while (left_s := due_at - time.monotonic()) > 0:
+            await asyncio.sleep(min(left_s, _GLANCE_S) if self._stamp is not None else left_s)
+            if (now := self._database.stamp()) != self._stamp:
+                self._stamp = now
+                return
 
     async def look(self) -> None:
         """Know the keys, tenants and names there are now; loads nothing, so it is quick.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from core.errors import Invalid
 from core.settings import Settings
 
+IN_PROCESS = "server.vllm_executor.InProcess"
+_FEW_CORES = 4
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vLLM's buffers come in these sizes
 
 
@@ -54,7 +56,21 @@ def serve_arguments(settings: Settings, extra: Sequence[str], *, on_cpu: bool) -
         # fp32: the same tokens as Transformers + PEFT, and faster than bf16 on CPUs that have no
         # bf16 arithmetic. Eager: compiling costs minutes and gains nothing for small models.
         arguments += ["--dtype", "float32", "--enforce-eager", "--max-num-seqs", "64"]
+        if threads_in_process(os.environ) is not None:
+            arguments += ["--distributed-executor-backend", IN_PROCESS]
     return arguments + list(extra)
+
+
+def threads_in_process(environment: Mapping[str, str]) -> int | None:
+    """OpenMP threads of a model that shares the engine's process; None: vLLM's own arrangement.
+
+    vLLM puts the model into a process of its own, and the engine spins on a core while it waits
+    for each step. Of a few cores that is one too many: it starves the API server.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if cores > _FEW_CORES or "VLLM_CPU_OMP_THREADS_BIND" in environment:
+        return None
+    return max(1, cores - 1)  # one is left to the API server
 
 
 def serve(settings: Settings, extra: Sequence[str]) -> None:
@@ -74,6 +90,8 @@ def serve(settings: Settings, extra: Sequence[str]) -> None:
         # Eager all through: else the first request for logprobs stalls everybody for a quarter
         # of a minute while a helper of the sampler is compiled.
         os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
+        if (threads := threads_in_process(os.environ)) is not None:
+            os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     args = parser.parse_args(serve_arguments(settings, extra, on_cpu=on_cpu))
     validate_parsed_serve_args(args)
     uvloop.run(run_server(args))
