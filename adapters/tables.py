@@ -123,6 +123,7 @@ exports = sa.Table(
     sa.Column("active_key", sa.String(48), nullable=False),
     sa.UniqueConstraint("request_key", "active_key"),
     sa.Index("ix_exports_tenant", "tenant_id", "created_at_s"),
+    sa.Index("ix_exports_active", "active_key"),  # the trainer looks several times a second
 )
 
 exported_bases = sa.Table(

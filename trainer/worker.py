@@ -1,4 +1,5 @@
-"""The trainer process: looks for adapters that are due and carries their runs through DBOS.
+"""The trainer process: looks for adapters that are due and carries their runs through DBOS, and
+whatever other durable jobs it was given, each kind in a queue of its own.
 
 DBOS remembers which steps of a run are done, so a killed worker resumes at the step it died in.
 Any number of workers may share one database; each needs its own ATTUNE_WORKER_ID, which it must
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -19,6 +20,7 @@ from core.database import Database
 from core.errors import AttuneError, Conflict
 from core.ids import RunId
 from core.settings import Settings
+from trainer.jobs import DurableJob
 from trainer.steps import Steps
 from trainer.watch import Watch
 
@@ -40,13 +42,14 @@ _WORKFLOW_VERSION = "attune-learn-1"
 class Worker:
     """One trainer process. `run` returns when `stop` is true."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, jobs: Sequence[DurableJob] = ()) -> None:
         self._settings = settings
         self._database = Database(settings.resolved_database_url())
         self._database.upgrade()
         self._watch = Watch(self._database)
         self._steps = Steps(settings, self._database, lambda: self.model)
         self._learn = self._workflow()
+        self._jobs = [(job, _carry_out(job)) for job in jobs]
 
     @cached_property
     def model(self) -> WarmModel:
@@ -59,12 +62,13 @@ class Worker:
         """Look, start, resume, until told to stop; a failed look is logged and repeated."""
         DBOS(config=self._dbos_config())
         DBOS.launch()
-        DBOS.register_queue(
-            _QUEUE,
-            worker_concurrency=1,
-            polling_interval_sec=self._settings.trainer_poll_s,
-            on_conflict="always_update",
-        )
+        for queue in (_QUEUE, *(_queue_of(job) for job, _ in self._jobs)):
+            DBOS.register_queue(
+                queue,
+                worker_concurrency=1,
+                polling_interval_sec=self._settings.trainer_poll_s,
+                on_conflict="always_update",
+            )
         self._warm_up()
         logger.info("The trainer is watching for feedback.")
         try:
@@ -80,20 +84,17 @@ class Worker:
             self._database.dispose()
 
     def look(self) -> None:
-        """Open runs for adapters that are due and hand every open run to the queue."""
+        """Open runs for adapters that are due; hand all that is open to its queue."""
         self._watch.open_due_runs()
         for run in self._steps.runs.active():
-            status = DBOS.get_workflow_status(run.id)
-            if status is None:
-                with SetWorkflowID(run.id):
-                    DBOS.enqueue_workflow(_QUEUE, self._learn, run.id)
-            elif status.status in _GIVEN_UP and self._steps.runs.find(run.id).is_active:
-                self._steps.fail(
-                    run.id,
-                    f"The run was given up ({status.status}): its workers died too often, or it "
-                    "was cancelled in DBOS. See the trainer's log.",
-                    cancelled=False,
-                )
+            given_up = _hand_over(_QUEUE, self._learn, run.id)
+            if given_up is not None and self._steps.runs.find(run.id).is_active:
+                self._steps.fail(run.id, f"The run was {given_up}", cancelled=False)
+        for job, carry_out in self._jobs:
+            for piece_id in job.active():
+                given_up = _hand_over(_queue_of(job), carry_out, piece_id)
+                if given_up is not None:
+                    job.fail(piece_id, f"The work was {given_up}", cancelled=False)
 
     def _workflow(self) -> Any:
         steps = self._steps
@@ -146,12 +147,55 @@ class Worker:
         }
 
 
-def _step(method: Callable[P, R]) -> Callable[P, R]:
+def _queue_of(job: DurableJob) -> str:
+    return f"attune-{job.name}"
+
+
+def _hand_over(queue: str, workflow: Any, workflow_id: str) -> str | None:
+    """Queue a workflow DBOS does not know yet; why it will not go on, if it will not."""
+    status = DBOS.get_workflow_status(workflow_id)
+    if status is None:
+        with SetWorkflowID(workflow_id):
+            DBOS.enqueue_workflow(queue, workflow, workflow_id)
+    elif status.status in _GIVEN_UP:
+        return (
+            f"given up ({status.status}): its workers died too often, or it was cancelled in "
+            "DBOS. See the trainer's log."
+        )
+    return None
+
+
+def _carry_out(job: DurableJob) -> Any:
+    """The workflow of one kind of work: its steps in order, whatever happens an end, then tidy."""
+    steps = [_step(step, job.name) for step in job.steps]
+    fail, tidy = _step(job.fail, job.name), _step(job.tidy, job.name)
+
+    @DBOS.workflow(name=job.name, max_recovery_attempts=20)
+    def carry_out(piece_id: str) -> str:
+        outcome = "done"
+        try:
+            for step in steps:
+                step(piece_id)
+        except AttuneError as error:
+            cancelled = isinstance(error, Conflict) and error.code == "cancelled"
+            fail(piece_id, error.message, cancelled=cancelled)
+            outcome = "cancelled" if cancelled else "failed"
+        except Exception as error:
+            logger.exception("%s %s failed.", job.name, piece_id)
+            fail(piece_id, f"{type(error).__name__}: {error}", cancelled=False)
+            outcome = "failed"
+        tidy(piece_id)
+        return outcome
+
+    return carry_out
+
+
+def _step(method: Callable[P, R], workflow: str = "learn") -> Callable[P, R]:
     """A method as a DBOS step; DBOS marks the function it is given, which a method refuses."""
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         return method(*args, **kwargs)
 
     name = str(getattr(method, "__name__", "step"))
-    call.__qualname__ = f"learn.{name}"
+    call.__qualname__ = f"{workflow}.{name}"
     return DBOS.step(name=name)(call)

@@ -55,6 +55,7 @@ def upgrade() -> None:
             "request_key", "active_key", name=op.f("uq_exports_request_key_active_key")
         ),
     )
+    op.create_index("ix_exports_active", "exports", ["active_key"], unique=False)
     op.create_index("ix_exports_tenant", "exports", ["tenant_id", "created_at_s"], unique=False)
 
 
