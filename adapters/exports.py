@@ -96,7 +96,10 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class ExportFilter:
-    """Which exports to list; None means any."""
+    """Which exports to list; None means any.
+
+    `model` is a version's name (`support@3`), an adapter's (all its versions), or `base`.
+    """
 
     model: str | None = None
     state: ExportState | None = None
@@ -318,12 +321,16 @@ class ExportStore:
 
 def _conditions(tenant_id: TenantId, where: ExportFilter) -> list[sa.ColumnElement[bool]]:
     wanted = {
-        exports.c.model: where.model,
         exports.c.state: where.state,
         exports.c.layout: where.layout,
         exports.c.precision: where.precision,
     }
     named = [column == value for column, value in wanted.items() if value is not None]
+    if where.model is not None:
+        named.append(
+            (exports.c.model == where.model)
+            | exports.c.model.startswith(f"{where.model}@", autoescape=True)
+        )
     return [exports.c.tenant_id == tenant_id, *named]
 
 

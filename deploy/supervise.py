@@ -62,10 +62,12 @@ def train_until_told(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     os.nice(settings.trainer_nice)
+    from deploy.edge.job import ExportWork
     from trainer.worker import Worker
 
     settings.home.mkdir(parents=True, exist_ok=True)
-    Worker(settings).run(stop.is_set)
+    worker = Worker(settings, jobs=(ExportWork(settings),))
+    worker.run(stop.is_set)
     logging.shutdown()
     # A run under way goes on at the next start; Python would wait here for its thread to end.
     os._exit(0)

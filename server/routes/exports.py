@@ -18,7 +18,7 @@ from adapters.exports import (
     ExportRequest,
 )
 from adapters.keys import require
-from adapters.routing import AUTO, route
+from adapters.routing import AUTO, BASE, route
 from adapters.types import ApiKey, Route
 from core.clock import iso
 from core.errors import Conflict, Forbidden, Invalid, NotFound
@@ -59,7 +59,8 @@ async def start_export(request: Request) -> JSONResponse:
         )
     wanted = ExportRequest(
         tenant_id=key.tenant_id,
-        model=chosen.public_name,
+        # Whatever it is served as: a device knows the base by this name alone.
+        model=chosen.public_name if chosen.adapter else BASE,
         adapter_id=chosen.adapter.id if chosen.adapter else None,
         version=chosen.version.number if chosen.version else None,
         layout=layout,

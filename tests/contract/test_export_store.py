@@ -148,6 +148,8 @@ def test_exports_are_listed_newest_first_and_filtered(
         return [export.id for export in store.list(tenant, ExportFilter(**where))[0]]  # type: ignore[arg-type]
 
     assert found(model="support@2") == [made[1]]
+    assert found(model="support") == made[::-1]
+    assert found(model="suppor_") == found(model="sup") == []
     assert found(state="failed") == [made[0]]
     assert found(layout="base+adapters") == []
     assert found(precision="int8", layout="merged") == made[::-1]
