@@ -5,7 +5,6 @@ Owns the queue in front of the model. Must not know HTTP.
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -15,13 +14,11 @@ from threading import Event, Lock
 
 from core.errors import Unavailable
 from deploy.edge.device.asks import ChatAsk
-from deploy.edge.device.engine import Engine, Generation
 from deploy.edge.device.installed import Installation, Variant
 from deploy.edge.device.store import Store
-from deploy.edge.device.types import Answered
+from deploy.edge.device.types import Answered, Speaker, Speech
 
 MAX_WAITING = 64
-_log = logging.getLogger("attune.edge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ Told = Begun | str | Ended
 class Answering:
     """The queue of requests and the thread that works it off."""
 
-    def __init__(self, installation: Installation, engine: Engine, store: Store) -> None:
+    def __init__(self, installation: Installation, engine: Speaker, store: Store) -> None:
         self._installation = installation
         self._engine = engine
         self._store = store
@@ -110,7 +107,7 @@ class Answering:
             )
 
 
-def record(ask: ChatAsk, variant: Variant, generation: Generation, begun: Begun) -> Answered:
+def record(ask: ChatAsk, variant: Variant, generation: Speech, begun: Begun) -> Answered:
     """The answer as it is kept and synced."""
     sampling = {
         "temperature": ask.sampling.temperature,

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from core.errors import AttuneError
 from deploy.edge.device.answering import Begun, record
 from deploy.edge.device.asks import ChatAsk
-from deploy.edge.device.engine import Engine
 from deploy.edge.device.installed import Installation
 from deploy.edge.device.store import Store
-from deploy.edge.device.types import Message, Note, Sampling
+from deploy.edge.device.types import Message, Note, Sampling, Speaker
 
 HELP = (
     "Type a message. /up and /down rate the last answer, /fix TEXT says what it should have been, "
@@ -26,7 +25,7 @@ class Chat:
     """One conversation at a time with `model`; `write` gets text as it should appear."""
 
     installation: Installation
-    engine: Engine
+    engine: Speaker
     store: Store
     model: str
     sampling: Sampling

@@ -61,7 +61,7 @@ class Broken(Unavailable):
 class Patience:
     """How often to try again in a row, and how to wait (seconds) in between."""
 
-    tries: int = 8
+    tries: int = 10
     first_wait_s: float = 0.5
     sleep: Callable[[float], None] = time.sleep
     say: Callable[[str], None] = print
@@ -193,10 +193,12 @@ class Server:
     def _json(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
         with self.open(method, path, body) as response:
             raw = self._chunk(response, _MAX_JSON_BYTES)
+            length = response.headers.get("Content-Length") or ""
+        if length.isdecimal() and len(raw) < int(length):
+            raise Broken(f"The answer of {self.url} broke off.")
         try:
             found = json.loads(raw)
         except ValueError as error:
-            # Cut off, or some other server's page: both may pass.
             raise Broken(f"{self.url}{path} answered without JSON.") from error
         if not isinstance(found, dict):
             raise Broken(f"{self.url}{path} answered without a JSON object.")

@@ -1,10 +1,12 @@
-"""The device's nouns: how to sample, an answer given, a thing said about one."""
+"""The device's nouns: how to sample, an answer in the making, one given, a thing said about one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+from deploy.edge.device.installed import Variant
 
 Message = dict[str, Any]
 """`role` and `content`, both text."""
@@ -23,6 +25,33 @@ class Sampling:
     max_tokens: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+
+
+class Speech(Protocol):
+    """One answer in the making: iterate for its text, piece by piece, never half a character.
+
+    The rest is final once the iteration has ended. `finish_reason` is "stop", "length", or
+    "cancelled" after `cancel`, which any thread may call. Times in milliseconds since the start.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    first_token_ms: float | None
+    duration_ms: float
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def cancel(self) -> None: ...
+
+
+class Speaker(Protocol):
+    """What makes answers: the engine. For one thread at a time."""
+
+    def start(
+        self, variant: Variant, messages: Sequence[Message], sampling: Sampling
+    ) -> Speech: ...
 
 
 @dataclass(frozen=True, slots=True)
