@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from core.errors import AttuneError
-from deploy.commands import adapters, bench, demo, edge, runs, serve, tenants
+from deploy.commands import adapters, bench, demo, edge, export, runs, serve, tenants
 
 app = typer.Typer(
     name="attune",
@@ -26,6 +26,7 @@ app.add_typer(tenants.tenants, name="tenants")
 app.add_typer(tenants.keys, name="keys")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(runs.app, name="runs")
+export.register(app)
 app.add_typer(bench.app, name="bench")
 
 

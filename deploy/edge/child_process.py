@@ -13,6 +13,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,7 @@ from core import errors
 from core.errors import AttuneError, Unavailable
 
 _TICK_S = 0.5
+_LAST_WORDS_S = 10.0
 _LAST_LINES = 3
 
 
@@ -78,6 +80,8 @@ def _follow(
         except queue.Empty:
             continue
         if not line:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_LAST_WORDS_S)  # for its own exit status and the end of its log
             return {}
         told = json.loads(line)
         if "stage" not in told:
@@ -101,10 +105,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     for stream in (process.stdin, process.stdout):
         if stream is not None:
-            try:
+            with suppress(BrokenPipeError):
                 stream.close()
-            except BrokenPipeError:
-                continue
 
 
 def _error(outcome: Mapping[str, Any], status: int, log: Path) -> AttuneError:
