@@ -1,0 +1,69 @@
+"""A speaker without a model: it says what it is told, piece by piece, when it is let."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from core.errors import Invalid, Unavailable
+from deploy.edge.device.installed import Variant
+from deploy.edge.device.types import Message, Sampling
+
+
+@dataclass
+class ScriptedSpeech:
+    """One answer: `pieces`, each after a turn of `pace` if there is one; a word is a token."""
+
+    pieces: Sequence[str]
+    pace: threading.Semaphore | None
+    limit: int
+    fails: bool
+    text: str = ""
+    finish_reason: str = "stop"
+    prompt_tokens: int = 5
+    completion_tokens: int = 0
+    first_token_ms: float | None = None
+    duration_ms: float = 1.0
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+    def __iter__(self) -> Iterator[str]:
+        for piece in self.pieces:
+            if self.pace is not None:
+                self.pace.acquire(timeout=30)
+            if self.cancelled.is_set():
+                self.finish_reason = "cancelled"
+                return
+            if self.completion_tokens == self.limit:
+                self.finish_reason = "length"
+                return
+            if self.fails and self.completion_tokens == 2:
+                raise Unavailable("The model failed while it answered.", code="model_failed")
+            self.completion_tokens += 1
+            self.first_token_ms = 1.0
+            self.text += piece
+            yield piece
+
+
+@dataclass
+class ScriptedSpeaker:
+    """Answers every request alike and notes what it was asked. A prompt has room for 100 words."""
+
+    pieces: Sequence[str] = ("In ", "house ", "12.")
+    pace: threading.Semaphore | None = None
+    fails: bool = False
+    asked: list[tuple[str, Sequence[Message], Sampling]] = field(default_factory=list)
+    speeches: list[ScriptedSpeech] = field(default_factory=list)
+
+    def start(
+        self, variant: Variant, messages: Sequence[Message], sampling: Sampling
+    ) -> ScriptedSpeech:
+        self.asked.append((variant.name, messages, sampling))
+        if sum(len(message["content"].split()) for message in messages) > 100:
+            raise Invalid("Too long.", param="messages", code="context_length_exceeded")
+        limit = sampling.max_tokens or len(self.pieces)
+        self.speeches.append(ScriptedSpeech(self.pieces, self.pace, limit, self.fails))
+        return self.speeches[-1]
