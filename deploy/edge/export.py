@@ -323,7 +323,13 @@ def _verify(
         prompt_source,
         lambda done: progress("Verifying", done / len(reference)),
     )
-    require_passed(found, job.limits, f"{name} ({job.layout}, {job.precision})")
+    hint = (
+        "The model builder computes this architecture in another way than its source; serve it "
+        "from the server."
+        if job.precision == "fp32"
+        else "Use a higher precision; if fp32 fails too, this model cannot be exported."
+    )
+    require_passed(found, job.limits, f"{name} ({job.layout}, {job.precision})", hint)
     return found
 
 

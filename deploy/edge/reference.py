@@ -6,6 +6,7 @@ Must not know graphs, exports or limits. Loads torch, transformers and peft.
 
 from __future__ import annotations
 
+import errno
 import gc
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from jinja2 import TemplateError
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from core.errors import Invalid
@@ -96,7 +98,11 @@ class Source:
         merged = self._model.merge_and_unload() if isinstance(self._model, PeftModel) else None
         if merged is not None:
             self._model = merged
-        self._model.save_pretrained(out)
+        try:
+            self._model.save_pretrained(out)
+        except SafetensorError as error:
+            # It tells trouble with the disk in words only.
+            raise OSError(errno.ENOSPC, str(error)) from error
         for file in self._folder.iterdir():
             weights = any(file.match(pattern) for pattern in _WEIGHTS)
             if file.is_file() and not weights:

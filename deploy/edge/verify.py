@@ -130,12 +130,12 @@ def compare(
     return replace(found, passed=not failures(found, thresholds))
 
 
-def require_passed(found: Verification, thresholds: Thresholds, what: str) -> None:
-    """Raise Invalid (code `export_not_equal`) with the numbers unless every limit is kept."""
+def require_passed(found: Verification, thresholds: Thresholds, what: str, hint: str) -> None:
+    """Raise Invalid (code `export_not_equal`) with the numbers and `hint` unless every limit is
+    kept."""
     if missed := failures(found, thresholds):
         raise Invalid(
             f"The export of {what} is not equal to its source: {', '.join(missed)}, over "
-            f"{found.tokens:,} tokens of {found.prompts} prompts. Nothing was published; use a "
-            "higher precision, or serve this model from the server.",
+            f"{found.tokens:,} tokens of {found.prompts} prompts. Nothing was published. {hint}",
             code="export_not_equal",
         )
