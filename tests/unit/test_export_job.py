@@ -1,0 +1,310 @@
+"""Exports in the trainer, with a stand-in for the process that builds: what lasts and what not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from adapters.artifacts import ADAPTER_FILES, ArtifactStore
+from adapters.exports import Export, ExportRequest, ExportStore, Layout
+from adapters.registry import Registry
+from adapters.tenants import TenantStore
+from adapters.types import Adapter, ArtifactInfo
+from core.database import Database
+from core.errors import AttuneError, Conflict, Invalid, Unavailable
+from core.ids import CompletionId, Digest, TenantId
+from core.settings import Settings
+from deploy.edge.job import ExportWork
+from feedback.interactions import InteractionStore
+from feedback.types import Interaction
+
+ROOT = Path(__file__).parents[2]
+FAKE = ROOT / "tests" / "support" / "fake_exporter.py"
+
+
+@dataclass
+class Installation:
+    """A home with one tenant and its adapter `support`, versions 1 and 2."""
+
+    settings: Settings
+    tenant: TenantId
+    adapter: Adapter
+    exports: ExportStore
+    database: Database
+    mode: Path
+
+    @property
+    def child(self) -> list[str]:
+        return [sys.executable, str(FAKE), str(self.mode)]
+
+    @property
+    def work(self) -> ExportWork:
+        return ExportWork(self.settings, child=self.child)
+
+    def open(self, model: str = "support@1", layout: Layout = "merged") -> Export:
+        name, _, number = model.partition("@")
+        request = ExportRequest(
+            self.tenant,
+            model,
+            self.adapter.id if number else None,
+            int(number) if number else None,
+            layout,
+            "int8",
+            "tiny",
+        )
+        assert name in ("support", "base")
+        return self.exports.open(request)[0]
+
+    def carry_out(self, export: Export) -> Export:
+        """The steps as the worker calls them; how it ended."""
+        work = self.work
+        try:
+            for step in work.steps:
+                step(export.id)
+        finally:
+            work.tidy(export.id)
+        return self.exports.find(export.id)
+
+    def asked(self) -> list[dict[str, Any]]:
+        """What the stand-in was told, oldest first."""
+        log = Path(f"{self.mode}.asked")
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def left_over(self) -> list[Path]:
+        folder = self.settings.home / "exports"
+        staging = self.settings.home / "artifacts" / "staging"
+        return [path for where in (folder, staging) if where.is_dir() for path in where.iterdir()]
+
+    def blob(self, digest: str) -> Path:
+        return self.settings.home / "artifacts" / "blobs" / digest[:2] / digest
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Installation]:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    settings = Settings(home=tmp_path / "home", model=str(model))
+    database = Database(settings.resolved_database_url())
+    database.upgrade()
+    tenant = TenantStore(database).create("acme")
+    registry = Registry(database)
+    adapter = registry.create(tenant.id, "support")
+    artifacts = ArtifactStore(settings.resolved_artifacts_url())
+    for number in (1, 2):
+        folder = tmp_path / f"v{number}"
+        folder.mkdir()
+        for file in ADAPTER_FILES:
+            (folder / file).write_text(f"{file} {number}")
+        digest = artifacts.put_folder(folder)
+        info = ArtifactInfo(digest, 1, 4, ("q_proj",), {})
+        registry.add_version(adapter.id, info, source="upload")
+    mode = tmp_path / "mode"
+    mode.write_text("ok")
+    store = ExportStore(database)
+    yield Installation(settings, tenant.id, adapter, store, database, mode)
+    database.dispose()
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.02)
+    return found
+
+
+def test_a_merged_export_ends_in_the_store_with_nothing_left_beside(here: Installation) -> None:
+    done = here.carry_out(here.open())
+    assert (done.state, done.error, done.progress) == ("ready", None, 1.0)
+    assert [file.path for file in done.files] == ["model/model.onnx", "model/tokenizer.json"]
+    assert all(here.blob(file.sha256).stat().st_size == file.size_bytes for file in done.files)
+    assert done.manifest is not None
+    assert done.manifest["model"]["name"] == "support@1"
+    assert done.adapter_manifest is None
+    assert here.left_over() == []
+    (asked,) = here.asked()
+    assert asked["job"]["adapter_digest"] in asked["job"]["adapter_folder"]
+
+
+def test_a_second_version_builds_its_adapter_file_alone(here: Installation) -> None:
+    first = here.carry_out(here.open("support@1", "base+adapters"))
+    second = here.carry_out(here.open("support@2", "base+adapters"))
+    alone = here.carry_out(here.open("base", "base+adapters"))
+    kinds = [(job["base"] is not None, job["job"]["version"]) for job in here.asked()]
+    assert kinds == [(False, None), (True, 1), (True, 2)]
+    assert first.manifest == second.manifest == alone.manifest
+    assert second.adapter_manifest is not None
+    assert second.adapter_manifest["base_model_digest"] == first.manifest["model_digest"]  # type: ignore[index]
+    base_files = [file.path for file in alone.files]
+    assert base_files == ["model/model.onnx", "model/tokenizer.json"]
+    assert [file.path for file in second.files] == [
+        *base_files,
+        "adapters/support@2/adapter.onnx_adapter",
+    ]
+
+
+def test_a_base_that_was_damaged_is_exported_again(here: Installation) -> None:
+    first = here.carry_out(here.open("base", "base+adapters"))
+    here.blob(first.files[0].sha256).write_bytes(b"spoilt")
+    again = here.carry_out(here.open("support@1", "base+adapters"))
+    assert again.state == "ready"
+    assert len(here.asked()) == 3
+    assert ArtifactStore(here.settings.resolved_artifacts_url()).file(Digest(first.files[0].sha256))
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "words"),
+    [
+        ("low", Conflict, "argmax_agreement 0.81"),
+        ("full", Unavailable, "disk is full"),
+        ("crash", Unavailable, "the builder stumbled"),
+    ],
+)
+def test_what_fails_says_why_and_leaves_nothing(
+    here: Installation, mode: str, kind: type[AttuneError], words: str
+) -> None:
+    here.mode.write_text(mode)
+    export = here.open("support@1", "base+adapters")
+    with pytest.raises(kind, match=words):
+        here.carry_out(export)
+    assert here.left_over() == []
+    assert not (here.settings.home / "artifacts" / "blobs").exists()
+    seen = here.exports.find(export.id)
+    assert (seen.files, seen.manifest) == ((), None)
+
+
+def test_damaged_weights_are_named_with_what_to_do(here: Installation) -> None:
+    registry = Registry(here.database)
+    digest = registry.version(here.adapter.id, 1).digest
+    folder = here.settings.home / "artifacts" / "adapters" / digest[:2] / digest
+    (folder / ADAPTER_FILES[1]).write_text("spoilt")
+    with pytest.raises(Unavailable, match=r"support@1 cannot be read.*Restore.*export again"):
+        here.carry_out(here.open())
+    assert here.asked() == []
+
+
+def test_a_cancel_ends_the_process_that_builds(here: Installation) -> None:
+    here.mode.write_text("hang")
+    export = here.open()
+    ended: list[AttuneError] = []
+
+    def carry_out() -> None:
+        try:
+            here.carry_out(export)
+        except AttuneError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=carry_out)
+    thread.start()
+    until(lambda: here.exports.find(export.id).message == "Building the graph", "building")
+    children = psutil.Process().children()
+    here.exports.request_cancel(here.tenant, export.id)
+    thread.join(30)
+    assert [error.code for error in ended] == ["cancelled"]
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert [process for process in alive if "fake_exporter" in str(process.cmdline())] == []
+    assert here.left_over() == []
+
+
+def test_a_tenants_own_prompts_are_used_if_there_are_enough(here: Installation) -> None:
+    log = InteractionStore(here.database)
+
+    def answered(number: int, **changes: Any) -> Interaction:
+        values: dict[str, Any] = {
+            "id": CompletionId(f"chatcmpl-{number}"),
+            "tenant_id": here.tenant,
+            "endpoint": "chat.completions",
+            "created_at_s": float(number),
+            "outcome": "completed",
+            "model_requested": "support",
+            "model_answered": "support@1",
+            "adapter_id": here.adapter.id,
+            "version": 1,
+            "explored": False,
+            "prompt": ({"role": "user", "content": f"Question {number // 2}?"},),
+            "answers": ("Yes.",),
+            "finish_reason": "stop",
+            **changes,
+        }
+        return Interaction(**values)
+
+    log.append([answered(n) for n in range(98)])  # 49 questions, each twice
+    log.append([answered(200, prompt="plain text"), answered(201, outcome="cancelled")])
+    long = ({"role": "user", "content": "x" * 5000},)
+    log.append([answered(202, prompt=long), answered(203, tenant_id=TenantId("other"))])
+    here.carry_out(here.open("support@1"))
+    assert here.asked()[-1]["job"]["prompts"] == []
+    assert here.asked()[-1]["job"]["prompt_source"] == "shipped"
+    log.append([answered(n) for n in range(300, 500)])
+    done = here.carry_out(here.open("support@2", "base+adapters"))
+    base, adapter = (asked["job"] for asked in here.asked()[-2:])
+    assert base["prompts"] == []  # shared by all tenants
+    assert adapter["prompt_source"] == "tenant"
+    assert len(adapter["prompts"]) == 64
+    assert adapter["prompts"][0] == [{"role": "user", "content": "Question 249?"}]
+    assert "Question" not in json.dumps([done.manifest, done.adapter_manifest, done.message])
+
+
+def test_the_real_process_says_what_is_wrong_in_our_own_errors(here: Installation) -> None:
+    work = ExportWork(here.settings)  # the model's folder holds an empty config.json
+    with pytest.raises(Invalid, match="names no architecture"):
+        work.build(here.open().id)
+
+
+WORKER = """
+import sys
+from core.settings import Settings
+from deploy.edge.job import ExportWork
+from trainer.worker import Worker
+Worker._warm_up = lambda self: None  # no model is needed here
+settings = Settings()
+Worker(settings, jobs=(ExportWork(settings, child=sys.argv[1:]),)).run(lambda: False)
+"""
+
+
+def test_an_export_whose_worker_is_killed_is_finished_by_the_next(here: Installation) -> None:
+    """kill -9 with the base done and the adapter being built: the base is not built again."""
+    here.carry_out(here.open("base", "base+adapters"))
+    here.mode.write_text("hang")
+    export = here.open("support@1", "base+adapters")
+    first = start_worker(here)
+    until(lambda: here.exports.find(export.id).message == "Building the graph", "building")
+    builder = until(lambda: psutil.Process(first.pid).children(), "a child")
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert psutil.wait_procs(builder, timeout=20)[1] == []
+    here.mode.write_text("ok")
+    queued = here.open("support@2", "base+adapters")
+    second = start_worker(here)
+    try:
+        until(lambda: here.exports.find(export.id).state == "ready", "the export")
+        until(lambda: here.exports.find(queued.id).state == "ready", "the next export")
+        until(lambda: here.left_over() == [], "the tidying")
+    finally:
+        second.kill()
+        second.wait()
+    assert [job["job"]["version"] for job in here.asked()] == [None, 1, 1, 2]
+
+
+def start_worker(here: Installation) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "ATTUNE_HOME": str(here.settings.home),
+        "ATTUNE_MODEL": here.settings.model,
+        "ATTUNE_TRAINER_POLL_S": "0.05",
+    }
+    return subprocess.Popen([sys.executable, "-c", WORKER, *here.child], env=environment, cwd=ROOT)
