@@ -40,6 +40,8 @@ changes = sa.Table(
     sa.Column("at_s", sa.Float, nullable=False),
 )
 
+_LAST_CHANGE = sa.select(sa.func.max(changes.c.id))
+
 
 class Database:
     """A pool of connections to one SQL database.
@@ -107,7 +109,7 @@ class Database:
     def last_change(self) -> int:
         """The number of the newest change; grows with every registry change."""
         with self.read() as connection:
-            return int(connection.scalar(sa.select(sa.func.max(changes.c.id))) or 0)
+            return last_change(connection)
 
     def stamp(self) -> object:
         """What differs after any process has committed; costs a file's status, no query.
@@ -125,6 +127,11 @@ class Database:
     def dispose(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+def last_change(connection: sa.Connection) -> int:
+    """`Database.last_change` over a connection the caller has already."""
+    return int(connection.scalar(_LAST_CHANGE) or 0)
 
 
 def announce(connection: sa.Connection, topic: str) -> None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from core.database import Database, insert_ignoring_duplicates
 from core.errors import Invalid, NotFound
+from core.held import HeldConnection
 from core.ids import AdapterId, CompletionId, TenantId
 from feedback.rows import interaction_of, interaction_row
 from feedback.tables import interactions
@@ -45,12 +46,9 @@ class InteractionStore:
 
         On return all of the batch is durable. Feedback that came before its answer is matched.
         """
-        if not batch:
-            return
-        with self._database.write() as connection:
-            rows = [interaction_row(interaction) for interaction in batch]
-            insert_ignoring_duplicates(connection, interactions, rows)
-            complete_targets(connection, batch)
+        if batch:
+            with self._database.write() as connection:
+                _append(connection, batch)
 
     def stored(
         self, tenant_id: TenantId, completion_ids: Sequence[CompletionId]
@@ -111,6 +109,29 @@ class InteractionStore:
         query = sa.select(sa.func.count()).where(*_conditions(tenant_id, where))
         with self._database.read() as connection:
             return int(connection.scalar(query) or 0)
+
+
+class InteractionLog:
+    """`InteractionStore.append` for one thread that commits answer after answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._held = HeldConnection(database, writes=True)
+
+    def append(self, batch: Sequence[Interaction]) -> None:
+        """See `InteractionStore.append`."""
+        if batch:
+            with self._held.transaction() as connection:
+                _append(connection, batch)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._held.close()
+
+
+def _append(connection: sa.Connection, batch: Sequence[Interaction]) -> None:
+    rows = [interaction_row(interaction) for interaction in batch]
+    insert_ignoring_duplicates(connection, interactions, rows)
+    complete_targets(connection, batch)
 
 
 def check_limit(limit: int) -> None:

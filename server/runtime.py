@@ -19,7 +19,7 @@ from core.database import Database
 from core.errors import AttuneError
 from core.ids import RunId
 from core.settings import Settings
-from feedback.interactions import InteractionStore
+from feedback.interactions import InteractionLog, InteractionStore
 from feedback.runs import ACTIVE, END, RunStore
 from feedback.store import FeedbackStore
 from server import metrics
@@ -47,6 +47,7 @@ class Runtime:
     exports: ExportStore
     signer: IdSigner
     recorder: Recorder
+    log: InteractionLog
     residency: Residency
     sync: RegistrySync
     base: BaseModel
@@ -67,6 +68,8 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await asyncio.to_thread(self.recorder.close)
+        self.log.close()
+        self.sync.close()
         self.database.dispose()
 
 
@@ -87,6 +90,7 @@ async def start(
     artifacts = ArtifactStore(settings.resolved_artifacts_url(), cache=settings.home / "cache")
     secret = settings.request_secret or await asyncio.to_thread(tenants.secret, "request_ids")
     interactions = InteractionStore(database)
+    log = InteractionLog(database)
     server_id = settings.server_id or socket.gethostname()[:40]
     await asyncio.to_thread(registry.forget_load_reports, server_id)
     residency = Residency(
@@ -115,7 +119,8 @@ async def start(
         runs=runs,
         exports=ExportStore(database),
         signer=IdSigner(secret),
-        recorder=Recorder(interactions.append, wait_s=settings.commit_wait_s),
+        recorder=Recorder(log.append, wait_s=settings.commit_wait_s),
+        log=log,
         residency=residency,
         sync=sync,
         base=base,

@@ -17,8 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from adapters.directory import Directory, load_directory
 from adapters.routing import engine_name
 from adapters.types import Adapter, Version
-from core.database import Database
+from core.database import Database, last_change
 from core.errors import AttuneError, Unavailable
+from core.held import HeldConnection
 from core.ids import AdapterId
 from server import metrics
 from server.residency import Residency
@@ -45,6 +46,7 @@ class RegistrySync:
         on_live: Callable[[Version], None],
     ) -> None:
         self._database = database
+        self._changes = HeldConnection(database)
         self._residency = residency
         self._interval_s = interval_s
         self._publish_interval_s = publish_interval_s
@@ -69,6 +71,10 @@ class RegistrySync:
         self.directory = self._seen = directory
         self._taken_over = directory.change
 
+    def close(self) -> None:
+        """Give the connection back; nothing may be looking any more."""
+        self._changes.close()
+
     async def follow(self) -> None:
         """Look at the registry for ever; an unreachable database is retried, never fatal."""
         while True:
@@ -78,6 +84,10 @@ class RegistrySync:
             except Exception:
                 metrics.SYNC_ERRORS.inc()
                 logger.exception("Cannot read the registry; serving goes on with what is known.")
+
+    def _last_change(self) -> int:
+        with self._changes.transaction() as connection:
+            return last_change(connection)
 
     async def _until_due(self) -> None:
         """An interval, cut short when the database is seen to have been written to."""
@@ -101,7 +111,7 @@ class RegistrySync:
                 return
             began_at = time.monotonic()
             try:
-                if await asyncio.to_thread(self._database.last_change) > self._seen.change:
+                if await asyncio.to_thread(self._last_change) > self._seen.change:
                     self._seen = await asyncio.to_thread(load_directory, self._database)
                     self.directory = _as_known(self._seen, _live_in(self.directory))
             except SQLAlchemyError as error:

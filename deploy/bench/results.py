@@ -115,6 +115,30 @@ def lora_table(figures: Mapping[str, Any]) -> Table:
 _WHO = ("base", "mixed")
 
 
+def overhead_table(figures: Mapping[str, Any]) -> Table:
+    """What `attune bench overhead` shows."""
+    table = Table(title="The same vLLM without and with Attune in front, recording durably")
+    for column in ("", "plain vLLM", "Attune", "cost"):
+        table.add_column(column, justify="left" if not column else "right")
+    table.add_row(
+        f"tokens/s, {figures['requests_at_once']} streams at once",
+        *(f"{figures[f'{name}_tokens_per_s']:,.0f}" for name in ("plain", "attune")),
+        f"ratio {figures['throughput_ratio']:.3f}",
+    )
+    for q in ("p50", "p99"):
+        table.add_row(
+            f"one request at a time, {q}",
+            *(f"{figures[f'{name}_latency_{q}_ms']:.2f} ms" for name in ("plain", "attune")),
+            f"{figures[f'added_latency_{q}_ms']:+.2f} ms",
+        )
+    table.add_row(
+        "between two chunks of one stream, median",
+        *(f"{figures[f'{name}_chunk_ms']:.3f} ms" for name in ("plain", "attune")),
+        f"{figures['added_per_chunk_us']:+.1f} µs",
+    )
+    return table
+
+
 def _read(path: Path) -> str:
     return path.read_text() if path.is_file() else ""
 

@@ -40,12 +40,7 @@ class Served:
 
     def client(self, connections: int) -> httpx.AsyncClient:
         """An asynchronous client with a connection for each stream."""
-        return httpx.AsyncClient(
-            base_url=self.process.url,
-            headers={"authorization": f"Bearer {self.key}"},
-            timeout=120.0,
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-        )
+        return _client(self.process.url, connections, {"authorization": f"Bearer {self.key}"})
 
     def metrics(self) -> dict[str, float]:
         """Attune's own metrics now, by name with labels."""
@@ -75,3 +70,41 @@ def serving(title: str, environment: Mapping[str, str] | None = None) -> Iterato
                 raise
         finally:
             process.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """The same vLLM without the gateway: no keys."""
+
+    process: ServerProcess
+
+    def client(self, connections: int) -> httpx.AsyncClient:
+        """An asynchronous client with a connection for each stream."""
+        return _client(self.process.url, connections, {})
+
+
+@contextmanager
+def serving_plain(environment: Mapping[str, str] | None = None) -> Iterator[Plain]:
+    """vLLM with the flags `attune serve` gives it and nothing in front; gone afterwards.
+
+    Raises Unavailable with the end of its log if it does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="attune-bench-") as home:
+        process = ServerProcess(
+            Path(home), command=("-m", "deploy.bench.plain"), environment=environment or {}
+        )
+        try:
+            with progress.status("Starting plain vLLM …"):
+                process.start()
+            yield Plain(process)
+        finally:
+            process.stop()
+
+
+def _client(url: str, connections: int, headers: Mapping[str, str]) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=url,
+        headers=headers,
+        timeout=120.0,
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+    )

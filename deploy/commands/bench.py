@@ -44,6 +44,15 @@ def lora(rounds: Rounds = 3, as_json: JsonLine = False) -> None:
     _run("lora", lambda: measure_lora(rounds=rounds), lora_table, as_json)
 
 
+@app.command("overhead")
+def overhead(rounds: Rounds = 5, as_json: JsonLine = False) -> None:
+    """The gateway's cost: the same vLLM without and with Attune, recording durably."""
+    from deploy.bench.overhead import measure_overhead
+    from deploy.bench.results import overhead_table
+
+    _run("overhead", lambda: measure_overhead(rounds=rounds), overhead_table, as_json)
+
+
 @app.command("all")
 def run_all() -> None:
     """All of them, with results written to bench/results."""

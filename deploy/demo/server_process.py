@@ -31,6 +31,7 @@ class ServerProcess:
         home: Path,
         *,
         arguments: tuple[str, ...] = (),
+        command: tuple[str, ...] = ("-m", "deploy.cli", "serve"),
         environment: Mapping[str, str] | None = None,
         port: int | None = None,
         outlives: bool = False,
@@ -39,7 +40,7 @@ class ServerProcess:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = self.home / "server.log"
-        self._arguments = arguments
+        self._arguments = (*command, "--port", str(self.port), *arguments)
         self._environment = dict(environment or {})
         self._outlives = outlives
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,11 +68,7 @@ class ServerProcess:
         """Start and wait until it is healthy. Raises Unavailable with the end of its log."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "deploy.cli", "serve"),
-                    *("--port", str(self.port)),
-                    *self._arguments,
-                ],
+                [sys.executable, *self._arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self.environment,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import sqlalchemy as sa
 
 from adapters.artifacts import ADAPTER_FILES, ArtifactStore, file_digests
 from adapters.keys import split_key
@@ -18,6 +20,7 @@ from adapters.tenants import TenantStore
 from adapters.types import Adapter, ArtifactInfo, Learning, Version
 from core.database import Database
 from core.errors import AttuneError, NotFound, Unavailable
+from core.held import HeldConnection
 from core.ids import TenantId
 from server.residency import Residency
 from server.sync import RegistrySync
@@ -269,12 +272,12 @@ async def test_a_database_that_fails_for_a_while_stops_neither_following_nor_ser
     server = await world.server()
     failed = 0
 
-    def fail(_: Database) -> int:
+    def fail(_: HeldConnection) -> AbstractContextManager[sa.Connection]:
         nonlocal failed
         failed += 1
         raise OSError("connection refused")
 
-    monkeypatch.setattr(Database, "last_change", fail)
+    monkeypatch.setattr(HeldConnection, "transaction", fail)
     following = asyncio.create_task(server.sync.follow())
     await until(lambda: failed > 2)
     assert server.live(world.tenant, "support") == first.number
@@ -343,13 +346,13 @@ async def test_many_who_look_at_once_ask_the_database_little(
     """Made-up keys must not turn into a queue of queries that real ones wait behind."""
     server = await world.server()
     asked = 0
-    real = Database.last_change
+    real = HeldConnection.transaction
 
-    def counted(database: Database) -> int:
+    def counted(held: HeldConnection) -> AbstractContextManager[sa.Connection]:
         nonlocal asked
         asked += 1
-        return real(database)
+        return real(held)
 
-    monkeypatch.setattr(Database, "last_change", counted)
+    monkeypatch.setattr(HeldConnection, "transaction", counted)
     await asyncio.gather(*(server.sync.look() for _ in range(50)))
     assert 1 <= asked <= 2

@@ -1,0 +1,170 @@
+"""What the gateway costs: the same vLLM with and without Attune in front, side by side.
+
+Both servers run at the same time and take turns, so that a drift of the machine falls on both;
+the one that is not asked is idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import httpx
+
+from core.errors import Unavailable
+from deploy.bench.figures import percentile
+from deploy.bench.setting import progress, serving, serving_plain
+from deploy.bench.stream import Answer, request_body, stream_into
+from deploy.demo.world import ask
+
+BOTH = ("plain", "attune")
+CHUNKS = 128  # tokens, each its own chunk, of a streamed answer
+SATURATED_TOKENS = 64
+QUICK_TOKENS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two servers, as a client sees it."""
+
+    name: str
+    client: httpx.AsyncClient
+
+
+def measure_overhead(
+    *, rounds: int = 5, requests: int = 64, quick: int = 400, streams: int = 40
+) -> dict[str, Any]:
+    """Run the benchmark; ratios, milliseconds and microseconds by name.
+
+    Saturation: `rounds` times `requests` at once. Low load: `quick` requests one at a time to
+    each server, then `streams` streamed answers of 128 chunks. Raises Unavailable if one fails.
+    """
+    with ExitStack() as stack:
+        plain = stack.enter_context(serving_plain())
+        served = stack.enter_context(serving("Attune"))
+        clients = {"plain": plain.client(requests), "attune": served.client(requests)}
+        return asyncio.run(_measure(clients, rounds, requests, quick, streams))
+
+
+async def _measure(
+    clients: dict[str, httpx.AsyncClient], rounds: int, requests: int, quick: int, streams: int
+) -> dict[str, Any]:
+    rng = random.Random(0)
+    async with AsyncExitStack() as stack:
+        sides = [
+            Side(name, await stack.enter_async_context(client)) for name, client in clients.items()
+        ]
+        for side in sides:  # every path walked once before anything counts
+            await _saturated(side, requests, rng)
+            await _one(side, rng)
+        with progress.status("Measuring single requests …"):
+            latencies = await _latencies(sides, quick, rng)
+        with progress.status("Measuring streams …"):
+            chunks = await _chunk_times(sides, streams, rng)
+        with progress.status(f"Measuring {requests} at once …"):
+            rates: dict[str, list[float]] = {side.name: [] for side in sides}
+            for number in range(rounds):
+                for side in _turn(sides, number):
+                    rates[side.name].append(await _saturated(side, requests, rng))
+    return {
+        "rounds": rounds,
+        "requests_at_once": requests,
+        **throughput(rates),
+        **added(latencies),
+        **added_per_chunk(chunks),
+    }
+
+
+def throughput(rates: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians of both, and of the ratios of neighbouring rounds (attune / plain)."""
+    ratios = [mine / plain for mine, plain in zip(rates["attune"], rates["plain"], strict=True)]
+    return {
+        **{f"{name}_tokens_per_s": median(rates[name]) for name in BOTH},
+        "throughput_ratio": median(ratios),
+        "throughput_ratios": ratios,
+    }
+
+
+def added(latencies_ms: dict[str, list[float]]) -> dict[str, Any]:
+    """Latency of single requests in ms: percentiles of both and what Attune adds to each."""
+    figures: dict[str, Any] = {"requests_each": len(latencies_ms["plain"])}
+    for q in (50, 99):
+        values = {name: percentile(latencies_ms[name], q) for name in BOTH}
+        figures |= {f"{name}_latency_p{q}_ms": value for name, value in values.items()}
+        figures[f"added_latency_p{q}_ms"] = values["attune"] - values["plain"]
+    return figures
+
+
+def added_per_chunk(gaps_ms: dict[str, list[float]]) -> dict[str, Any]:
+    """Time between two chunks of one stream: medians in ms, the difference in microseconds."""
+    medians = {name: median(gaps_ms[name]) for name in BOTH}
+    return {
+        "chunks_each": len(gaps_ms["plain"]),
+        **{f"{name}_chunk_ms": value for name, value in medians.items()},
+        "added_per_chunk_us": 1e3 * (medians["attune"] - medians["plain"]),
+    }
+
+
+def _turn(sides: Sequence[Side], number: int) -> list[Side]:
+    """Who is first changes with every round: neither always follows the other."""
+    return list(sides) if number % 2 == 0 else list(reversed(sides))
+
+
+async def _latencies(
+    sides: Sequence[Side], count: int, rng: random.Random
+) -> dict[str, list[float]]:
+    taken: dict[str, list[float]] = {side.name: [] for side in sides}
+    for number in range(count):
+        for side in _turn(sides, number):
+            taken[side.name].append(await _one(side, rng))
+    return taken
+
+
+async def _one(side: Side, rng: random.Random) -> float:
+    """Milliseconds for one short answer in one piece."""
+    body = request_body("base", ask(rng, "train").text, QUICK_TOKENS) | {"stream": False}
+    began = time.perf_counter()
+    response = await side.client.post("/v1/chat/completions", json=body)
+    elapsed = 1e3 * (time.perf_counter() - began)
+    if response.status_code != 200:
+        raise Unavailable(f"{side.name} answered {response.status_code}: {response.text[:200]}")
+    return elapsed
+
+
+async def _chunk_times(
+    sides: Sequence[Side], count: int, rng: random.Random
+) -> dict[str, list[float]]:
+    """Gaps between neighbouring chunks, in ms, of one stream at a time."""
+    taken: dict[str, list[float]] = {side.name: [] for side in sides}
+    for number in range(count):
+        body = request_body("base", ask(rng, "train").text, CHUNKS)
+        for side in _turn(sides, number):
+            answer = await _streamed(side, body)
+            arrivals = answer.arrivals_s
+            taken[side.name] += [1e3 * (later - earlier) for earlier, later in pairwise(arrivals)]
+    return taken
+
+
+async def _saturated(side: Side, requests: int, rng: random.Random) -> float:
+    """Tokens per second of `requests` streams at once, from the first request to the last end."""
+    bodies = [
+        request_body("base", ask(rng, "train").text, SATURATED_TOKENS) for _ in range(requests)
+    ]
+    began = time.perf_counter()
+    answers = await asyncio.gather(*(_streamed(side, body) for body in bodies))
+    return sum(len(answer.tokens) for answer in answers) / (time.perf_counter() - began)
+
+
+async def _streamed(side: Side, body: dict[str, Any]) -> Answer:
+    answer = Answer(0)
+    await stream_into(answer, side.client, body)
+    if answer.failure or not answer.closed:
+        raise Unavailable(f"{side.name}: {answer.failure or 'a stream broke off'}")
+    return answer
