@@ -11,6 +11,7 @@ import errno
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,8 @@ from deploy.edge.own_prompts import own_prompts
 from feedback.interactions import InteractionStore
 
 _CHILD = (sys.executable, "-m", "deploy.edge.child")
+_TOLD_EVERY_S = 1.0
+"""How often progress is written, and so how long a cancel may go unnoticed."""
 _STORED = 0.95
 """Progress once everything is built and only copying into the store remains."""
 
@@ -127,7 +130,13 @@ class ExportWork:
         end: float = _STORED,
         states: tuple[ActiveState, ...] = ("building", "verifying"),
     ) -> None:
+        told, told_at_s = "", 0.0
+
         def report(stage: str, share: float) -> None:
+            nonlocal told, told_at_s
+            if stage == told and time.monotonic() - told_at_s < _TOLD_EVERY_S:
+                return
+            told, told_at_s = stage, time.monotonic()
             state = states[-1] if stage.startswith("Verif") else states[0]
             done = begin + (end - begin) * min(1.0, max(0.0, share))
             self._exports.advance(export.id, state, done, stage)

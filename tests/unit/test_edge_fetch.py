@@ -1,4 +1,5 @@
 """`attune export --out DIR`: what is missing travels, what arrives is checked."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
