@@ -10,11 +10,16 @@ from typing import Any
 
 import httpx
 import pytest
+from support.edge import answered, note
 from support.tenant import Tenant
 from typer.testing import CliRunner
 
 from deploy.cli import app
 from deploy.demo.world import answer, ask
+from deploy.edge.device.http import Patience, Server
+from deploy.edge.device.pull import Puller
+from deploy.edge.device.store import Store
+from deploy.edge.device.sync import run as run_sync
 from deploy.edge.manifest import check_files, read_manifest
 
 DEVICE = "ab" * 16
@@ -47,6 +52,10 @@ def test_a_pushed_adapter_is_exported_verified_downloaded_and_whole(
     part = tenant.http.get(graph, headers={"range": "bytes=100-"})
     assert (part.status_code, part.content) == (206, (out / "model/model.onnx").read_bytes()[100:])
     assert part.headers["etag"].strip('"') == manifest.files["model/model.onnx"].sha256
+    device = Server(tenant.server.url, tenant.server.key(tenant.name, "feedback"))
+    puller = Puller(tmp_path / "device", device, Patience(say=lambda _: None), say=lambda _: None)
+    assert puller.pull("support", None, None) == ["support@1"]
+    assert read_manifest(tmp_path / "device") == manifest
     for path in (f"/v1/exports/{export['id']}", graph):
         assert other_tenant.http.get(path).status_code == 404
     assert 'attune_exports{state="ready"}' in tenant.http.get("/metrics").text
@@ -104,6 +113,20 @@ def test_a_wrong_key_or_scope_or_anothers_adapter_stores_nothing(
     assert (foreign["status"], foreign["error"]["type"]) == ("rejected", "not_found_error")
     (stored,) = tenant.http.post("/v1/edge/sync", json=body).json()["results"]
     assert stored["status"] == "stored"  # for the first time: nothing came of the others
+
+
+def test_what_a_device_kept_is_taken_by_the_real_server(tenant: Tenant, tmp_path: Path) -> None:
+    store = Store(tmp_path / "edge.db")
+    for number in range(3):
+        store.add_answer(answered(number))
+        store.put_note(note(number))
+    store.add_answer(answered(9, adapter="unknown"))
+    server = Server(tenant.server.url, tenant.key)
+    report, stopped = run_sync(store, tmp_path, server, Patience(say=lambda _: None))
+    assert stopped is None
+    assert (report.rejected, report.left) == (1, 0)
+    store.close()
+    assert len(tenant.http.get("/v1/feedback").json()["data"]) == 3
 
 
 @pytest.mark.parametrize("model", ["nothing", "support@7", "auto", "../base"])
