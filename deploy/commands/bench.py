@@ -53,6 +53,15 @@ def overhead(rounds: Rounds = 5, as_json: JsonLine = False) -> None:
     _run("overhead", lambda: measure_overhead(rounds=rounds), overhead_table, as_json)
 
 
+@app.command("edge")
+def edge(rounds: Rounds = 5, as_json: JsonLine = False) -> None:
+    """Exports in both layouts at every precision: sizes, speeds beside transformers, equality."""
+    from deploy.bench.edge import measure_edge
+    from deploy.bench.edge_table import edge_table
+
+    _run("edge", lambda: measure_edge(rounds=rounds), edge_table, as_json)
+
+
 @app.command("all")
 def run_all() -> None:
     """All of them, with results written to bench/results."""

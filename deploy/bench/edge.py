@@ -1,0 +1,254 @@
+"""Exports beside transformers on this machine: sizes, times, tokens per second, equality, taste.
+
+Both layouts at all three precisions are made from one adapter that was really trained, by the
+same code as `attune export`, and measured with the runtime that devices run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from core.settings import Settings
+from deploy.bench.setting import progress
+from deploy.edge.export import ExportJob, export_model
+from deploy.edge.manifest import ADAPTER_FILE, Layout, Manifest, Precision, read_manifest
+
+if TYPE_CHECKING:
+    from deploy.demo.world import Question
+    from trainer.model import WarmModel
+
+NEW_TOKENS = 128
+PROMPT_TOKENS = 64
+SWITCHES = 50
+_NAME = "taste@1"
+
+
+def measure_edge(*, rounds: int = 5, questions: int = 300, threads: int = 0) -> dict[str, Any]:
+    """Train, export six times, measure. `threads` for either side, 0 for one per core.
+
+    Each speed is the median of `rounds` turns; a ratio is that of neighbouring turns, so that
+    what else the machine does weighs on both. Raises what exporting raises.
+    """
+    from deploy.bench.taste import judged, learn_taste, questions_of, source_answers
+    from trainer.model import WarmModel
+
+    threads = threads or len(os.sched_getaffinity(0))
+    path = Settings().model
+    model = WarmModel(path, threads=threads)
+    with tempfile.TemporaryDirectory(prefix="attune-bench-") as folder:
+        root = Path(folder)
+        with progress.status("Training an adapter …"):
+            adapter = learn_taste(model, root / "adapter")
+        asked = questions_of(questions)
+        with progress.status("Asking the source …"):
+            served = judged(asked, source_answers(model, adapter, asked))
+            base = judged(asked, source_answers(model, None, asked))
+        figures: dict[str, Any] = {"threads": threads, "rounds": rounds, "questions": questions}
+        figures |= {"prompt_tokens": PROMPT_TOKENS, "new_tokens": NEW_TOKENS}
+        figures |= {"served": served, "base": base, "exports": {}}
+        for layout in get_args(Layout):
+            for precision in get_args(Precision):
+                name = f"{layout} {precision}"
+                out = root / name.replace(" ", "-")
+                with progress.status(f"Exporting {name} …"):
+                    began = time.perf_counter()
+                    manifest = export_model(_job(path, adapter, layout, precision), out, _quiet)
+                    export_s = time.perf_counter() - began
+                with progress.status(f"Measuring {name} …"):
+                    export = _Export(out, threads)
+                    found = _measure(export, manifest, model, rounds)
+                    found["export_s"] = export_s
+                    found["taste"] = _taste(export, model, asked, served)
+                figures["exports"][name] = found
+                progress.print(f"{name}: {found['tokens_per_s']:,.0f} tokens/s", highlight=False)
+    return figures
+
+
+class _Export:
+    """An export in memory, run as devices run it, with its adapter active if it has one."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        import onnxruntime_genai as og
+
+        self._og = og
+        self.folder = folder
+        self._threads = threads
+        self.file = next(iter(folder.glob(f"adapters/*/{ADAPTER_FILE}")), None)
+        self.load()
+
+    def load(self) -> float:
+        """Load the model; seconds. As a user would wait: with the adapter."""
+        began = time.perf_counter()
+        config = self._og.Config(str(self.folder / "model"))
+        options = {"session_options": {"intra_op_num_threads": self._threads}}
+        config.overlay(json.dumps({"model": {"decoder": options}}))
+        self._model = self._og.Model(config)
+        self._adapters = None
+        if self.file is not None:
+            self._adapters = self._og.Adapters(self._model)
+            self._adapters.load(str(self.file), _NAME)
+        return time.perf_counter() - began
+
+    def generator(self, max_length: int, **options: Any) -> Any:
+        """A new generator with the adapter active."""
+        generator = self.bare(max_length, **options)
+        if self._adapters is not None:
+            generator.set_active_adapter(self._adapters, _NAME)
+        return generator
+
+    def bare(self, max_length: int, **options: Any) -> Any:
+        """A new generator of the base."""
+        params = self._og.GeneratorParams(self._model)
+        params.set_search_options(max_length=max_length, do_sample=False, **options)
+        return self._og.Generator(self._model, params)
+
+    def switch_ms(self) -> float | None:
+        """Making the adapter the active one of a new generator; None if there is none."""
+        if self._adapters is None:
+            return None
+        taken = []
+        for _ in range(SWITCHES):
+            generator = self.bare(PROMPT_TOKENS)
+            began = time.perf_counter()
+            generator.set_active_adapter(self._adapters, _NAME)
+            taken.append((time.perf_counter() - began) * 1000)
+        return median(taken)
+
+    def first_token_ms(self, prompt: np.ndarray) -> float:
+        """From a new generator to the first token of the answer."""
+        began = time.perf_counter()
+        generator = self.generator(len(prompt) + NEW_TOKENS)
+        generator.append_tokens(prompt)
+        generator.generate_next_token()
+        return (time.perf_counter() - began) * 1000
+
+    def tokens_per_s(self, prompt: np.ndarray) -> float:
+        """Of one greedy answer of NEW_TOKENS, prompt and all."""
+        length = len(prompt) + NEW_TOKENS
+        began = time.perf_counter()
+        generator = self.generator(length, min_length=length)
+        generator.append_tokens(prompt)
+        while not generator.is_done():
+            generator.generate_next_token()
+        taken_s = time.perf_counter() - began
+        return float(generator.token_count() - len(prompt)) / taken_s
+
+    def answer(
+        self, prompt: Sequence[int], choose: Callable[[np.ndarray, int], int | None]
+    ) -> list[int]:
+        """The tokens `choose` picks from the logits of each step, until it picks none."""
+        generator = self.generator(len(prompt) + 2 * NEW_TOKENS)
+        generator.append_tokens(np.array(prompt, dtype=np.int32))
+        tokens: list[int] = []
+        while (token := choose(generator.get_logits().reshape(-1), len(tokens))) is not None:
+            tokens.append(token)
+            generator.append_tokens(np.array([token], dtype=np.int32))
+        return tokens
+
+
+def _measure(export: _Export, manifest: Manifest, model: WarmModel, rounds: int) -> dict[str, Any]:
+    """Speeds of the export beside those of the plain base in transformers, taking turns."""
+    with model.adapted(None) as base:
+        vocabulary = int(base.config.vocab_size)
+        # Any ids do: what a token costs does not depend on which it is.
+        prompt = np.random.default_rng(0).integers(16, vocabulary, PROMPT_TOKENS, dtype=np.int32)
+        export.tokens_per_s(prompt)
+        _transformers_tokens_per_s(base, prompt)
+        exported, sourced, first, first_source, loads = [], [], [], [], []
+        for _ in range(rounds):
+            exported.append(export.tokens_per_s(prompt))
+            sourced.append(_transformers_tokens_per_s(base, prompt))
+            first.append(export.first_token_ms(prompt))
+            first_source.append(_transformers_first_token_ms(base, prompt))
+            loads.append(export.load() * 1000)
+    found: dict[str, Any] = {
+        "size_bytes": sum(entry.size_bytes for entry in manifest.files.values()),
+        "load_ms": median(loads),
+        "first_token_ms": median(first),
+        "transformers_first_token_ms": median(first_source),
+        "tokens_per_s": median(exported),
+        "transformers_tokens_per_s": median(sourced),
+        "ratio": median(a / b for a, b in zip(exported, sourced, strict=True)),
+        "switch_ms": export.switch_ms(),
+        "verification": _figures(manifest),
+    }
+    if export.file is not None:
+        adapter = read_manifest(export.file.parent)
+        found["adapter_bytes"] = adapter.files[ADAPTER_FILE].size_bytes
+        found["base_verification"] = found["verification"]
+        found["verification"] = _figures(adapter)
+    return found
+
+
+def _transformers_tokens_per_s(base: Any, prompt: np.ndarray) -> float:
+    began = time.perf_counter()
+    _generate(base, prompt, NEW_TOKENS)
+    return NEW_TOKENS / (time.perf_counter() - began)
+
+
+def _transformers_first_token_ms(base: Any, prompt: np.ndarray) -> float:
+    began = time.perf_counter()
+    _generate(base, prompt, 1)
+    return (time.perf_counter() - began) * 1000
+
+
+def _generate(base: Any, prompt: np.ndarray, count: int) -> None:
+    import torch
+
+    ids = torch.tensor(prompt[None], dtype=torch.long)
+    base.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        temperature=None,
+        max_new_tokens=count,
+        min_new_tokens=count,
+    )
+
+
+def _taste(
+    export: _Export, model: WarmModel, asked: Sequence[Question], served: dict[str, float]
+) -> dict[str, float]:
+    from deploy.bench.taste import export_answers, judged
+
+    found = judged(asked, export_answers(export.answer, model, asked))
+    points = {f"{name}_points": 100 * (found[name] - served[name]) for name in served}
+    return found | points
+
+
+def _figures(manifest: Manifest) -> dict[str, Any]:
+    found = manifest.verification
+    assert found is not None  # nothing is published without
+    return {
+        "prompts": found.prompts,
+        "tokens": found.tokens,
+        "argmax_agreement": found.argmax_agreement,
+        "greedy_equal": found.greedy_equal,
+        "perplexity_difference": found.perplexity_difference,
+        "max_logit_difference": found.max_logit_difference,
+    }
+
+
+def _job(path: str, adapter: Path, layout: Layout, precision: Precision) -> ExportJob:
+    return ExportJob(
+        Path(path),
+        "base",
+        layout,
+        precision,
+        adapter_folder=adapter,
+        adapter="taste",
+        version=1,
+    )
+
+
+def _quiet(_: str, __: float) -> None:
+    pass
