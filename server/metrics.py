@@ -1,10 +1,34 @@
-"""Attune's Prometheus metrics; they appear on vLLM's own /metrics page beside vLLM's."""
+"""Attune's Prometheus metrics; they appear on vLLM's own /metrics page beside vLLM's.
+
+However many tenants and adapters there are, the number of series is bounded.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
 from prometheus_client import Counter, Gauge, Histogram
 
+from feedback.types import Interaction
+from server.busiest import BusiestCounters
+
+BUSIEST = 20
+"""Tenants, and adapters, that have series of their own."""
+
 ANSWERS = Counter("attune_answers", "Answers by tenant and outcome", ["tenant", "outcome"])
+ADAPTER_ANSWERS = Counter(
+    "attune_adapter_answers", "Answers by versions of the busiest adapters", ["tenant", "adapter"]
+)
+ADAPTER_TOKENS = Counter(
+    "attune_adapter_tokens",
+    "Tokens read and written by versions of the busiest adapters",
+    ["tenant", "adapter", "kind"],
+)
+_ANSWERS_BY_TENANT = BusiestCounters(BUSIEST, ["tenant"], ANSWERS)
+_BY_ADAPTER = BusiestCounters(BUSIEST, ["tenant", "adapter"], ADAPTER_ANSWERS, ADAPTER_TOKENS)
 FEEDBACK = Counter("attune_feedback", "Feedback items received by kind", ["kind"])
 COMMIT_WAITING = Gauge("attune_interactions_waiting", "Answers waiting for their commit")
 COMMIT_SECONDS = Histogram(
@@ -32,6 +56,18 @@ LOAD_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.25, 2.5, 5),
 )
 EVICTIONS = Counter("attune_adapter_evictions", "Adapters freed to make room")
+SWAP_STALL_SECONDS = Histogram(
+    "attune_swap_stall_seconds",
+    "Time the engine took in a new live version, during which it decodes nothing",
+    buckets=(0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1, 2),
+)
+WAITING = Gauge("attune_requests_waiting", "Requests waiting by reason", ["reason"])
+WAITED_SECONDS = Histogram(
+    "attune_request_wait_seconds",
+    "Time requests waited, those that did, by reason",
+    ["reason"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120),
+)
 FEEDBACK_TO_SERVED_SECONDS = Histogram(
     "attune_feedback_to_served_seconds",
     "Time from the newest feedback a version learned from to its first answer",
@@ -39,3 +75,27 @@ FEEDBACK_TO_SERVED_SECONDS = Histogram(
 )
 REFUSED = Counter("attune_requests_refused", "Requests refused by error code", ["code"])
 SYNC_ERRORS = Counter("attune_sync_errors", "Failed looks at the registry")
+
+
+@contextmanager
+def waiting(reason: Literal["load", "room", "slot"]) -> Iterator[None]:
+    """Count a request as waiting for the length of the block, and the seconds it waited."""
+    gauge = WAITING.labels(reason)
+    gauge.inc()
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        gauge.dec()
+        WAITED_SECONDS.labels(reason).observe(time.perf_counter() - began)
+
+
+def count_answer(answer: Interaction) -> None:
+    """Count one answer that has been recorded."""
+    ANSWERS.labels(outcome=answer.outcome, **_ANSWERS_BY_TENANT.count(answer.tenant_id)).inc()
+    if answer.version is not None:
+        name = answer.model_answered.rpartition("@")[0]
+        whose = _BY_ADAPTER.count(answer.tenant_id, name)
+        ADAPTER_ANSWERS.labels(**whose).inc()
+        ADAPTER_TOKENS.labels(kind="prompt", **whose).inc(answer.prompt_tokens or 0)
+        ADAPTER_TOKENS.labels(kind="completion", **whose).inc(answer.completion_tokens or 0)
