@@ -7,6 +7,8 @@ import asyncio
 import random
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,55 +19,84 @@ from adapters.validate import read_base
 from core.errors import Unavailable
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
+from deploy.bench.random_model import write_random_model
 from deploy.bench.setting import Served, progress, serving
 
 ADAPTERS = tuple(f"lora-{number}" for number in range(8))
 BASE = ("base",)
 RANK = 16
-REQUESTS = 64
-DECODE = {"prompt_tokens": 16, "max_tokens": 128}
-PREFILL = {"prompt_tokens": 384, "max_tokens": 1}
 STOCK = {"ATTUNE_CPU_LORA": "off"}
 STOCK_SAYS = "vLLM's own CPU code"  # in the log of a server started with STOCK
 
 
-def measure_lora(*, rounds: int = 3, requests: int = REQUESTS) -> dict[str, Any]:
-    """Run the benchmark on two servers, one after the other; tokens per second and ratios.
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests in flight at once, and the tokens of each."""
 
-    `requests` are in flight at once. Each figure is the median of `rounds`, base alone and
+    requests: int
+    prompt_tokens: int
+    max_tokens: int
+
+
+LOADS = {
+    "shipped": {"decode": Load(64, 16, 128), "prefill": Load(64, 384, 1)},
+    # Thirty times the arithmetic per token, hence fewer of them; batches stay as large.
+    "qwen2.5-0.5b-shape": {"decode": Load(64, 8, 16), "prefill": Load(8, 128, 1)},
+}
+
+
+def measure_lora(*, rounds: int = 3, models: Sequence[str] = tuple(LOADS)) -> dict[str, Any]:
+    """Run the benchmark, for each model on two servers one after the other.
+
+    Tokens per second and ratios by model. Each figure is the median of `rounds`, base alone and
     mixed taking turns. Raises Unavailable if a server or a request fails.
     """
-    with tempfile.TemporaryDirectory(prefix="attune-bench-") as folder:
-        base = read_base(Settings().model)
-        tokens = base.shapes["model.embed_tokens"][0]
-        folders = [
-            write_adapter(Path(folder) / name, base, seed=seed, rank=RANK)
-            for seed, name in enumerate(ADAPTERS)
-        ]
-        figures: dict[str, Any] = {"requests_at_once": requests, "rounds": rounds}
-        figures |= {"adapters": len(ADAPTERS), "rank": RANK}
-        for name, environment in (("attune", {"ATTUNE_CPU_LORA": "on"}), ("stock", STOCK)):
-            with serving(f"the server ({name} LoRA)", environment) as served:
-                stock = STOCK_SAYS in served.process.log.read_text(errors="replace")
-                if stock != (name == "stock"):
-                    raise Unavailable(f"The server does not run the {name} LoRA code.")
-                for adapter, source in zip(ADAPTERS, folders, strict=True):
-                    served.push(adapter, [source])
-                with progress.status(f"Measuring ({name} LoRA) …"):
-                    figures[name] = asyncio.run(_measure(served, tokens, rounds, requests))
+    figures: dict[str, Any] = {"rounds": rounds, "adapters": len(ADAPTERS), "rank": RANK}
+    figures["models"] = {}
+    for model in models:
+        with tempfile.TemporaryDirectory(prefix="attune-bench-") as folder:
+            path = Path(Settings().model)
+            if model != "shipped":
+                with progress.status(f"Writing a random model ({model}) …"):
+                    path = write_random_model(Path(folder) / "model", path)
+            figures["models"][model] = _both(path, Path(folder), LOADS[model], rounds)
     return figures
 
 
-async def _measure(served: Served, vocabulary: int, rounds: int, requests: int) -> dict[str, Any]:
+def _both(model: Path, folder: Path, loads: Mapping[str, Load], rounds: int) -> dict[str, Any]:
+    base = read_base(str(model))
+    tokens = base.shapes["model.embed_tokens"][0]
+    folders = [
+        write_adapter(folder / name, base, seed=seed, rank=RANK, change=0.1)
+        for seed, name in enumerate(ADAPTERS)
+    ]
+    figures: dict[str, Any] = {"loads": {kind: asdict(load) for kind, load in loads.items()}}
+    for name, environment in (("attune", {"ATTUNE_CPU_LORA": "on"}), ("stock", STOCK)):
+        with serving(
+            f"the server ({name} LoRA)", {**environment, "ATTUNE_MODEL": str(model)}
+        ) as served:
+            stock = STOCK_SAYS in served.process.log.read_text(errors="replace")
+            if stock != (name == "stock"):
+                raise Unavailable(f"The server does not run the {name} LoRA code.")
+            for adapter, source in zip(ADAPTERS, folders, strict=True):
+                served.push(adapter, [source])
+            with progress.status(f"Measuring ({name} LoRA) …"):
+                figures[name] = asyncio.run(_measure(served, tokens, rounds, loads))
+    return figures
+
+
+async def _measure(
+    served: Served, vocabulary: int, rounds: int, loads: Mapping[str, Load]
+) -> dict[str, Any]:
     rng = random.Random(0)
-    async with served.client(requests) as client:
+    async with served.client(max(load.requests for load in loads.values())) as client:
         for models in (BASE, ADAPTERS):  # every adapter in its slot, every path walked once
-            await _tokens_per_s(client, models, requests, rng, vocabulary, prompt_tokens=16)
+            await _tokens_per_s(client, models, rng, vocabulary, Load(2 * len(ADAPTERS), 8, 4))
         taken: dict[str, list[float]] = {}
         for _ in range(rounds):
-            for kind, shape in (("decode", DECODE), ("prefill", PREFILL)):
+            for kind, load in loads.items():
                 for who, models in (("base", BASE), ("mixed", ADAPTERS)):
-                    rate = await _tokens_per_s(client, models, requests, rng, vocabulary, **shape)
+                    rate = await _tokens_per_s(client, models, rng, vocabulary, load)
                     taken.setdefault(f"{kind}_{who}", []).append(rate)
     return summary(taken)
 
@@ -83,14 +114,11 @@ def summary(taken: dict[str, list[float]]) -> dict[str, Any]:
 async def _tokens_per_s(
     client: httpx.AsyncClient,
     models: tuple[str, ...],
-    requests: int,
     rng: random.Random,
     vocabulary: int,
-    *,
-    prompt_tokens: int,
-    max_tokens: int = 8,
+    load: Load,
 ) -> float:
-    """Send `requests` at once, spread over `models`; counted tokens per second of wall time.
+    """Send the load's requests at once, spread over `models`; tokens per second of wall time.
 
     Completion tokens count, or prompt tokens if only one token is asked for. Prompts are random
     token ids, never the same twice: the prefix cache has nothing to give.
@@ -98,15 +126,15 @@ async def _tokens_per_s(
     bodies = [
         {
             "model": models[number % len(models)],
-            "prompt": [rng.randrange(16, vocabulary) for _ in range(prompt_tokens)],
-            "max_tokens": max_tokens,
+            "prompt": [rng.randrange(16, vocabulary) for _ in range(load.prompt_tokens)],
+            "max_tokens": load.max_tokens,
             "temperature": 0.0,
             "ignore_eos": True,
         }
-        for number in range(requests)
+        for number in range(load.requests)
     ]
     began = time.perf_counter()
-    counts = await asyncio.gather(*(_count(client, body, max_tokens == 1) for body in bodies))
+    counts = await asyncio.gather(*(_count(client, body, load.max_tokens == 1) for body in bodies))
     return sum(counts) / (time.perf_counter() - began)
 
 

@@ -97,18 +97,19 @@ def swap_table(figures: Mapping[str, Any]) -> Table:
 def lora_table(figures: Mapping[str, Any]) -> Table:
     """What `attune bench lora` shows."""
     table = Table(
-        title=f"{figures['requests_at_once']} requests at once, base or {figures['adapters']} "
-        f"adapters of rank {figures['rank']}; tokens/s"
+        title=f"Base alone or {figures['adapters']} adapters of rank {figures['rank']} mixed, "
+        "tokens/s"
     )
-    columns = ("LoRA code", "decode base", "mixed", "ratio", "prefill base", "mixed", "ratio")
-    for column in columns:
-        table.add_column(column, justify="left" if column == columns[0] else "right")
-    for title, name in (("Attune's", "attune"), ("vLLM's own", "stock")):
-        cells = []
-        for kind in ("decode", "prefill"):
-            cells += [f"{figures[name][f'{kind}_{who}_tokens_per_s']:,.0f}" for who in _WHO]
-            cells.append(f"{figures[name][f'{kind}_ratio']:.2f}")
-        table.add_row(title, *cells)
+    columns = ("model", "LoRA code", "decode base", "mixed", "ratio", "prefill base", "mixed")
+    for column in (*columns, "ratio"):
+        table.add_column(column, justify="left" if column in columns[:2] else "right")
+    for model, of_model in figures["models"].items():
+        for title, name in (("Attune's", "attune"), ("vLLM's own", "stock")):
+            cells = []
+            for kind in ("decode", "prefill"):
+                cells += [f"{of_model[name][f'{kind}_{who}_tokens_per_s']:,.0f}" for who in _WHO]
+                cells.append(f"{of_model[name][f'{kind}_ratio']:.2f}")
+            table.add_row(model, title, *cells)
     return table
 
 
