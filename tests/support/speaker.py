@@ -6,9 +6,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
 from core.errors import Invalid, Unavailable
 from deploy.edge.device.installed import Variant
-from deploy.edge.device.types import Message, Sampling
+from deploy.edge.device.types import Message, Sampling, Speaker
 
 
 @dataclass
@@ -67,3 +69,35 @@ class ScriptedSpeaker:
         limit = sampling.max_tokens or len(self.pieces)
         self.speeches.append(ScriptedSpeech(self.pieces, self.pace, limit, self.fails))
         return self.speeches[-1]
+
+
+def check_speaker(speaker: Speaker, variant: Variant) -> None:
+    """What every speaker promises; the real engine and the scripted one are both held to it."""
+    ask = [{"role": "user", "content": "Where does the otter live in February?"}]
+    greedy = Sampling(temperature=0.0, max_tokens=40)
+    speech = speaker.start(variant, ask, greedy)
+    pieces = list(speech)
+    assert "".join(pieces) == speech.text != ""
+    assert speech.finish_reason == "stop"
+    assert speech.completion_tokens >= len(pieces)
+    assert speech.prompt_tokens > 0
+    assert speech.first_token_ms is not None
+    assert 0 <= speech.first_token_ms <= max(speech.duration_ms, speech.first_token_ms)
+
+    assert "".join(speaker.start(variant, ask, greedy)) == speech.text
+
+    short = speaker.start(variant, ask, Sampling(temperature=0.0, max_tokens=2))
+    assert speech.text.startswith("".join(short))
+    assert (short.finish_reason, short.completion_tokens) == ("length", 2)
+
+    left = speaker.start(variant, ask, greedy)
+    begun = iter(left)
+    next(begun)
+    left.cancel()
+    assert list(begun) == []
+    assert (left.finish_reason, bool(left.text)) == ("cancelled", True)
+
+    long = [{"role": "user", "content": "word " * 2_000}]
+    with pytest.raises(Invalid) as refused:
+        speaker.start(variant, long, greedy)
+    assert refused.value.code == "context_length_exceeded"

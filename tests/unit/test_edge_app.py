@@ -16,7 +16,7 @@ import openai
 import pytest
 import uvicorn
 from support.edge import make_adapter, make_model
-from support.speaker import ScriptedSpeaker
+from support.speaker import ScriptedSpeaker, check_speaker
 
 from core.errors import AttuneError, Conflict, Invalid, NotFound, TooLarge, Unavailable
 from deploy.edge.device import asgi
@@ -419,3 +419,7 @@ def test_a_chat_keeps_answers_and_the_last_word_on_each(device: Device) -> None:
     text = "".join(written)
     assert text.startswith("support@2.")
     assert text.count("There is no answer yet.") == 2
+
+
+def test_the_scripted_speaker_keeps_the_promises_of_a_speaker(device: Device) -> None:
+    check_speaker(ScriptedSpeaker(), device.installation.own())

@@ -18,6 +18,7 @@ import onnxruntime_genai as og
 from core.errors import Conflict, Invalid, Unavailable
 from deploy.edge.device.installed import Installation, Variant
 from deploy.edge.device.text import StopScan
+from deploy.edge.device.tokens import read_bpe
 from deploy.edge.device.types import Message, Sampling
 
 DEFAULT_MAX_TOKENS = 1024
@@ -37,6 +38,7 @@ class Engine:
             limit = int(config["model"]["context_length"])
             self._model = og.Model(str(folder))
             self._tokenizer = og.Tokenizer(self._model)
+            self._bpe = read_bpe(folder / "tokenizer.json")
             self._adapters = og.Adapters(self._model)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise Conflict(
@@ -50,7 +52,15 @@ class Engine:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, special tokens in it read as such."""
-        return [int(token) for token in self._tokenizer.encode(text)]
+        if self._bpe is not None:
+            return self._bpe.encode(text)
+        try:
+            return [int(token) for token in self._tokenizer.encode(text)]
+        except RuntimeError as error:
+            raise Invalid(
+                f"The model's tokenizer fails on these messages: {_first_line(error)}",
+                param="messages",
+            ) from error
 
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt as the model's own chat template writes it. Raises Invalid if it refuses."""

@@ -37,6 +37,7 @@ def serve(installation: Installation, host: str, port: int, key: str | None) -> 
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
+            listening.listen(128)  # from here on nobody is turned away
         except OSError as error:
             raise Unavailable(f"Cannot listen on {host}:{port}: {error}.") from error
         taken = listening.getsockname()[1]
