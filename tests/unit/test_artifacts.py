@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +79,47 @@ def test_damage_is_found_before_the_engine_sees_it(store: ArtifactStore, tmp_pat
     (store.folder(digest) / ADAPTER_FILES[1]).write_bytes(b"weightz")
     with pytest.raises(Unavailable, match="damaged"):
         store.check(digest)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders whose every byte was read."""
+    read: list[Path] = []
+
+    def noting(folder: Path) -> dict[str, str]:
+        read.append(folder)
+        return file_digests(folder)
+
+    monkeypatch.setattr("adapters.artifacts.file_digests", noting)
+    return read
+
+
+def test_content_found_sound_is_read_again_only_when_a_file_has_changed(
+    store: ArtifactStore, tmp_path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where size and time of the last write are put back."""
+    digest = store.put_folder(adapter(tmp_path / "a"))
+    later_ns = time.time_ns() + 10**10
+    monkeypatch.setattr("adapters.artifacts.time.time_ns", lambda: later_ns)
+    reads.clear()
+    weights = store.check(digest) / ADAPTER_FILES[1]
+    assert store.check(digest) == weights.parent
+    assert len(reads) == 1
+    before = weights.stat()
+    weights.write_bytes(b"weightz")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(Unavailable, match="damaged"):
+        store.check(digest)
+
+
+def test_content_just_written_is_not_trusted_by_its_time_stamp(
+    store: ArtifactStore, tmp_path: Path, reads: list[Path]
+) -> None:
+    digest = store.put_folder(adapter(tmp_path / "a"))
+    reads.clear()
+    store.check(digest)
+    store.check(digest)
+    assert len(reads) == 2
 
 
 def test_a_lost_file_of_a_stored_folder_is_damage(store: ArtifactStore, tmp_path: Path) -> None:
