@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -23,6 +24,9 @@ _NICE = 10
 def main() -> None:
     """Build what stdin asks for. The outcome is in the last line, not in the exit status."""
     os.nice(_NICE)
+    # A service manager stops all processes at once: ended by that, the export would count as
+    # failed, where ended with its trainer it is begun again. The builder inherits it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Libraries print: stdout is kept for the protocol alone.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
