@@ -6,6 +6,7 @@ Taking a connection from the pool and handing it back costs more than a small co
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,13 +36,28 @@ class HeldConnection:
         Raises what the database raises; the next call then begins on a fresh connection.
         """
         with self._turn:
-            if self._connection is None:
-                connection = self._database.engine.connect()
-                self._connection = connection.execution_options(attune_write=self._writes)
+            connection = self._open()
             try:
-                with self._connection.begin():
-                    yield self._connection
+                with connection.begin():
+                    yield connection
             except BaseException:
+                self._drop()
+                raise
+
+    @contextmanager
+    def driver(self) -> Iterator[sqlite3.Connection]:
+        """SQLite only: the driver's own connection, for a caller that begins and commits itself.
+
+        On an exception the connection is dropped and with it whatever was begun.
+        """
+        with self._turn:
+            driver = self._open().connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            try:
+                yield driver
+            except BaseException:
+                if driver.in_transaction:
+                    driver.rollback()
                 self._drop()
                 raise
 
@@ -49,6 +65,12 @@ class HeldConnection:
         """Give the connection back; a later call opens another."""
         with self._turn:
             self._drop()
+
+    def _open(self) -> sa.Connection:
+        if self._connection is None:
+            connection = self._database.engine.connect()
+            self._connection = connection.execution_options(attune_write=self._writes)
+        return self._connection
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

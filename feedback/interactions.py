@@ -12,7 +12,6 @@ import sqlalchemy as sa
 
 from core.database import Database, insert_ignoring_duplicates
 from core.errors import Invalid, NotFound
-from core.held import HeldConnection
 from core.ids import AdapterId, CompletionId, TenantId
 from feedback.rows import interaction_of, interaction_row
 from feedback.tables import interactions
@@ -48,7 +47,7 @@ class InteractionStore:
         """
         if batch:
             with self._database.write() as connection:
-                _append(connection, batch)
+                append_in(connection, batch)
 
     def stored(
         self, tenant_id: TenantId, completion_ids: Sequence[CompletionId]
@@ -104,6 +103,26 @@ class InteractionStore:
             rows = connection.execute(query).mappings().all()
         return Page(tuple(interaction_of(row) for row in rows[:limit]), len(rows) > limit)
 
+    def recent_adapters(self, *, limit: int, among: int = 2000) -> Sequence[AdapterId]:
+        """Adapters whose versions gave the last `among` answers, of all tenants, the busiest
+        first."""
+        columns = interactions.c
+        last = (
+            sa.select(columns.adapter_id, columns.version, columns.seq)
+            .order_by(columns.seq.desc())
+            .limit(among)
+            .subquery()
+        )
+        query = (
+            sa.select(last.c.adapter_id)
+            .where(last.c.adapter_id.is_not(None), last.c.version.is_not(None))
+            .group_by(last.c.adapter_id)
+            .order_by(sa.func.count().desc(), sa.func.max(last.c.seq).desc())
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [AdapterId(found) for found in connection.scalars(query)]
+
     def count(self, tenant_id: TenantId, where: InteractionFilter = InteractionFilter()) -> int:
         """How many of the tenant's interactions match."""
         query = sa.select(sa.func.count()).where(*_conditions(tenant_id, where))
@@ -111,24 +130,8 @@ class InteractionStore:
             return int(connection.scalar(query) or 0)
 
 
-class InteractionLog:
-    """`InteractionStore.append` for one thread that commits answer after answer."""
-
-    def __init__(self, database: Database) -> None:
-        self._held = HeldConnection(database, writes=True)
-
-    def append(self, batch: Sequence[Interaction]) -> None:
-        """See `InteractionStore.append`."""
-        if batch:
-            with self._held.transaction() as connection:
-                _append(connection, batch)
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._held.close()
-
-
-def _append(connection: sa.Connection, batch: Sequence[Interaction]) -> None:
+def append_in(connection: sa.Connection, batch: Sequence[Interaction]) -> None:
+    """`InteractionStore.append` inside the caller's transaction."""
     rows = [interaction_row(interaction) for interaction in batch]
     insert_ignoring_duplicates(connection, interactions, rows)
     complete_targets(connection, batch)

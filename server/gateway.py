@@ -17,6 +17,7 @@ from adapters.routing import engine_name, route
 from adapters.types import ApiKey, Route
 from core.clock import now_s
 from core.errors import AttuneError, Invalid, NotFound, TooLarge, Unauthenticated, Unavailable
+from feedback.edge import MAX_BYTES as MAX_SYNC_BYTES
 from server import metrics
 from server.errors import http_error
 from server.issued import PREFIXES
@@ -213,6 +214,8 @@ async def _read_body(receive: Receive, limit: int, headers: dict[bytes, bytes]) 
 def _limited(receive: Receive, runtime: Runtime, headers: dict[bytes, bytes], path: str) -> Receive:
     uploads = path.startswith("/v1/adapters/") and path.endswith("/versions")
     limit = runtime.settings.max_upload_bytes if uploads else runtime.settings.max_body_bytes
+    if path == "/v1/edge/sync":
+        limit = max(limit, MAX_SYNC_BYTES)
     _check_length(headers, limit)
     size = 0
 

@@ -19,15 +19,19 @@ from core.database import Database
 from core.errors import AttuneError
 from core.ids import RunId
 from core.settings import Settings
-from feedback.interactions import InteractionLog, InteractionStore
+from feedback.interactions import InteractionStore
+from feedback.log import InteractionLog
 from feedback.runs import ACTIVE, END, RunStore
 from feedback.store import FeedbackStore
 from server import metrics
 from server.engine import EngineAdapters
+from server.fairness import Slots
 from server.issued import IdSigner
+from server.prewarm import prewarm
 from server.recorder import Recorder
 from server.residency import Residency
 from server.sync import RegistrySync
+from server.unknown import UnknownNames
 
 logger = logging.getLogger("attune.server")
 
@@ -50,6 +54,7 @@ class Runtime:
     log: InteractionLog
     residency: Residency
     sync: RegistrySync
+    unknown: UnknownNames
     base: BaseModel
     served_name: str
     max_model_len: int
@@ -80,8 +85,12 @@ async def start(
     base: BaseModel,
     served_name: str,
     max_model_len: int,
+    max_loras: int | None = None,
 ) -> Runtime:
-    """Open the stores, take over the registry, preload the live versions."""
+    """Open the stores, take over the registry, preload live versions traffic suggests.
+
+    `max_loras`: distinct adapters the engine runs in one step, if not what the settings say.
+    """
     database = Database(settings.resolved_database_url())
     await asyncio.to_thread(database.upgrade)
     tenants = TenantStore(database)
@@ -98,6 +107,7 @@ async def start(
         artifacts.check,
         capacity=settings.max_cpu_loras,
         report=_reporter(registry, server_id),
+        slots=Slots(max_loras or settings.max_loras, patience_s=settings.slot_patience_s),
     )
     first_answers: dict[int, float] = {}
     sync = RegistrySync(
@@ -105,7 +115,7 @@ async def start(
         residency,
         interval_s=settings.sync_interval_s,
         publish_interval_s=settings.publish_interval_s,
-        preload_limit=max(1, settings.max_cpu_loras // 2),
+        preload_limit=1,  # the others below, in the order of traffic
         on_live=_await_first_answer(runs, first_answers),
     )
     runtime = Runtime(
@@ -123,12 +133,16 @@ async def start(
         log=log,
         residency=residency,
         sync=sync,
+        unknown=UnknownNames(),
         base=base,
         served_name=served_name,
         max_model_len=max_model_len,
         first_answers=first_answers,
     )
     await sync.start()
+    await prewarm(
+        residency, sync.directory, interactions, limit=max(1, settings.max_cpu_loras // 2)
+    )
     loop = asyncio.get_running_loop()
     runtime.tasks.append(loop.create_task(sync.follow(), name="attune-sync"))
     runtime.tasks.append(loop.create_task(_watch_runs(runtime), name="attune-runs"))
@@ -136,9 +150,18 @@ async def start(
 
 
 def _reporter(registry: Registry, server_id: str) -> Callable[[Version, AttuneError | None], None]:
-    """Writes load reports from a thread; a failed report is logged, never raised."""
+    """Writes failed loads, and that they are mended, from a thread; a load that worked at once
+    costs no write. A failed report is logged, never raised."""
+    failed: set[int] = set()
 
     def report(version: Version, error: AttuneError | None) -> None:
+        if error is not None:
+            failed.add(version.engine_id)
+        elif version.engine_id in failed:
+            failed.discard(version.engine_id)
+        else:
+            return
+
         def write() -> None:
             try:
                 registry.report_load(

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 ENDPOINTS = {
     "/v1/chat/completions": "chat.completions",
     "/v1/completions": "completions",
@@ -67,8 +69,8 @@ def _events(chunks: Sequence[bytes]) -> Iterator[dict[str, Any]]:
     for line in b"".join(chunks).split(b"\n"):
         if line.startswith(b"data:") and line[5:].strip() != b"[DONE]":
             try:
-                event = json.loads(line[5:])
-            except ValueError:
+                event = msgspec.json.decode(line[5:])  # several times as quick as json
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 continue  # cut off in the middle
             if isinstance(event, dict):
                 yield event

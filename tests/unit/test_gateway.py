@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
+import sqlalchemy as sa
 from fastapi import FastAPI
 from safetensors.numpy import save_file
 from sqlalchemy.exc import OperationalError
 
 from adapters.types import SCOPES, Learning, Scope
 from adapters.validate import BaseModel, validate_adapter
-from core.database import Database
+from core.held import HeldConnection
 from core.ids import CompletionId
 from core.settings import Settings
 from feedback.types import Interaction
@@ -546,10 +548,10 @@ async def test_while_the_database_is_away_known_keys_work_and_others_are_asked_t
     await door.runtime.sync.refresh()
     unknown = door.new_key("inference")
 
-    def away(_: Database) -> int:
+    def away(_: HeldConnection) -> AbstractContextManager[sa.Connection]:
         raise OperationalError("SELECT", {}, OSError("connection refused"))
 
-    monkeypatch.setattr(Database, "last_change", away)
+    monkeypatch.setattr(HeldConnection, "transaction", away)
     assert (await door.chat()).status == 200
     body = {"model": "base", "messages": []}
     assert (await door.call("/v1/chat/completions", body, key=unknown)).status == 503

@@ -1,0 +1,118 @@
+"""The recorder's way of storing answers: the same rows as the store's, and the same failures."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from core.database import Database
+from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
+from feedback.interactions import InteractionStore
+from feedback.log import InteractionLog
+from feedback.store import FeedbackStore
+from feedback.tables import interactions
+from feedback.types import Feedback, Interaction
+
+ACME = TenantId("ten_acme")
+SUPPORT = AdapterId("ada_support")
+
+
+@pytest.fixture
+def log(database: Database) -> Iterator[InteractionLog]:
+    log = InteractionLog(database)
+    yield log
+    log.close()
+
+
+def answer(name: str, **changes: Any) -> Interaction:
+    plain = Interaction(
+        id=CompletionId(name),
+        tenant_id=ACME,
+        endpoint="chat.completions",
+        created_at_s=100.0,
+        outcome="completed",
+        model_requested="support",
+        model_answered="support@7",
+        adapter_id=SUPPORT,
+        version=7,
+        explored=False,
+        prompt=({"role": "user", "content": "Where is the € market?"},),
+        answers=("By the river.",),
+        finish_reason="stop",
+    )
+    return replace(plain, **changes)
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"prompt": "plain text", "version": None, "adapter_id": None, "explored": True},
+    {"response": {"tool_calls": [{"id": "x"}]}, "sampling": {"temperature": 0.7}},
+    {"end_user": "nul\0 and \ud83d" + "x" * 400, "sampling": {"top_p": float("nan")}},
+    {"answers": (), "finish_reason": None, "first_token_ms": 1.5, "completion_tokens": 3},
+]
+
+
+def test_it_stores_what_the_store_would_store(database: Database, log: InteractionLog) -> None:
+    batch = [answer(f"log-{number}", **changes) for number, changes in enumerate(VARIANTS)]
+    log.append(batch)
+    InteractionStore(database).append([replace(it, id=f"store{it.id[3:]}") for it in batch])
+    with database.engine.connect() as connection:
+        rows = [dict(row) for row in connection.execute(_everything()).mappings()]
+    assert len(rows) == 2 * len(batch)
+    for mine, theirs in zip(rows[: len(batch)], rows[len(batch) :], strict=True):
+        assert mine | {"id": "", "seq": 0} == theirs | {"id": "", "seq": 0}
+
+
+def test_the_same_answer_twice_is_one_row(database: Database, log: InteractionLog) -> None:
+    log.append([answer("a"), answer("b")])
+    log.append([answer("b", answers=("Another text.",)), answer("c")])
+    store = InteractionStore(database)
+    assert store.count(ACME) == 3
+    assert store.get(ACME, CompletionId("b")).answers == ("By the river.",)
+
+
+def test_feedback_that_came_before_its_answer_is_matched(
+    database: Database, log: InteractionLog
+) -> None:
+    said = FeedbackStore(database)
+    said.put(Feedback(FeedbackId("early"), ACME, 200.0, CompletionId("late"), value=True))
+    log.append([answer("first")])
+    assert said.news(SUPPORT, 0) is None
+    log.append([answer("late"), answer("last")])
+    news = said.news(SUPPORT, 0)
+    assert news is not None
+    assert news.count == 1
+    assert InteractionStore(database).count(ACME) == 3
+
+
+def test_a_locked_file_is_an_error_that_passes_and_nothing_is_half_stored(tmp_path: Any) -> None:
+    database = Database(f"sqlite:///{tmp_path}/attune.db")
+    database.upgrade()
+    log = InteractionLog(database)
+    log.append([answer("before")])
+    with log._held.driver() as driver:
+        driver.execute("PRAGMA busy_timeout=10")
+    other = sqlite3.connect(tmp_path / "attune.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(OperationalError, match="locked"):
+        log.append([answer("a"), answer("b")])
+    other.execute("COMMIT")
+    log.append([answer("a"), answer("b")])
+    assert InteractionStore(database).count(ACME) == 3
+    log.close()
+    database.dispose()
+
+
+def _everything() -> sa.Select[Any]:
+    # As text: what the JSON columns hold, to the letter.
+    columns = [
+        sa.cast(column, sa.Text).label(column.name) if isinstance(column.type, sa.JSON) else column
+        for column in interactions.c
+    ]
+    return sa.select(*columns).order_by(interactions.c.seq)
