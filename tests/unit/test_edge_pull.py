@@ -184,6 +184,24 @@ def test_a_damaged_version_is_fetched_again(device: Path, source: Path, fake: Fa
     whole(device)
 
 
+def test_a_damaged_base_is_fetched_again(device: Path, source: Path, fake: FakeServer) -> None:
+    fake.offer("exp_2", source, "support@2")
+    (device / "model" / "model.onnx").write_bytes(b"damaged")
+    assert fetch(device, fake) == ["support@2", "base"]
+    assert whole(device) == read_manifest(source)
+    assert fetch(device, fake) == []
+
+
+def test_a_damaged_manifest_is_replaced_with_all_it_names(
+    device: Path, source: Path, fake: FakeServer
+) -> None:
+    fake.offer("exp_2", source, "support@2")
+    (device / "manifest.json").write_text("{")
+    assert fetch(device, fake, "support") == ["support@2"]
+    assert whole(device) == read_manifest(source)
+    assert Installation(device).find("support@1").name == "support@1"
+
+
 def test_an_older_export_than_the_installed_one_is_not_taken(
     source: Path, tmp_path: Path, fake: FakeServer
 ) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.edge import KEY, Cuts, FakeServer, answered, note
 
 from core.errors import Conflict, Forbidden, Invalid, Unauthenticated
+from core.ids import AdapterId, CompletionId, TenantId
+from deploy.edge.device.asks import parse_note
 from deploy.edge.device.http import Broken, Patience, Server
 from deploy.edge.device.store import Store
 from deploy.edge.device.sync import Report, alone, run
+from feedback.edge import parse_device, parse_item
+from feedback.types import Feedback, Interaction
 
 
 @pytest.fixture
@@ -174,6 +180,51 @@ def test_two_syncs_of_one_folder_do_not_run_at_once(store: Store, fake: FakeServ
     with alone(folder, "sync"), pytest.raises(Conflict, match="Another sync"):
         send(store, fake)
     assert send(store, fake).left == 0
+
+
+def test_what_is_sent_is_what_the_server_takes(store: Store) -> None:
+    """The server's own parser reads every kind of item, as JSON brings it."""
+    notes = (
+        {"value": True},
+        {"value": 4.5, "name": "score"},
+        {"value": "late", "name": "reason"},
+        {"comment": "No."},
+        {"correction": "In house 13.", "user": "ann"},
+        {"value": -1, "comment": "x", "id": "my-1"},
+    )
+    store.add_answer(answered(1, "support"))
+    store.add_answer(replace(answered(2), finish_reason="cancelled", user="ann", domain="river"))
+    for body in notes:
+        store.put_note(parse_note({"completion_id": answered(1).id, **body}, now_s=7.0))
+
+    class Known:
+        def completion_id(self, edge_id: str) -> CompletionId:
+            return CompletionId(f"chatcmpl-{edge_id}")
+
+        def issued(self, completion_id: str) -> bool:
+            return False
+
+        def adapter_id(self, name: str, version: int | None) -> AdapterId:
+            return AdapterId(f"{name}@{version}")
+
+    tenant = TenantId("t_1")
+    read = [
+        parse_item(
+            json.loads(json.dumps(item.body)),
+            tenant_id=tenant,
+            device=parse_device(store.device),
+            now_s=5_000.0,
+            lookup=Known(),
+        )
+        for item in store.waiting(100)
+    ]
+    answers, said = read[:2], read[2:]
+    assert [item.outcome for item in answers if isinstance(item, Interaction)] == [
+        "completed",
+        "cancelled",
+    ]
+    kinds = [item.kind for item in said if isinstance(item, Feedback)]
+    assert kinds == ["thumb", "score", "comment", "comment", "correction", "thumb"]
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "nothing", "http://", "http://x/?key=1"])

@@ -18,6 +18,7 @@ from deploy.edge.manifest import (
     ADAPTER_FILE,
     ADAPTERS_FOLDER,
     DEVICE_DATABASE,
+    MANIFEST_NAME,
     MODEL_FOLDER,
     Manifest,
     check_files,
@@ -55,7 +56,7 @@ class Installation:
                 f"'{ADAPTERS_FOLDER}'."
             )
         self.root = model_root(folder, self.manifest)
-        self._checked: dict[Path, str | None] = {}
+        self._checked: dict[tuple[Path, int], str | None] = {}
 
     @property
     def model_folder(self) -> Path:
@@ -153,13 +154,15 @@ class Installation:
         if variant.file is None:
             return
         folder = variant.file.parent
-        if folder not in self._checked:
+        # A version that is fetched anew has a manifest written anew.
+        seen = (folder, (folder / MANIFEST_NAME).stat().st_mtime_ns)
+        if seen not in self._checked:
             try:
                 check_files(folder, read_manifest(folder))
-                self._checked[folder] = None
+                self._checked[seen] = None
             except AttuneError as error:
-                self._checked[folder] = error.message
-        message = self._checked[folder]
+                self._checked[seen] = error.message
+        message = self._checked[seen]
         if message is not None:
             raise Conflict(message, param="model", code="adapter_damaged")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from deploy.edge.manifest import (
     adapter_folder,
     check_files,
     digest_of,
+    read_manifest,
     sync_folder,
     write_manifest,
 )
@@ -75,7 +76,11 @@ class Puller:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with alone(self.folder, "pull"), _told():
-            if not (self.folder / MANIFEST_NAME).exists():
+            try:
+                read_manifest(self.folder)
+            except Invalid as error:
+                if (self.folder / MANIFEST_NAME).exists():
+                    self.say(f"{error.message} Fetching all of it.")
                 return self._first(adapter, layout, precision)
             installation = Installation(self.folder)
             manifest = installation.manifest
@@ -152,8 +157,24 @@ class Puller:
             self._check_base(installation.manifest, offer)
             self._place_adapter(offer, offer.adapter)
             come.append(offer.name)
+        come += self._mended(installation, names)
         shutil.rmtree(self.folder / STAGING, ignore_errors=True)
         return come
+
+    def _mended(self, installation: Installation, names: Sequence[str]) -> list[str]:
+        """Fetch a damaged base anew, from any export that has the same one."""
+        if _whole(installation):
+            return []
+        manifest = installation.manifest
+        for offer in self._offers(names[0], "base+adapters", manifest.precision):
+            if offer.manifest.model_digest == manifest.model_digest:
+                self._place_model(self._fetch_model(offer), offer.manifest)
+                self._sweep(offer.manifest)
+                return [BASE]
+        raise NotFound(
+            f"The base in {self.folder} is damaged and the server has it no more. Pull into a new "
+            "folder."
+        )
 
     def _check_base(self, installed: Manifest, offer: Offer) -> None:
         needed = (

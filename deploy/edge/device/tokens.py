@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -208,17 +209,18 @@ def _escape(found: re.Match[str], inside: bool) -> str:
 
 
 @cache
-def _categories() -> dict[str, list[list[int]]]:
-    """Runs of code points by Unicode category ("Lu") and its first letter ("L")."""
-    runs: dict[str, list[list[int]]] = {}
-    for code in range(0x110000):
-        category = unicodedata.category(chr(code))
-        for name in (category, category[0]):
-            known = runs.setdefault(name, [])
-            if known and known[-1][1] == code - 1:
-                known[-1][1] = code
-            else:
-                known.append([code, code])
+def _categories() -> dict[str, list[tuple[int, int]]]:
+    """Runs of code points by Unicode category ("Lu") and its first letter ("L").
+
+    The planes that hold no letters, signs or numbers are passed over, and so is category C.
+    """
+    runs: dict[str, list[tuple[int, int]]] = {}
+    first = 0
+    for category, run in groupby(map(unicodedata.category, map(chr, range(0x40000)))):
+        last = first + sum(1 for _ in run) - 1
+        for name in {category, category[0]} if category[0] != "C" else ():
+            runs.setdefault(name, []).append((first, last))
+        first = last + 1
     return runs
 
 
