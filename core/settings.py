@@ -47,6 +47,11 @@ class Settings(BaseSettings):
     max_cpu_loras: int = Field(
         default=64, description="Adapters resident in the engine's host memory."
     )
+    slot_patience_s: float = Field(
+        default=1.0,
+        gt=0,
+        description="Longest a request waits for one of the max_loras before an adapter drains.",
+    )
     sync_interval_s: float = Field(
         default=0.2, description="How often a server looks at the registry."
     )

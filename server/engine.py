@@ -8,7 +8,11 @@ from typing import Protocol
 
 
 class EngineAdapters(Protocol):
-    """Loading and freeing of LoRA adapters while the engine serves."""
+    """Loading and freeing of LoRA adapters while the engine serves.
+
+    Calls take effect in the order in which they are begun: a load may follow the unload that
+    makes room for it without waiting for it to end.
+    """
 
     async def load(self, name: str, engine_id: int, path: Path) -> None:
         """Make the adapter in `path` usable under `name`; all three are never reused.

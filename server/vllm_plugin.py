@@ -62,6 +62,7 @@ class AttuneEndpoints:
             base=read_base(args.model),
             served_name=models.base_model_paths[0].name,
             max_model_len=engine_client.model_config.max_model_len,
+            max_loras=args.max_loras,
         )
         state.attune = self._runtime
 

@@ -121,6 +121,16 @@ def test_interactions_are_listed_newest_first_page_by_page(log: InteractionStore
     assert [first.has_more, second.has_more, third.has_more] == [True, True, False]
 
 
+def test_the_adapters_of_the_last_answers_come_busiest_first(log: InteractionStore) -> None:
+    """Answers of the base tell nothing; neither do those before the last six."""
+    old = [answer(f"old{n}", adapter_id=AdapterId("gone")) for n in range(3)]
+    base = [answer("b1", version=None), answer("b2", version=None, adapter_id=None)]
+    sales = [answer(f"s{n}", adapter_id=SALES) for n in range(3)]
+    log.append([*old, *base, *sales, answer("c1")])
+    assert log.recent_adapters(limit=5, among=6) == [SALES, SUPPORT]
+    assert log.recent_adapters(limit=1, among=6) == [SALES]
+
+
 def test_interactions_are_filtered(log: InteractionStore) -> None:
     log.append(
         [

@@ -13,6 +13,7 @@ import pytest
 from adapters.types import Version
 from core.errors import AttuneError, NotFound, Unavailable
 from core.ids import AdapterId, Digest
+from server.fairness import Slots
 from server.residency import Residency
 
 
@@ -50,18 +51,19 @@ class Engine:
         self.most = max(self.most, len(self.loaded))
 
     async def unload(self, name: str, engine_id: int) -> None:
-        await asyncio.sleep(0)
         if self.in_use[engine_id]:
             self.wrong.append(f"{engine_id} unloaded under {self.in_use[engine_id]} answers")
         if self.loaded.pop(engine_id, None) != name:
             self.wrong.append(f"{engine_id} unloaded but not there")
+        await asyncio.sleep(0)
 
 
 class House:
     """A residency with its engine, its reports and a clock-free way to use both."""
 
-    def __init__(self, capacity: int = 2, **options: float) -> None:
+    def __init__(self, capacity: int = 2, slots: int | None = None, **options: float) -> None:
         self.engine = Engine()
+        self.most_running = 0  # distinct adapters with answers under way
         self.reports: list[tuple[int, AttuneError | None]] = []
         self.fetch: Callable[[Digest], Path] = lambda digest: Path(f"/{digest}")
         self.residency = Residency(
@@ -69,13 +71,15 @@ class House:
             lambda digest: self.fetch(digest),
             capacity=capacity,
             report=lambda v, error: self.reports.append((v.engine_id, error)),
-            **options,  # type: ignore[arg-type]
+            slots=None if slots is None else Slots(slots, patience_s=1.0),
+            **options,
         )
 
     async def answer(self, number: int, until: asyncio.Event | None = None) -> None:
         async with self.residency.lease(f"n{number}", version(number)):
             assert number in self.engine.loaded
             self.engine.in_use[number] += 1
+            self.most_running = max(self.most_running, sum(map(bool, self.engine.in_use.values())))
             try:
                 await (until.wait() if until else asyncio.sleep(0))
                 assert number in self.engine.loaded
@@ -303,7 +307,7 @@ async def test_nothing_leaks_and_nothing_breaks_in_a_random_drill(seed: int) -> 
     Afterwards every adapter can be retired: a reference left behind would keep it.
     """
     chance = random.Random(seed)
-    house = House(capacity=3, room_timeout_s=20.0, retry_after_s=0.0)
+    house = House(capacity=3, slots=2, room_timeout_s=20.0, retry_after_s=0.0)
 
     async def moody(_: int) -> None:
         await settle(chance.randrange(3))
@@ -333,6 +337,7 @@ async def test_nothing_leaks_and_nothing_breaks_in_a_random_drill(seed: int) -> 
     await settle(50)
     assert house.engine.wrong == []
     assert house.engine.most <= 3
+    assert house.most_running <= 2
     assert sorted(house.residency.resident) == sorted(house.engine.loaded)
     for number in range(1, 7):
         house.residency.retire(number)
@@ -353,3 +358,66 @@ async def test_everybody_in_the_queue_of_a_full_engine_hears_within_one_timeout(
     assert all(isinstance(task.exception(), Unavailable) for task in done)
     over.set()
     await busy
+
+
+async def test_no_more_adapters_answer_at_once_than_the_engine_has_slots() -> None:
+    house = House(capacity=8, slots=2)
+    held = asyncio.Event()
+    tasks = [asyncio.create_task(house.answer(n, held)) for n in (1, 2, 3, 1, 4)]
+    while house.engine.in_use[1] < 2:
+        await asyncio.sleep(0)
+    await asyncio.to_thread(lambda: None)
+    await settle()
+    assert dict(house.engine.in_use) == {1: 2, 2: 1}
+    held.set()
+    await asyncio.gather(*tasks)
+    assert house.most_running == 2
+
+
+async def test_who_only_counts_tokens_needs_no_slot() -> None:
+    house = House(capacity=8, slots=1)
+    held = asyncio.Event()
+    busy = asyncio.create_task(house.answer(1, held))
+    while not house.engine.in_use[1]:
+        await asyncio.sleep(0)
+    async with house.residency.lease("n2", version(2), generates=False):
+        assert sorted(house.engine.loaded) == [1, 2]
+    held.set()
+    await busy
+
+
+async def test_an_adapter_in_demand_that_made_room_comes_back_when_a_place_is_free() -> None:
+    """A swap needs two places for a moment: 1, asked for twice, leaves for it and comes back."""
+    house = House(capacity=2)
+    for number in (1, 1, 2):
+        await house.answer(number)
+    await house.residency.preload("n3", version(3))
+    assert sorted(house.engine.loaded) == [2, 3]
+    house.residency.retire(2)
+    while 1 not in house.engine.loaded:
+        await asyncio.to_thread(lambda: None)
+    assert sorted(house.engine.loaded) == [1, 3]
+    house.residency.retire(3)
+    await settle()
+    assert sorted(house.engine.loaded) == [1]  # 3 was retired, 2 was asked for once
+
+
+async def test_a_retired_version_does_not_come_back() -> None:
+    house = House(capacity=1)
+    for number in (1, 1, 2):
+        await house.answer(number)
+    house.residency.retire(1)
+    house.residency.retire(2)
+    await settle()
+    await asyncio.to_thread(lambda: None)
+    await settle()
+    assert house.engine.loaded == {}
+
+
+async def test_an_adapter_asked_for_as_it_makes_room_is_loaded_anew() -> None:
+    """Never handed out on its way out."""
+    house = House(capacity=1)
+    await house.answer(1)
+    await asyncio.gather(*(house.answer(number) for number in (2, 1, 2, 1)))
+    assert house.engine.wrong == []
+    assert house.engine.most == 1
