@@ -62,6 +62,28 @@ def edge(rounds: Rounds = 5, as_json: JsonLine = False) -> None:
     _run("edge", lambda: measure_edge(rounds=rounds), edge_table, as_json)
 
 
+@app.command("adapters")
+def adapters(
+    seconds: Annotated[float, typer.Option(min=1.0, help="Length of each point.")] = 20.0,
+    streams: Streams = 16,
+    resident: Annotated[int, typer.Option(min=1, help="ATTUNE_MAX_CPU_LORAS.")] = 2048,
+    slots: Annotated[int, typer.Option(min=1, help="ATTUNE_MAX_LORAS.")] = 16,
+    as_json: JsonLine = False,
+) -> None:
+    """Throughput over 5 to 2,000 registered adapters; exits with 1 if a request failed."""
+    from deploy.bench.many import Places, measure_many
+    from deploy.bench.tables_many import many_table
+
+    places = Places(resident, slots)
+    figures = _run(
+        "adapters",
+        lambda: measure_many(places=places, streams=streams, seconds=seconds),
+        many_table,
+        as_json,
+    )
+    raise typer.Exit(bool(figures["failed"]))
+
+
 @app.command("all")
 def run_all() -> None:
     """All of them, with results written to bench/results."""

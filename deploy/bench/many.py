@@ -1,0 +1,250 @@
+"""What thousands of registered adapters cost: the same clients on one server, drawing from more
+and more of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+
+from adapters.artifacts import ArtifactStore
+from adapters.registry import Registry
+from adapters.tenants import TenantStore
+from adapters.types import Learning
+from adapters.validate import BaseModel, read_base, validate_adapter
+from core.errors import Unavailable
+from core.settings import Settings
+from deploy.bench.adapters import write_adapter
+from deploy.bench.figures import first_tokens_ms, percentile
+from deploy.bench.memory import resident_bytes
+from deploy.bench.setting import TENANT, Served, progress, serving
+from deploy.bench.stream import Answer, request_body, stream_into
+from deploy.demo.world import ask
+
+Draw = Literal["zipf", "uniform"]
+
+COUNTS = (5, 100, 1000, 2000)
+DRAWS: tuple[Draw, ...] = ("zipf", "uniform")
+RANK = 8
+TOKENS = 32
+REASONS = ("load", "room", "slot")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The bounds the server runs with: ATTUNE_MAX_CPU_LORAS and ATTUNE_MAX_LORAS."""
+
+    resident: int
+    slots: int
+
+    def environment(self) -> dict[str, str]:
+        """The settings; adapters that have been registered are taken over without a pause."""
+        return {
+            "ATTUNE_MAX_CPU_LORAS": str(self.resident),
+            "ATTUNE_MAX_LORAS": str(self.slots),
+            "ATTUNE_PUBLISH_INTERVAL_S": "0",
+        }
+
+
+def measure_many(
+    *,
+    places: Places,
+    streams: int = 16,
+    seconds: float = 20.0,
+    counts: Sequence[int] = COUNTS,
+) -> dict[str, Any]:
+    """Run the benchmark; a list of points, each with its share of the first count's throughput.
+
+    The first count is measured again at the end, and the shares are of the mean of both, so that
+    a slow drift of the machine falls on both sides. Raises Unavailable if the server fails.
+    """
+    points: list[dict[str, Any]] = []
+    with serving("Attune", places.environment()) as served:
+        memory = {"memory_before_bytes": sum(resident_bytes(served.process.pid).values())}
+        registered = 0
+        for count in (*counts, counts[0]):
+            if count > registered:
+                _register(served, registered, count)
+                registered = count
+            for draw in DRAWS:
+                with progress.status(f"{streams} clients, {count} adapters, {draw} …"):
+                    points.append(asyncio.run(_measure(served, count, draw, streams, seconds)))
+        memory["memory_after_bytes"] = sum(resident_bytes(served.process.pid).values())
+    return {
+        "streams": streams,
+        "seconds": seconds,
+        "rank": RANK,
+        "tokens": TOKENS,
+        "places": {"resident": places.resident, "slots": places.slots},
+        **memory,
+        "points": shares(points, counts[0]),
+        "failed": sum(point["failed"] for point in points),
+    }
+
+
+def shares(points: Sequence[Mapping[str, Any]], first: int) -> list[dict[str, Any]]:
+    """The points with `share`: of the mean throughput over the first count, by the same draw."""
+    whole = {
+        draw: [
+            point["requests_per_s"]
+            for point in points
+            if point["adapters"] == first and point["draw"] == draw
+        ]
+        for draw in DRAWS
+    }
+    return [
+        {
+            **point,
+            "share": point["requests_per_s"]
+            * len(whole[point["draw"]])
+            / (sum(whole[point["draw"]]) or 1.0),
+        }
+        for point in points
+    ]
+
+
+def weights(count: int, draw: Draw) -> list[float]:
+    """Cumulative weights of adapters 0 to count - 1: Zipf's with s = 1, or all alike."""
+    return list(accumulate(1.0 / rank if draw == "zipf" else 1.0 for rank in range(1, count + 1)))
+
+
+def adapter_name(number: int) -> str:
+    """The adapter registered as the `number`-th, from 0."""
+    return f"many-{number}"
+
+
+def _register(served: Served, first: int, count: int) -> None:
+    """Adapters `first` to `count` - 1, each with one live version, written straight to the
+    server's stores as another server does it, every one validated; returns when it has them."""
+    base = read_base(Settings().model)
+    database = served.process.database()
+    registry = Registry(database)
+    artifacts = ArtifactStore(str(served.process.home / "artifacts"))
+    tenant = TenantStore(database).by_name(TENANT).id
+    with progress.status("Registering …") as status, tempfile.TemporaryDirectory() as folder:
+        for number in range(first, count):
+            source = _write(Path(folder) / str(number), base, number)
+            info = validate_adapter(source, base, max_rank=Settings().max_lora_rank)
+            artifacts.put_folder(source)
+            learning = Learning(enabled=False, exploration=0.0)
+            adapter = registry.create(tenant, adapter_name(number), learning=learning)
+            version = registry.add_version(adapter.id, info, source="upload")
+            registry.activate(adapter, version.number, actor="bench", reason="benchmark")
+            if number % 50 == 0:
+                status.update(f"Registering {number + 1} of {count} …")
+        status.update(f"{count} adapters are taken over …")
+        _until_known(served, adapter_name(count - 1))
+    database.dispose()
+
+
+def _write(folder: Path, base: BaseModel, seed: int) -> Path:
+    return write_adapter(folder, base, seed=seed, rank=RANK)
+
+
+def _until_known(served: Served, name: str, timeout_s: float = 300.0) -> None:
+    headers = {"authorization": f"Bearer {served.key}"}
+    deadline = time.monotonic() + timeout_s
+    while True:
+        url = f"{served.process.url}/v1/models/{name}"
+        if httpx.get(url, headers=headers, timeout=60).status_code == 200:
+            return
+        if time.monotonic() > deadline:
+            raise Unavailable(f"The server does not know {name} after {timeout_s:.0f} s.")
+        time.sleep(0.1)
+
+
+async def _measure(
+    served: Served, count: int, draw: Draw, streams: int, seconds: float
+) -> dict[str, Any]:
+    """One point: a quarter of the time to warm up, then `seconds` that count."""
+    async with served.client(streams) as client:
+        crowd = Crowd(client, count, draw, streams)
+        await asyncio.sleep(seconds / 4)
+        before, began = await asyncio.to_thread(served.metrics), time.perf_counter()
+        await asyncio.sleep(seconds)
+        ended, after = time.perf_counter(), await asyncio.to_thread(served.metrics)
+        answers = await crowd.stop()
+    inside = [answer for answer, ended_s in answers if began <= ended_s <= ended]
+    wrong = [failure for answer in inside if (failure := _fault(answer))]
+    latencies = [1e3 * (at_s - a.began_s) for a, at_s in answers if began <= at_s <= ended]
+    return {
+        "adapters": count,
+        "draw": draw,
+        "requests": len(inside),
+        "failed": len(wrong),
+        "failures": sorted(set(wrong))[:3],
+        "distinct_adapters": len({answer.prompt for answer in inside}),
+        "requests_per_s": (len(inside) - len(wrong)) / (ended - began),
+        "latency_p50_ms": percentile(latencies, 50),
+        "latency_p99_ms": percentile(latencies, 99),
+        "first_token_p99_ms": percentile(first_tokens_ms(inside), 99),
+        **counted(before, after),
+    }
+
+
+def counted(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
+    """What the server counted meanwhile: loads with their mean time, evictions, waits."""
+
+    def grown(name: str) -> float:
+        return after.get(name, 0.0) - before.get(name, 0.0)
+
+    loads = grown("attune_adapter_load_seconds_count")
+    waits = {
+        f"waited_for_{reason}_s": grown(f'attune_request_wait_seconds_sum{{reason="{reason}"}}')
+        for reason in REASONS
+    }
+    return {
+        "loads": int(grown('attune_adapter_loads_total{outcome="loaded"}')),
+        "load_mean_ms": 1e3 * grown("attune_adapter_load_seconds_sum") / max(1.0, loads),
+        "evictions": int(grown("attune_adapter_evictions_total")),
+        **waits,
+    }
+
+
+class Crowd:
+    """`streams` clients; each asks an adapter drawn anew as soon as its answer has ended."""
+
+    def __init__(self, client: httpx.AsyncClient, count: int, draw: Draw, streams: int) -> None:
+        self._client = client
+        self._numbers = range(count)
+        self._weights = weights(count, draw)
+        self._answers: list[tuple[Answer, float]] = []
+        self._stopping = False
+        self._tasks = [asyncio.create_task(self._ask(random.Random(n))) for n in range(streams)]
+
+    async def stop(self) -> list[tuple[Answer, float]]:
+        """Let every client finish; all answers with when they ended (perf_counter)."""
+        self._stopping = True
+        await asyncio.gather(*self._tasks)
+        return self._answers
+
+    async def _ask(self, chance: random.Random) -> None:
+        while not self._stopping:
+            (number,) = chance.choices(self._numbers, cum_weights=self._weights)
+            answer = Answer(number)
+            question = ask(chance, "held_out").text
+            await stream_into(
+                answer, self._client, request_body(adapter_name(number), question, TOKENS)
+            )
+            self._answers.append((answer, time.perf_counter()))
+            if answer.failure:
+                await asyncio.sleep(0.05)  # a dead server must not be hammered
+
+
+def _fault(answer: Answer) -> str:
+    """What is wrong with an answer; empty if nothing is."""
+    if answer.failure:
+        return answer.failure
+    if not (answer.finished and answer.closed and len(answer.tokens) == TOKENS):
+        return "cut off"
+    if answer.models != {f"{adapter_name(answer.prompt)}@1"}:
+        return f"answered by {sorted(answer.models)}"
+    return ""
