@@ -198,4 +198,5 @@ def _step(method: Callable[P, R], workflow: str = "learn") -> Callable[P, R]:
 
     name = str(getattr(method, "__name__", "step"))
     call.__qualname__ = f"{workflow}.{name}"
-    return DBOS.step(name=name)(call)
+    # Names must differ between workflows; those of runs begun by an earlier release are kept.
+    return DBOS.step(name=name if workflow == "learn" else call.__qualname__)(call)
