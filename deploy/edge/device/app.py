@@ -90,7 +90,10 @@ class EdgeApp:
             )
 
     def _models(self) -> dict[str, Any]:
-        created = int(datetime.fromisoformat(self._installation.manifest.created_at).timestamp())
+        created = 0
+        with suppress(ValueError):
+            made = datetime.fromisoformat(self._installation.manifest.created_at)
+            created = int(made.timestamp())
         return {
             "object": "list",
             "data": [
