@@ -71,15 +71,14 @@ class Source:
     ) -> list[Expected]:
         """The reference for every prompt that fits, in order; `on_wait` is called now and then.
 
-        Raises Invalid when no prompt fits or the chat template refuses them.
+        Raises Invalid when no prompt fits.
         """
-        room = (self.context_length or 1 << 30) - ANSWER_TOKENS - 1
         encoded = [self._encode(prompt) for prompt in prompts]
-        fitting = [ids for ids in encoded if 0 < len(ids) <= min(room, _LONGEST_PROMPT)]
+        fitting = [ids for ids in encoded if self._has_room(ids)]
         if not fitting:
             raise Invalid(
-                f"None of the {len(encoded)} prompts leaves room for {ANSWER_TOKENS} tokens of "
-                "answer; nothing could be compared.",
+                f"None of the {len(encoded)} prompts passes the model's chat template and leaves "
+                f"room for {ANSWER_TOKENS} tokens of answer; nothing could be compared.",
                 param="prompts",
             )
         found: list[Expected] = []
@@ -92,6 +91,10 @@ class Source:
                 sampled = self._generate(batch, sample=True)
                 found += map(self._expect, batch, greedy, sampled)
         return found
+
+    def fits(self, prompt: Conversation) -> bool:
+        """Whether the chat template takes it and an answer has room after it."""
+        return self._has_room(self._encode(prompt))
 
     def save_merged(self, out: Path) -> None:
         """Write the model with its adapter folded in, float32, with the tokenizer's files."""
@@ -109,16 +112,18 @@ class Source:
                 shutil.copyfile(file, out / file.name)
 
     def _encode(self, prompt: Conversation) -> list[int]:
+        """Token ids; none if the chat template refuses the prompt."""
         try:
             ids = self._tokenizer.apply_chat_template(
                 [*map(dict, prompt)], tokenize=True, return_dict=True, add_generation_prompt=True
             )["input_ids"]
-        except (TemplateError, TypeError, KeyError, ValueError) as error:
-            raise Invalid(
-                f"The model's chat template refuses a prompt of the verification: {error}",
-                param="prompts",
-            ) from error
+        except (TemplateError, TypeError, KeyError, ValueError):
+            return []
         return list(ids)
+
+    def _has_room(self, ids: Sequence[int]) -> bool:
+        room = (self.context_length or 1 << 30) - ANSWER_TOKENS - 1
+        return 0 < len(ids) <= min(room, _LONGEST_PROMPT)
 
     def _generate(self, batch: Sequence[list[int]], *, sample: bool) -> list[list[int]]:
         width = max(map(len, batch))
