@@ -421,5 +421,21 @@ def test_a_chat_keeps_answers_and_the_last_word_on_each(device: Device) -> None:
     assert text.count("There is no answer yet.") == 2
 
 
+def test_an_interrupted_answer_is_kept_as_far_as_it_was_told(device: Device) -> None:
+    """Ctrl-C arrives while the second piece is written."""
+    written: list[str] = []
+
+    def write(text: str) -> None:
+        written.append(text)
+        if text == "house ":
+            raise KeyboardInterrupt
+
+    chat = Chat(device.installation, device.speaker, device.store, "support", Sampling(), write)
+    chat.run(["Where?", "/down"])
+    answer, thumb = device.kept()
+    assert (answer["answer"], answer["finish_reason"]) == ("In house ", "cancelled")
+    assert thumb["completion_id"] == answer["id"]
+
+
 def test_the_scripted_speaker_keeps_the_promises_of_a_speaker(device: Device) -> None:
     check_speaker(ScriptedSpeaker(), device.installation.own())

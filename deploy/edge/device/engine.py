@@ -38,6 +38,8 @@ class Engine:
             limit = int(config["model"]["context_length"])
             self._model = og.Model(str(folder))
             self._tokenizer = og.Tokenizer(self._model)
+            # The template writes what begins a prompt; the tokenizer must not add it again.
+            self._tokenizer.update_options(add_special_tokens="false")
             self._bpe = read_bpe(folder / "tokenizer.json")
             self._adapters = og.Adapters(self._model)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:

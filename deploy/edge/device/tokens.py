@@ -30,10 +30,12 @@ class NotUnderstood(Exception):
 
 
 def read_bpe(path: Path) -> Bpe | None:
-    """The tokenizer in a `tokenizer.json`, or None if any part of it is not understood.
+    """The tokenizer in a `tokenizer.json`, or None if there is none or a part is not understood.
 
     Raises OSError or ValueError for a file that cannot be read as JSON.
     """
+    if not path.is_file():
+        return None
     try:
         return Bpe(json.loads(path.read_text(encoding="utf-8")))
     except (NotUnderstood, KeyError, TypeError, AttributeError, re.error):
