@@ -214,6 +214,33 @@ async def test_after_a_restart_the_live_versions_are_ready(world: World) -> None
     assert list(server.engine.loaded) == [live.engine_id]
 
 
+async def test_a_server_killed_between_load_and_flip_serves_the_new_version_after_its_restart(
+    world: World,
+) -> None:
+    adapter = world.adapter("support")
+    first = world.publish(adapter)
+    server = await world.server()
+    loaded, never = asyncio.Event(), asyncio.Event()
+    load = server.engine.load
+
+    async def load_and_hang(name: str, engine_id: int, path: Path) -> None:
+        await load(name, engine_id, path)
+        loaded.set()
+        await never.wait()
+
+    server.engine.load = load_and_hang  # type: ignore[method-assign]
+    second = world.publish(adapter)
+    looking = asyncio.create_task(server.sync.refresh())
+    await loaded.wait()
+    assert second.engine_id in server.engine.loaded
+    assert server.live(world.tenant, "support") == first.number
+    looking.cancel()  # the end of this server: nothing of it comes back
+    await asyncio.gather(looking, return_exceptions=True)
+    again = await world.server()
+    assert again.live(world.tenant, "support") == second.number
+    assert list(again.engine.loaded) == [second.engine_id]
+
+
 async def test_rollback_and_the_base_arrive_like_any_other_move(world: World) -> None:
     adapter = world.adapter("support")
     server = await world.server()
