@@ -6,7 +6,7 @@ products accumulate exactly enough, and CPUs without bfloat16 units are several 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -68,16 +68,31 @@ class SlotWeights:
     def ranks(self) -> list[int]:
         """The true rank of each slot: 0 where the adapter leaves this layer alone.
 
-        Counted from the weights again whenever a write has moved the tensors' version.
+        Counted from the weights again whenever a write but `rewrite`'s has moved their version.
         """
-        source = self._b[0] if self._a is None else self._a
-        version = source._version
-        if version != self._ranks_version:
-            filled = source.flatten(2).ne(0).any(-1)
-            ordinal = torch.arange(1, self.rank + 1)
-            self._ranks = (filled * ordinal).amax(1).tolist()
-            self._ranks_version = version
+        source = self._ranked
+        if source._version != self._ranks_version:
+            self._ranks = self._count(source)
+            self._ranks_version = source._version
         return self._ranks
+
+    def rewrite(self, slot: int, write: Callable[[], None]) -> None:
+        """Let `write` change this slot and no other: only its rank is counted again."""
+        known = self._ranked._version == self._ranks_version
+        write()
+        if known:
+            (self._ranks[slot],) = self._count(self._ranked[slot : slot + 1])
+            self._ranks_version = self._ranked._version
+
+    @property
+    def _ranked(self) -> torch.Tensor:
+        return self._b[0] if self._a is None else self._a
+
+    def _count(self, slots: torch.Tensor) -> list[int]:
+        filled = slots.flatten(2).ne(0).any(-1)
+        ordinal = torch.arange(1, self.rank + 1)
+        ranks: list[int] = (filled * ordinal).amax(1).tolist()
+        return ranks
 
     def add(self, y: torch.Tensor, x: torch.Tensor, plan: Plan, scale: float = 1.0) -> None:
         """Add each token's adapter to its row: y [tokens, outputs], x [tokens, inputs].
@@ -107,8 +122,6 @@ class SlotWeights:
         if batched:
             rows = rows.reshape(group.width, group.depth, rows.shape[-1])
         hidden = rows[..., :rank] if a is None else product(rows, a)
-        if group.keep is not None:
-            hidden = hidden * group.keep
         if scale != 1.0:
             hidden = hidden * scale
         if len(parts) == 1:
@@ -120,6 +133,8 @@ class SlotWeights:
             # Scattering whole rows at once is ten times faster than scattering each slice's.
             delta = products[0] if len(parts) == 1 else torch.cat(products, -1)
             delta = delta.view(-1, delta.shape[-1])
+            if group.real is not None:
+                delta, tokens = delta.index_select(0, group.real), group.targets
             _columns(y, 0, delta.shape[1]).index_add_(0, tokens, delta[:, : y.shape[1]].to(y.dtype))
             return
         y = y[group.start : group.stop]

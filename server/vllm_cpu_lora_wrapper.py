@@ -9,7 +9,7 @@ that is mended, and this module can go.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -56,6 +56,7 @@ class CpuLoraWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM ships no t
         else:
             return
         self._adopted[weights.b_views[0].data_ptr()] = weights
+        _count_one_slot_at_a_write(layer, weights)
 
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:
         """Group the tokens of the coming step; vLLM calls this only when the mapping changed."""
@@ -169,15 +170,25 @@ class CpuLoraWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM ships no t
         return self._adopted.get(b[0].data_ptr()) or SlotWeights(a, b)
 
 
+def _count_one_slot_at_a_write(layer: BaseLayerWithLoRA, weights: SlotWeights) -> None:
+    """Adapters come and go a slot at a time; counting all slots again costs more than a step."""
+    for name in ("set_lora", "reset_lora"):
+        setattr(layer, name, _rewriting(weights, getattr(layer, name)))
+
+
+def _rewriting(weights: SlotWeights, write: Callable[..., None]) -> Callable[..., None]:
+    def rewrite(index: int, *args: Any, **kwargs: Any) -> None:
+        weights.rewrite(index, lambda: write(index, *args, **kwargs))
+
+    return rewrite
+
+
 def _add_each(
     y: torch.Tensor, x: torch.Tensor, weights: torch.Tensor, rows_plan: Plan, scale: float
 ) -> None:
     """Add x @ weights[slot] * scale to the rows of y; `weights` is [slots, 1, inputs, outputs]."""
     for group in rows_plan:
-        rows = torch.arange(group.start, group.stop) if group.tokens is None else group.tokens
-        for slot, tokens in enumerate(rows.view(group.width, group.depth), group.low):
-            if group.keep is not None:
-                tokens = tokens[group.keep[slot - group.low, :, 0] != 0]
+        for slot, tokens in group.by_slot():
             delta = x[tokens].float() @ weights[slot, 0].float()
             y.index_add_(0, tokens, (delta * scale).to(y.dtype))
 

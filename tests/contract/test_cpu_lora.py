@@ -226,6 +226,30 @@ def test_weights_written_through_the_views_count_at_once(
         check()
 
 
+def test_a_slot_written_alone_has_its_rank_counted_alone() -> None:
+    """As vLLM's layers write theirs; what others write meanwhile is noticed all the same."""
+    a, b = torch.zeros(3, 1, MAX_RANK, 4), torch.zeros(3, 1, 5, MAX_RANK)
+    weights = SlotWeights([a], [b])
+    assert weights.ranks() == [0, 0, 0]
+    counted: list[int] = []
+    count = weights._count
+    weights._count = lambda slots: counted.append(len(slots)) or count(slots)  # type: ignore
+    weights.rewrite(1, lambda: weights.a_views[0][1, 0, :3].fill_(1.0))
+    assert weights.ranks() == [0, 3, 0]
+    weights.rewrite(1, lambda: weights.a_views[0][1].zero_())
+    assert weights.ranks() == [0, 0, 0]
+    assert counted == [1, 1]
+    weights.a_views[0][2, 0, :2].fill_(1.0)
+    weights.rewrite(0, lambda: weights.a_views[0][0, 0, :1].fill_(1.0))
+    assert weights.ranks() == [1, 0, 2]
+
+
+def test_one_empty_slot_between_two_does_not_part_them() -> None:
+    """Six slots of eight, one token each: one product instead of three. Ten empty ones part."""
+    assert len(plan(np.array([7, 0, 1, 5, 3, 4]))) == 1
+    assert len(plan(np.array([0, 11]))) == 2
+
+
 def test_an_adapter_full_of_infinities_stays_in_its_own_rows() -> None:
     tokens = [0, 1, 1, -1, 2, 2, 2]
     a, b = torch.ones(3, 1, MAX_RANK, 4), torch.ones(3, 1, 5, MAX_RANK)
@@ -256,10 +280,17 @@ def test_a_plan_names_every_adapter_token_once_and_under_its_slot(token_slots: l
         count = group.width * group.depth
         rows = torch.arange(group.start, group.start + count)
         rows = rows if group.tokens is None else group.tokens
-        keep = torch.ones(count) if group.keep is None else group.keep.flatten()
         owner = torch.arange(group.low, group.high).repeat_interleave(group.depth)
-        assert [token_slots[row] for row in rows] == owner.tolist()
-        seen += [(int(r), int(o)) for r, o, k in zip(rows, owner, keep, strict=True) if k]
+        assert len(rows) == count
+        assert all(token_slots[row] in range(group.low, group.high) for row in rows)
+        if group.real is not None:
+            assert group.targets is not None
+            assert rows[group.real].equal(group.targets)
+            rows, owner = group.targets, owner[group.real]
+        pairs = list(zip(rows.tolist(), owner.tolist(), strict=True))
+        by_slot = [(row, slot) for slot, tokens in group.by_slot() for row in tokens.tolist()]
+        assert by_slot == pairs
+        seen += pairs
     assert sorted(seen) == [(t, s) for t, s in enumerate(token_slots) if s >= 0]
 
 
