@@ -12,7 +12,7 @@ def edge_table(figures: Mapping[str, Any]) -> Table:
     """One row per layout and precision; ratios are to `transformers.generate` in the same run."""
     table = Table(
         title=f"Exports, batch 1, {figures['prompt_tokens']}-token prompt, greedy answers of "
-        f"{figures['new_tokens']} tokens, {figures['threads']} threads"
+        f"{figures['new_tokens']} tokens, threads: {figures['threads']}"
     )
     columns = ("MB", "adapter MB", "load ms", "first token ms", "tokens/s", "ratio", "switch ms")
     for column in ("export", *columns, "argmax", "greedy", "taste, facts: points"):

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 from adapters.validate import BaseModel, read_base
 from core.errors import Conflict, Invalid
 from deploy.edge.builder import RECIPES, require_architecture, require_packages
-from deploy.edge.manifest import Manifest, adapter_folder, check_files, read_manifest
+from deploy.edge.manifest import Layout, Manifest, adapter_folder, check_files, read_manifest
 from deploy.edge.request import ExportJob, Progress, base_digest
 from deploy.edge.staging import staged
 
@@ -84,6 +85,11 @@ def _check(job: ExportJob) -> BaseModel:
     require_packages()
     if job.precision not in RECIPES:
         raise Invalid(f"precision must be one of {', '.join(RECIPES)}.", param="precision")
+    if job.layout not in get_args(Layout):
+        raise Invalid(f"layout must be one of {', '.join(get_args(Layout))}.", param="layout")
+    named = [value is not None for value in (job.adapter_folder, job.adapter, job.version)]
+    if any(named) and not all(named):
+        raise Invalid("An adapter needs its folder, its name and its version.", param="adapter")
     require_architecture(_architecture(job.model))
     base = read_base(str(job.model))
     if job.adapter_folder is not None:

@@ -95,8 +95,8 @@ def compare(
         except (RuntimeError, ValueError) as error:
             raise Invalid(
                 f"The exported model fails when it runs: {str(error)[:300]}",
-                param="files",
-                code="corrupted_graph",
+                param="model",
+                code="export_failed",
             ) from error
         positions = np.arange(len(expected.sampled))
         best = np.argpartition(-logits, _TOP, axis=-1)[:, :_TOP]
