@@ -44,3 +44,27 @@ def many_table(figures: Mapping[str, Any]) -> Table:
         f"processes: {before / _MIB:,.0f} MiB without adapters, {after / _MIB:,.0f} MiB at the end."
     )
     return table
+
+
+def soak_table(figures: Mapping[str, Any]) -> Table:
+    """What `attune bench soak` shows."""
+    table = Table(title=f"{figures['minutes']:g} minutes of everything at once")
+    table.add_column("")
+    table.add_column("", justify="right")
+    for kind, count in figures["done"].items():
+        table.add_row(kind, f"{count:,}")
+    for kind, count in figures["expected_errors"].items():
+        table.add_row(f"expected: {kind}", f"{count:,}")
+    table.add_row("unexplained errors", str(sum(figures["unexplained"].values())))
+    table.add_row("loads / evictions", f"{figures['loads']:,} / {figures['evictions']:,}")
+    for state, count in figures["runs"].items():
+        table.add_row(f"training runs {state}", str(count))
+    table.add_row("tracebacks in the log", str(figures["tracebacks_in_the_log"]))
+    for name, entry in figures["memory"].items():
+        table.add_row(
+            f"memory of {name}, MiB",
+            f"{entry['early_bytes'] / _MIB:,.0f} → {entry['late_bytes'] / _MIB:,.0f} "
+            f"({100 * entry['growth']:+.1f}%)",
+        )
+    table.caption = "Failed: " + "; ".join(figures["failed_because"] or ["nothing"])
+    return table

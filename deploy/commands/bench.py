@@ -84,6 +84,22 @@ def adapters(
     raise typer.Exit(bool(figures["failed"]))
 
 
+@app.command("soak")
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.5, help="How long.")] = 10.0,
+    as_json: JsonLine = False,
+) -> None:
+    """Mixed traffic, swaps, evictions and training for minutes: memory growth, errors by kind.
+
+    Exits with 1 if a process grew by more than 5 %, an error is unexplained or a run failed.
+    """
+    from deploy.bench.soak import measure_soak
+    from deploy.bench.tables_many import soak_table
+
+    figures = _run("soak", lambda: measure_soak(minutes=minutes), soak_table, as_json, write=True)
+    raise typer.Exit(bool(figures["failed_because"]))
+
+
 @app.command("all")
 def run_all() -> None:
     """All of them, with results written to bench/results."""

@@ -1,0 +1,289 @@
+"""Minutes of everything at once: mixed traffic, clients that leave, nonsense, swaps, evictions and
+an adapter that learns; does memory stay where it is, and is every error explained?"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+
+from adapters.validate import read_base
+from core.settings import Settings
+from deploy.bench.adapters import write_adapter
+from deploy.bench.many import counted
+from deploy.bench.memory import process_name, resident_bytes
+from deploy.bench.setting import TENANT, Served, progress
+from deploy.bench.stream import Answer, request_body, stream_into
+from deploy.client import Client
+from deploy.demo.server_process import ServerProcess
+from deploy.demo.world import Question, ask, facts_right, style_of
+
+ADAPTERS = 20
+PLACES = {"ATTUNE_MAX_CPU_LORAS": "8", "ATTUNE_MAX_LORAS": "4"}
+SWAPPED, TAUGHT = "swapped", "taught"
+TASTE = "pirate"
+STREAMED, WHOLE = 4, 2
+SWAP_EVERY_S = 5.0
+THUMB_EVERY_S = 0.25
+MOST_GROWTH = 0.05
+RUNS_EXPECTED_AFTER_S = 240.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened, by kind; `unexplained` says what should not have."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    expected_errors: Counter[str] = field(default_factory=Counter)
+    unexplained: Counter[str] = field(default_factory=Counter)
+
+
+def measure_soak(*, minutes: float) -> dict[str, Any]:
+    """Run it; `failed_because` lists what went wrong, and is empty if nothing did."""
+    with tempfile.TemporaryDirectory(prefix="attune-bench-") as folder, _serving() as served:
+        with progress.status("Pushing adapters …"):
+            _push(served, Path(folder))
+        began = served.metrics()
+        with progress.status(f"{minutes:g} minutes of everything at once …"):
+            tally, samples = asyncio.run(_soak(served, 60.0 * minutes))
+        ended = served.metrics()
+        runs = _runs(served)
+        names = {pid: process_name(pid) for pid in samples[-1]}
+        log = served.process.log.read_text(errors="replace")
+    return judge(
+        {
+            "minutes": minutes,
+            "done": dict(tally.done),
+            "expected_errors": dict(tally.expected_errors),
+            "unexplained": dict(tally.unexplained),
+            "runs": runs,
+            "memory": memory_of(samples, names),
+            "tracebacks_in_the_log": log.count("Traceback (most recent call last)"),
+            **counted(began, ended),
+        }
+    )
+
+
+def memory_of(samples: Sequence[Mapping[int, int]], names: Mapping[int, str]) -> dict[str, Any]:
+    """For each process that was there throughout, its resident bytes in the second and in the
+    last fifth of the time (medians), and by which share it grew; `total` is their sum."""
+    fifth = max(1, len(samples) // 5)
+    early, late = samples[fifth : 2 * fifth] or samples[:1], samples[-fifth:]
+    lasting = set.intersection(*(set(sample) for sample in (*early, *late)))
+
+    def entry(pids: set[int]) -> dict[str, float]:
+        was, now = (median(sum(s[pid] for pid in pids) for s in part) for part in (early, late))
+        return {"early_bytes": was, "late_bytes": now, "growth": now / was - 1.0}
+
+    entries = {f"{names.get(pid, '?')} ({pid})": entry({pid}) for pid in sorted(lasting)}
+    return {**entries, "total": entry(lasting)} if lasting else {}
+
+
+def judge(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures with `failed_because`."""
+    reasons = [f"{count} x {kind}" for kind, count in figures["unexplained"].items()]
+    reasons += [
+        f"{name} grew by {100 * entry['growth']:.1f}%"
+        for name, entry in figures["memory"].items()
+        if entry["growth"] > MOST_GROWTH
+    ]
+    if figures["runs"].get("failed"):
+        reasons.append(f"{figures['runs']['failed']} training runs failed")
+    if 60 * figures["minutes"] >= RUNS_EXPECTED_AFTER_S and not figures["runs"].get("succeeded"):
+        reasons.append("no training run was promoted")
+    return figures | {"failed_because": reasons}
+
+
+@contextmanager
+def _serving() -> Iterator[Served]:
+    """`attune serve` with its trainer, more adapters than places, on a fresh home."""
+    with tempfile.TemporaryDirectory(prefix="attune-bench-") as home:
+        process = ServerProcess(Path(home), environment=PLACES)
+        try:
+            with progress.status("Starting Attune with its trainer …"):
+                process.start()
+            yield Served(process, process.key(TENANT))
+        finally:
+            process.stop()
+
+
+def _push(served: Served, folder: Path) -> None:
+    base = read_base(Settings().model)
+    for number in range(ADAPTERS):
+        source = write_adapter(folder / str(number), base, seed=number, rank=8)
+        served.push(f"fixed-{number}", [source])
+    versions = [write_adapter(folder / f"s{n}", base, seed=100 + n, rank=8) for n in (1, 2)]
+    served.push(SWAPPED, versions)
+    api = Client(served.process.url, served.key)
+    learning = {"new_items": 64, "min_minority": 5}
+    api.post("/v1/adapters", json={"name": TAUGHT, "learning": learning})
+
+
+def _runs(served: Served) -> dict[str, int]:
+    api = Client(served.process.url, served.key)
+    found = api.get("/v1/runs", {"adapter": TAUGHT, "limit": 200})["data"]
+    return dict(Counter(str(run["state"]) for run in found))
+
+
+async def _soak(served: Served, seconds: float) -> tuple[Tally, list[dict[int, int]]]:
+    tally, samples = Tally(), []
+    async with served.client(STREAMED + WHOLE + 8) as client:
+        soak = Soak(client, tally, time.monotonic() + seconds)
+        tasks = [asyncio.create_task(soak.streams(random.Random(n))) for n in range(STREAMED)]
+        tasks += [asyncio.create_task(soak.wholes(random.Random(50 + n))) for n in range(WHOLE)]
+        tasks += [
+            asyncio.create_task(work)
+            for work in (soak.leaves(), soak.errs(), soak.swaps(), soak.teaches())
+        ]
+        while soak.goes_on():
+            samples.append(await asyncio.to_thread(resident_bytes, served.process.pid))
+            await asyncio.sleep(1.0)
+        await asyncio.gather(*tasks)
+    return tally, samples
+
+
+class Soak:
+    """The clients; each goes on until the time is up."""
+
+    def __init__(self, client: httpx.AsyncClient, tally: Tally, until_s: float) -> None:
+        self._client = client
+        self._tally = tally
+        self._until_s = until_s
+
+    def goes_on(self) -> bool:
+        """Whether there is time left."""
+        return time.monotonic() < self._until_s
+
+    async def streams(self, rng: random.Random) -> None:
+        """Streamed answers of all lengths, from the base and every adapter."""
+        while self.goes_on():
+            model, tokens = _model(rng), rng.choice((8, 24, 48))
+            answer = Answer(0)
+            body = request_body(model, ask(rng, "train").text, tokens)
+            await stream_into(answer, self._client, body)
+            whole = answer.finished and answer.closed and len(answer.tokens) == tokens
+            one = len(answer.models) == 1
+            named = {name.rpartition("@")[0] or name for name in answer.models} <= {model, "base"}
+            fault = answer.failure or ("" if whole else "a stream was cut off")
+            self._note("streamed", fault or ("" if one and named else "an answer of two versions"))
+
+    async def wholes(self, rng: random.Random) -> None:
+        """Answers in one piece."""
+        while self.goes_on():
+            body = _chat(_model(rng), ask(rng, "train"), max_tokens=24)
+            await self._ask("answered in one piece", body)
+
+    async def leaves(self) -> None:
+        """A client that goes away in the middle of its answers."""
+        rng = random.Random(70)
+        while self.goes_on():
+            body = _chat(_model(rng), ask(rng, "train"), max_tokens=96, stream=True)
+            try:
+                async with self._client.stream(
+                    "POST", "/v1/chat/completions", json=body | {"ignore_eos": True}
+                ) as response:
+                    async for _ in response.aiter_raw():
+                        break
+                self._tally.expected_errors["cancelled by the client"] += 1
+            except httpx.HTTPError as error:
+                self._tally.unexplained[f"leaving: {type(error).__name__}"] += 1
+            await asyncio.sleep(0.3)
+
+    async def errs(self) -> None:
+        """A client that asks for what there is not; each mistake has its one right status."""
+        question = {"messages": [{"role": "user", "content": "Hello?"}]}
+        stranger = {"authorization": "Bearer sk-at-aaaaaaaaaaaa-" + "a" * 48}
+        nonsense: list[tuple[str, str, dict[str, Any], int]] = [
+            ("an unknown model", "/v1/chat/completions", {"json": question | {"model": "no"}}, 404),
+            ("no JSON", "/v1/chat/completions", {"content": b"{"}, 400),
+            ("an unknown key", "/v1/chat/completions", {"json": {}, "headers": stranger}, 401),
+            (
+                "a prompt that is too long",
+                "/v1/completions",
+                {"json": {"model": "base", "prompt": "a " * 20_000}},
+                400,
+            ),
+            (
+                "feedback on nothing",
+                "/v1/feedback",
+                {"json": {"completion_id": "chatcmpl-" + "0" * 40, "value": True}},
+                404,
+            ),
+        ]
+        while self.goes_on():
+            for kind, path, request, status in nonsense:
+                got = await self._status(path, request)
+                if got == status:
+                    self._tally.expected_errors[f"{kind}: {status}"] += 1
+                else:
+                    self._tally.unexplained[f"{kind}: {got} instead of {status}"] += 1
+                await asyncio.sleep(0.2)
+
+    async def swaps(self) -> None:
+        """Another version of the same adapter every few seconds."""
+        number = 2
+        while self.goes_on():
+            await asyncio.sleep(SWAP_EVERY_S)
+            number = 3 - number
+            path = f"/v1/adapters/{SWAPPED}/activate"
+            status = await self._status(path, {"json": {"version": number}})
+            self._note("swapped", "" if status == 200 else f"activate: {status}")
+
+    async def teaches(self) -> None:
+        """A user with a taste, who rates every answer of the adapter that learns."""
+        rng = random.Random(90)
+        while self.goes_on():
+            question = ask(rng, "train")
+            answer = await self._ask("asked to rate", _chat(TAUGHT, question, max_tokens=96))
+            if answer is not None:
+                text = answer["choices"][0]["message"]["content"] or ""
+                thumb = style_of(text) == TASTE and facts_right(question, text)
+                item = {"completion_id": answer["id"], "value": thumb}
+                status = await self._status("/v1/feedback", {"json": item})
+                self._note("rated", "" if status == 201 else f"feedback: {status}")
+            await asyncio.sleep(THUMB_EVERY_S)
+
+    async def _ask(self, kind: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        try:
+            response = await self._client.post("/v1/chat/completions", json=body)
+        except httpx.HTTPError as error:
+            self._note(kind, f"{type(error).__name__}")
+            return None
+        right = response.status_code == 200
+        self._note(kind, "" if right else f"{response.status_code}: {response.text[:100]}")
+        found: dict[str, Any] | None = response.json() if right else None
+        return found
+
+    async def _status(self, path: str, request: Mapping[str, Any]) -> int | str:
+        try:
+            return (await self._client.post(path, **request)).status_code
+        except httpx.HTTPError as error:
+            return type(error).__name__
+
+    def _note(self, kind: str, fault: str) -> None:
+        if fault:
+            self._tally.unexplained[f"{kind}: {fault}"] += 1
+        else:
+            self._tally.done[kind] += 1
+
+
+def _model(rng: random.Random) -> str:
+    chosen = rng.random()
+    if chosen < 0.2:
+        return "base"
+    return SWAPPED if chosen < 0.4 else f"fixed-{rng.randrange(ADAPTERS)}"
+
+
+def _chat(model: str, question: Question, **options: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": question.text}]
+    return {"model": model, "messages": messages, "temperature": 0.7, **options}
