@@ -19,6 +19,9 @@ Swaps = Annotated[int, typer.Option(min=1, help="How often the live version chan
 Streams = Annotated[int, typer.Option(min=1, help="Clients that stream without pause.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Times each measurement is repeated.")]
 
+Measure = Callable[[], dict[str, Any]]
+Show = Callable[[Mapping[str, Any]], Table]
+
 app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 
 
@@ -101,21 +104,61 @@ def soak(
 
 
 @app.command("all")
-def run_all() -> None:
-    """All of them, with results written to bench/results."""
-    from deploy.bench.lora import measure_lora
-    from deploy.bench.results import lora_table, swap_table
-    from deploy.bench.swap import measure_swaps
+def run_all(
+    only: Annotated[
+        list[str] | None, typer.Option(help="Just this one; may be given several times.")
+    ] = None,
+) -> None:
+    """All of them, one after the other, with results written to bench/results.
 
-    swap_figures = _run("swap", lambda: measure_swaps(swaps=50, streams=16), swap_table, write=True)
-    _run("lora", measure_lora, lora_table, write=True)
-    raise typer.Exit(_disturbed(swap_figures))
+    Takes the better part of an hour. Exits with 1 if one of them would have.
+    """
+    known = _benchmarks()
+    if unknown := sorted(set(only or ()) - set(known)):
+        raise typer.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(known)}.")
+    failed = False
+    for name, (measure, table, trouble) in known.items():
+        if not only or name in only:
+            failed |= bool(trouble(_run(name, measure, table, write=True)))
+    raise typer.Exit(failed)
+
+
+def _benchmarks() -> dict[str, tuple[Measure, Show, Callable[[Mapping[str, Any]], object]]]:
+    """By name: what measures, what shows the figures, and what in them is a failure."""
+    from deploy.bench.edge import measure_edge
+    from deploy.bench.edge_table import edge_table
+    from deploy.bench.lora import measure_lora
+    from deploy.bench.many import Places, measure_many
+    from deploy.bench.overhead import measure_overhead
+    from deploy.bench.results import lora_table, overhead_table, swap_table
+    from deploy.bench.soak import measure_soak
+    from deploy.bench.swap import measure_swaps
+    from deploy.bench.tables_many import many_table, soak_table
+
+    def many() -> dict[str, Any]:
+        return measure_many(places=Places(2048, 16), streams=16, seconds=20.0)
+
+    def nothing(figures: Mapping[str, Any]) -> bool:
+        return False
+
+    return {
+        "swap": (lambda: measure_swaps(swaps=50, streams=16), swap_table, _disturbed),
+        "overhead": (measure_overhead, overhead_table, nothing),
+        "lora": (measure_lora, lora_table, nothing),
+        "adapters": (many, many_table, lambda figures: figures["failed"]),
+        "edge": (measure_edge, edge_table, nothing),
+        "soak": (
+            lambda: measure_soak(minutes=10.0),
+            soak_table,
+            lambda figures: figures["failed_because"],
+        ),
+    }
 
 
 def _run(
     name: str,
-    measure: Callable[[], dict[str, Any]],
-    table: Callable[[Mapping[str, Any]], Table],
+    measure: Measure,
+    table: Show,
     as_json: bool = False,
     *,
     write: bool = False,
