@@ -24,7 +24,7 @@ from core.errors import Unavailable
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
 from deploy.bench.figures import first_tokens_ms, percentile
-from deploy.bench.memory import resident_bytes
+from deploy.bench.memory import processor_s, resident_bytes
 from deploy.bench.setting import TENANT, Served, progress, serving
 from deploy.bench.stream import Answer, request_body, stream_into
 from deploy.demo.world import ask
@@ -169,7 +169,9 @@ async def _measure(
         crowd = Crowd(client, count, draw, streams)
         await asyncio.sleep(seconds / 4)
         before, began = await asyncio.to_thread(served.metrics), time.perf_counter()
+        used_s = processor_s(served.process.pid)
         await asyncio.sleep(seconds)
+        used_s = processor_s(served.process.pid) - used_s
         ended, after = time.perf_counter(), await asyncio.to_thread(served.metrics)
         answers = await crowd.stop()
     inside = [answer for answer, ended_s in answers if began <= ended_s <= ended]
@@ -183,6 +185,7 @@ async def _measure(
         "failures": sorted(set(wrong))[:3],
         "distinct_adapters": len({answer.prompt for answer in inside}),
         "requests_per_s": (len(inside) - len(wrong)) / (ended - began),
+        "processor_ms_per_request": 1e3 * used_s / max(1, len(inside)),
         "latency_p50_ms": percentile(latencies, 50),
         "latency_p99_ms": percentile(latencies, 99),
         "first_token_p99_ms": percentile(first_tokens_ms(inside), 99),

@@ -20,8 +20,8 @@ def many_table(figures: Mapping[str, Any]) -> Table:
     )
     table.add_column("adapters, draw")
     for column in (
-        "requests/s", "share", "p50 ms", "p99 ms", "first token p99 ms", "loads", "evictions",
-        "waits: load s", "slot s", "failed",
+        "requests/s", "share", "server CPU ms each", "p50 ms", "p99 ms", "first token p99 ms",
+        "loads", "evictions", "waits: load s", "slot s", "failed",
     ):  # fmt: skip
         table.add_column(column, justify="right")
     for point in figures["points"]:
@@ -29,6 +29,7 @@ def many_table(figures: Mapping[str, Any]) -> Table:
             f"{point['adapters']:,}, {point['draw']}",
             f"{point['requests_per_s']:.1f}",
             f"{point['share']:.3f}",
+            f"{point['processor_ms_per_request']:.1f}",
             f"{point['latency_p50_ms']:.0f}",
             f"{point['latency_p99_ms']:.0f}",
             f"{point['first_token_p99_ms']:.0f}",
