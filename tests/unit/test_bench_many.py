@@ -1,0 +1,95 @@
+"""The arithmetic of `attune bench adapters` and `attune bench soak`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from deploy.bench.many import counted, shares, weights
+from deploy.bench.memory import processor_s, resident_bytes
+from deploy.bench.soak import judge, memory_of
+from deploy.bench.tables_many import many_table, soak_table
+
+
+def test_zipf_gives_the_second_half_of_what_the_first_gets() -> None:
+    assert weights(3, "zipf") == pytest.approx([1.0, 1.5, 1.5 + 1 / 3])
+    assert weights(3, "uniform") == [1.0, 2.0, 3.0]
+
+
+def test_shares_are_of_the_mean_of_both_measurements_of_the_first_count() -> None:
+    """(10 + 30) / 2 = 20: the 18 in between are 0.9 of it; the other draw counts for itself."""
+    rates = [(5, "zipf", 10.0), (5, "uniform", 8.0), (2000, "zipf", 18.0), (2000, "uniform", 4.0)]
+    rates += [(5, "zipf", 30.0), (5, "uniform", 8.0)]
+    points = [{"adapters": n, "draw": d, "requests_per_s": r} for n, d, r in rates]
+    assert [p["share"] for p in shares(points, 5)] == pytest.approx([0.5, 1.0, 0.9, 0.5, 1.5, 1.0])
+
+
+def test_what_the_server_counted_is_the_difference_of_two_looks() -> None:
+    before = {'attune_adapter_loads_total{outcome="loaded"}': 5.0}
+    after = {
+        'attune_adapter_loads_total{outcome="loaded"}': 7.0,
+        "attune_adapter_load_seconds_count": 2.0,
+        "attune_adapter_load_seconds_sum": 0.5,
+        'attune_request_wait_seconds_sum{reason="slot"}': 1.5,
+    }
+    found = counted(before, after)
+    assert (found["loads"], found["load_mean_ms"]) == (2, 250.0)
+    assert (found["waited_for_slot_s"], found["waited_for_room_s"]) == (1.5, 0.0)
+
+
+def test_growth_is_from_the_second_fifth_to_the_last_and_of_processes_that_last() -> None:
+    """Ten samples: process 1 has 100 in the second fifth and 110 in the last; process 2 ends."""
+    sizes = [50, 60, 100, 100, 104, 106, 108, 109, 110, 110]
+    samples = [{1: size} | ({2: 9} if at < 9 else {}) for at, size in enumerate(sizes)]
+    found = memory_of(samples, {1: "engine"})
+    assert set(found) == {"engine (1)", "total"}
+    assert found["engine (1)"]["growth"] == pytest.approx(0.1)
+
+
+def soaked(growth: float = 0.0, **changes: object) -> dict[str, object]:
+    entry = {"early_bytes": 1.0, "late_bytes": 1.0, "growth": growth}
+    plain = {"minutes": 10.0, "done": {"streamed": 3}, "expected_errors": {"no JSON: 400": 2}}
+    plain |= {"unexplained": {}, "runs": {"succeeded": 1}, "memory": {"total": entry}}
+    return plain | {"tracebacks_in_the_log": 0, "loads": 1, "evictions": 1} | changes
+
+
+def test_a_soak_fails_for_growth_for_errors_and_for_learning_nothing() -> None:
+    assert judge(soaked())["failed_because"] == []
+    assert len(judge(soaked(growth=0.06))["failed_because"]) == 1
+    assert judge(soaked(unexplained={"streamed: 500": 2}))["failed_because"] == [
+        "2 x streamed: 500"
+    ]
+    assert len(judge(soaked(runs={"rejected": 2}))["failed_because"]) == 1
+    assert judge(soaked(minutes=2.0, runs={}))["failed_because"] == []
+    soak_table(judge(soaked()))
+
+
+def test_the_table_of_adapters_takes_a_point() -> None:
+    point: dict[str, object] = {"adapters": 5, "draw": "zipf"}
+    point |= dict.fromkeys(("failed", "loads", "evictions"), 0)
+    names = "requests_per_s share processor_ms_per_request latency_p50_ms latency_p99_ms"
+    names += " first_token_p99_ms waited_for_load_s waited_for_slot_s"
+    whole: dict[str, object] = {"streams": 16, "rank": 8, "tokens": 32, "seconds": 1.0}
+    whole |= {"memory_before_bytes": 1, "memory_after_bytes": 1}
+    whole |= {"places": {"resident": 8, "slots": 4}}
+    table = many_table(whole | {"points": [point | dict.fromkeys(names.split(), 1.0)]})
+    assert table.row_count == 1
+
+
+def test_memory_and_processor_time_are_those_of_one_session(tmp_path: Path) -> None:
+    """Of two processes in session 7: 3 and 4 pages, 100 + 50 and 0 + 10 ticks."""
+
+    def process(pid: int, session: int, ticks: tuple[int, int], pages: int) -> None:
+        fields = ["S", "1", "7", str(session), *("0" * 7), *map(str, ticks), *("0" * 8), str(pages)]
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a ) b) {' '.join(fields)}\n")
+
+    process(10, 7, (100, 50), 3)
+    process(11, 7, (0, 10), 4)
+    process(12, 8, (1, 1), 5)
+    (tmp_path / "self").mkdir()
+    page = os.sysconf("SC_PAGE_SIZE")
+    assert resident_bytes(7, tmp_path) == {10: 3 * page, 11: 4 * page}
+    assert processor_s(7, tmp_path) == 160 / os.sysconf("SC_CLK_TCK")
