@@ -25,6 +25,8 @@ _DEVICE = re.compile(r"[0-9a-f]{32}")
 _EDGE_ID = re.compile(r"edge-[0-9a-f]{24,40}")
 _FINISHED = frozenset({"stop", "length"})
 _MAX_SAMPLING_BYTES = 2_000
+_MAX_SAMPLING_DEPTH = 16
+_MAX_TIME_S = 1e300
 
 Short = Annotated[str, Field(min_length=1, max_length=256)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -132,6 +134,10 @@ def _interaction(
         raise Invalid(f"{where}: {first['msg']}.", param=where) from error
     _edge_id(sent.id, "id")
     _check_text(item)
+    if not _is_shallow(sent.sampling, _MAX_SAMPLING_DEPTH):
+        raise Invalid(
+            f"sampling: at most {_MAX_SAMPLING_DEPTH} levels of nesting.", param="sampling"
+        )
     if len(json.dumps(sent.sampling)) > _MAX_SAMPLING_BYTES:
         raise Invalid(f"sampling: at most {_MAX_SAMPLING_BYTES:,} bytes of JSON.", param="sampling")
     adapter_id = None
@@ -180,7 +186,7 @@ def _feedback(
     created_at = item.get("created_at")
     if isinstance(created_at, bool) or not isinstance(created_at, int | float):
         raise Invalid("created_at: send seconds since the epoch.", param="created_at")
-    if not 0 <= created_at < float("inf"):
+    if not 0 <= created_at < _MAX_TIME_S:  # and no whole number too large for a float
         raise Invalid("created_at: send seconds since the epoch.", param="created_at")
     about = item.get("completion_id")
     if not isinstance(about, str):
@@ -209,6 +215,14 @@ def _edge_id(text: str, param: str) -> str:
             f"{param}: an offline answer's id is edge-<24 to 40 hex digits>.", param=param
         )
     return text
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return True
+    return levels > 0 and all(_is_shallow(inner, levels - 1) for inner in value)
 
 
 def _check_text(item: Mapping[str, Any]) -> None:

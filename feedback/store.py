@@ -47,18 +47,21 @@ class FeedbackStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def put(self, item: Feedback) -> tuple[Feedback, bool]:
+    def put(self, item: Feedback, *, newest_wins: bool = False) -> tuple[Feedback, bool]:
         """Store an item, durable on return; yields it as stored and whether it is new.
 
         The same statement under the same id changes nothing. Another statement under the id
-        takes its place, keeps `created_at_s` and is news to the trainer again. Raises NotFound
-        when an answer it speaks of belongs to another tenant.
+        takes its place, keeps `created_at_s` and is news to the trainer again; with `newest_wins`
+        one that was said earlier than the stored one does not. Raises NotFound when an answer it
+        speaks of belongs to another tenant.
         """
         row = feedback_row(item)
         with self._database.write() as connection:
             lock_tenants(connection, [item.tenant_id])
             old = _find(connection, item.tenant_id, item.id)
             if old is not None and same_statement(feedback_of(old), item):
+                return feedback_of(old), False
+            if old is not None and newest_wins and old["updated_at_s"] > item.said_at_s:
                 return feedback_of(old), False
             now = {"updated_at_s": item.said_at_s}
             if old is None:

@@ -84,7 +84,9 @@ def _store(
             parsed.append(error)
     answers = [item for item in parsed if isinstance(item, Interaction)]
     seen = set(runtime.interactions.stored(tenant_id, [answer.id for answer in answers]))
-    runtime.interactions.append(answers)
+    # An answer told before stays as it was: neither its row nor what is learnt from it may change.
+    new = {answer.id: answer for answer in reversed(answers) if answer.id not in seen}
+    runtime.interactions.append(list(reversed(new.values())))
     results = []
     for sent, item in zip(items, parsed, strict=True):
         result: dict[str, Any] = {"seq": _of(sent, "seq", int)}
@@ -109,7 +111,9 @@ def _put(runtime: Runtime, item: Feedback) -> str:
     for old in _existing(runtime, item.tenant_id, item.id):
         if same_statement(old, item) or old.said_at_s > item.said_at_s:
             return "already_stored"
-    _, created = runtime.feedback.put(item)
+    kept, created = runtime.feedback.put(item, newest_wins=True)
+    if not same_statement(kept, item):
+        return "already_stored"  # something newer came in between
     if created:
         metrics.FEEDBACK.labels(item.kind).inc()
     return "stored"

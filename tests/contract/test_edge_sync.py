@@ -205,6 +205,36 @@ async def test_an_item_that_is_no_object_is_refused_alone(door: Door) -> None:
     assert [r["status"] for r in response.json()["results"]] == ["rejected"] * 2
 
 
+async def test_numbers_and_nesting_without_measure_cost_their_item_alone(
+    door: Door, tmp_path: Path
+) -> None:
+    door.version(door.adapter("acme", "support"), tmp_path / "v1")
+    nested: list[Any] = []
+    for _ in range(900):
+        nested = [nested]
+    items = [
+        thumb(1, created_at=10**400),
+        answer(2, created_at=10**400),
+        answer(3, sampling={"stop": nested}),
+        answer(4),
+    ]
+    async with door.client("acme", "feedback") as client:
+        results = await send(client, items)
+    assert [result["status"] for result in results] == ["rejected"] * 3 + ["stored"]
+
+
+async def test_an_answer_told_again_as_another_adapters_teaches_nobody(
+    door: Door, tmp_path: Path
+) -> None:
+    adapter = door.adapter("acme", "support")
+    door.version(adapter, tmp_path / "v1")
+    base = answer(1, adapter=None, version=None, model_requested="base", model_answered="base")
+    async with door.client("acme", "feedback") as client:
+        await send(client, [base, thumb(1), answer(1)])
+        await send(client, [answer(1)])
+    assert door.runtime.feedback.news(adapter.id, 0) is None
+
+
 async def test_another_tenants_adapter_reads_like_one_that_does_not_exist(
     door: Door, tmp_path: Path
 ) -> None:

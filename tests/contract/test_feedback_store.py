@@ -235,6 +235,17 @@ def test_changed_feedback_replaces_the_old_and_is_news_again(
     assert (news.count, news.oldest_at_s) == (1, 300.0)
 
 
+def test_an_older_word_that_comes_late_does_not_replace_a_newer_one(said: FeedbackStore) -> None:
+    older = thumb("f1", "c1", value=True, created_at_s=200.0)
+    newer = thumb("f1", "c1", value=False, created_at_s=300.0)
+    said.put(newer)
+    kept, created = said.put(older, newest_wins=True)
+    assert (kept.value, kept.said_at_s, created) == (False, 300.0, False)
+    assert said.put(replace(newer, value=True, created_at_s=400.0), newest_wins=True)[0].value
+    assert said.put(older)[0].said_at_s == 400.0  # the same statement again
+    assert said.put(replace(older, value=False))[0].said_at_s == 200.0
+
+
 def test_a_thumb_that_becomes_the_score_one_is_a_change(said: FeedbackStore) -> None:
     said.put(thumb("f", "c1", True))
     stored, _ = said.put(thumb("f", "c1", 1.0))
