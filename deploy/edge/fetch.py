@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from core.errors import AttuneError, Conflict, Unavailable
 from deploy.edge.device.http import Broken, Patience, Server
+from deploy.edge.device.installed import TRANSFER_FOLDERS, require_no_strangers_model
 from deploy.edge.manifest import (
     ADAPTERS_FOLDER,
     MANIFEST_NAME,
@@ -31,7 +32,7 @@ from deploy.edge.manifest import (
     write_manifest,
 )
 
-STAGING = ".fetch"
+STAGING = TRANSFER_FOLDERS[1]
 _OLD = ".old"
 
 
@@ -130,7 +131,9 @@ class _Transfer:
 
 
 def _require_room_for(out: Path, manifest: Manifest) -> None:
-    """Raises Conflict if `out` holds another base whose adapters would be left without one."""
+    """Raises Conflict if `out` holds another base whose adapters would be left without one, or a
+    model that is none of ours."""
+    require_no_strangers_model(out)
     if not (out / MANIFEST_NAME).is_file():
         return
     there = read_manifest(out)

@@ -249,6 +249,8 @@ def test_feedback_on_an_answer_that_was_not_given_here_is_404(device: Device) ->
         ({"completion_id": "edge-1", "value": True, "id": "a b"}, "id"),
         ({"completion_id": "edge-1", "value": [1]}, "value"),
         ({"completion_id": "edge-1", "value": True, "user": "x" * 300}, "user"),
+        ({"completion_id": "edge-1", "value": 10**400, "name": "score"}, "value"),
+        ({"completion_id": "edge-1", "value": 1, "name": "x" * 129}, "name"),
     ],
 )
 def test_feedback_that_says_nothing_clear_is_refused_by_field(
@@ -267,6 +269,7 @@ def test_feedback_that_says_nothing_clear_is_refused_by_field(
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages"),
         ({"temperature": 3}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
+        ({"temperature": 10**400}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": True}, "max_tokens"),

@@ -158,6 +158,17 @@ def test_another_export_is_not_put_over_one_that_is_in_use(
     check(out, "support@1")
 
 
+def test_a_folder_called_model_that_is_no_exports_is_never_replaced(
+    fake: FakeServer, exports: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    out = tmp_path / "project"
+    (out / "model").mkdir(parents=True)
+    (out / "model" / "mine.py").write_text("precious")
+    with pytest.raises(Conflict, match="model"):
+        fetch(fake, exports["exp_merged_1"], out)
+    assert (out / "model" / "mine.py").read_text() == "precious"
+
+
 def test_a_full_disk_is_told_and_what_was_there_stays(
     fake: FakeServer, exports: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -288,6 +288,21 @@ def test_a_disk_that_is_too_small_is_noticed_before(
     assert not fake.sent_bytes
 
 
+def test_a_folder_with_other_models_in_it_keeps_them(
+    tmp_path: Path, source: Path, fake: FakeServer
+) -> None:
+    fake.offer("exp_2", source, "support@2")
+    mine = tmp_path / "mine"
+    (mine / "models" / "whisper").mkdir(parents=True)
+    (mine / "models" / "whisper" / "weights").write_text("precious")
+    (mine / "model").mkdir()
+    with pytest.raises(Conflict, match="model"):
+        fetch(mine, fake, "support")
+    (mine / "model").rmdir()
+    assert fetch(mine, fake, "support") == ["support@2"]
+    assert (mine / "models" / "whisper" / "weights").read_text() == "precious"
+
+
 def test_an_empty_folder_must_be_told_what_to_fetch(tmp_path: Path, fake: FakeServer) -> None:
     with pytest.raises(Invalid, match="--adapter NAME"):
         fetch(tmp_path / "fresh", fake)

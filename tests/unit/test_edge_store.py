@@ -51,6 +51,14 @@ def test_the_same_feedback_again_changes_nothing(store: Store) -> None:
     assert [item.seq for item in store.waiting(10)] == [1]
 
 
+def test_the_last_word_is_the_newest_even_if_the_clock_was_set_back(store: Store) -> None:
+    store.put_note(note(1, value=True, created_at_s=9_000.0))
+    store.put_note(note(1, value=False, created_at_s=5.0))
+    (thumb,) = (item.body for item in store.waiting(10))
+    assert thumb["value"] is False
+    assert 9_000.0 < thumb["created_at"] < 9_001.0
+
+
 def test_feedback_that_changes_during_a_sync_is_sent_again(store: Store) -> None:
     store.put_note(note(1, value=True))
     sent = store.waiting(10)

@@ -6,9 +6,9 @@ Field names and limits are the server's; what a device cannot do is refused rath
 from __future__ import annotations
 
 import json
-import math
 import re
 import secrets
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from deploy.edge.device.types import Message, Note, Sampling
 MAX_MESSAGES = 1_000
 MAX_TEXT = 100_000
 _SHORT = 256
+_LONGEST_NAME = 128
 _UP, _DOWN = ("up", "thumbs_up", "good"), ("down", "thumbs_down", "bad")
 _UNLESS: dict[str, tuple[Any, ...]] = {
     "n": (1,), "tools": ([],), "functions": ([],), "logprobs": (False,), "top_logprobs": (0,),
@@ -122,7 +123,10 @@ def parse_note(body: Mapping[str, Any], *, now_s: float) -> Note:
     if correction is not None and not correction.strip():
         raise Invalid("correction: the corrected answer is empty.", param="correction")
     comment = comment if comment and comment.strip() else None
-    name, value = _thumb(_short(_one_of(body, "name", "metric_name"), "name"), body.get("value"))
+    name = _short(_one_of(body, "name", "metric_name"), "name")
+    if name is not None and len(name) > _LONGEST_NAME:
+        raise Invalid(f"name: at most {_LONGEST_NAME} characters.", param="name")
+    name, value = _thumb(name, body.get("value"))
     if value is None and comment is None and correction is None:
         raise Invalid("value: send at least one of value, comment, correction.", param="value")
     note_id = body.get("id")
@@ -196,7 +200,7 @@ def _number(body: Mapping[str, Any], name: str, low: float, high: float) -> floa
     value = body.get(name)
     if value is None:
         return None
-    if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
+    if type(value) not in (int, float) or not low <= value <= high:  # NaN is neither
         raise Invalid(f"{name} must be a number from {low:g} to {high:g}.", param=name)
     return float(value)
 
@@ -214,7 +218,7 @@ def _thumb(name: str | None, value: Any) -> tuple[str | None, bool | float | str
     """Name and value as the server stores them: a thumb unless another name is given."""
     if value is None:
         return name, None
-    number = type(value) in (int, float) and math.isfinite(value)
+    number = type(value) in (int, float) and abs(value) <= sys.float_info.max
     if not (isinstance(value, bool) or number or (isinstance(value, str) and len(value) <= 1_000)):
         raise Invalid(
             "value: send true or false, a finite number, or a string of at most 1,000 characters.",

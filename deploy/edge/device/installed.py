@@ -27,6 +27,8 @@ from deploy.edge.manifest import (
 
 BASE = "base"
 MODELS_FOLDER = "models"
+TRANSFER_FOLDERS = (".pull", ".fetch")
+"""What a pull and a download keep in an export's folder until they are done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,12 @@ class Installation:
             return
         folder = variant.file.parent
         # A version that is fetched anew has a manifest written anew.
-        seen = (folder, (folder / MANIFEST_NAME).stat().st_mtime_ns)
+        try:
+            seen = (folder, (folder / MANIFEST_NAME).stat().st_mtime_ns)
+        except OSError as error:  # removed since it was found
+            raise Conflict(
+                f"{folder} is gone; pull again.", param="model", code="adapter_damaged"
+            ) from error
         if seen not in self._checked:
             try:
                 check_files(folder, read_manifest(folder))
@@ -194,6 +201,16 @@ class Installation:
             )
         digest = manifest.files[ADAPTER_FILE].sha256
         return Variant(model.name, model.adapter, model.version, digest, folder / ADAPTER_FILE)
+
+
+def require_no_strangers_model(folder: Path) -> None:
+    """Raises Conflict if `folder` holds a folder called as ours that no export has put there."""
+    ours = any((folder / name).exists() for name in (MANIFEST_NAME, *TRANSFER_FOLDERS))
+    if (folder / MODEL_FOLDER).exists() and not ours:
+        raise Conflict(
+            f"{folder} has a folder '{MODEL_FOLDER}' that belongs to no export. Choose an empty "
+            "folder."
+        )
 
 
 def model_root(folder: Path, manifest: Manifest) -> Path:

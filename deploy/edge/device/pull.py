@@ -19,7 +19,14 @@ from urllib.parse import quote
 
 from core.errors import AttuneError, Conflict, Invalid, NotFound, Unavailable
 from deploy.edge.device.http import Broken, Patience, Server
-from deploy.edge.device.installed import BASE, MODELS_FOLDER, Installation, model_root
+from deploy.edge.device.installed import (
+    BASE,
+    MODELS_FOLDER,
+    TRANSFER_FOLDERS,
+    Installation,
+    model_root,
+    require_no_strangers_model,
+)
 from deploy.edge.device.sync import alone
 from deploy.edge.manifest import (
     ADAPTER_FILE,
@@ -36,7 +43,7 @@ from deploy.edge.manifest import (
     write_manifest,
 )
 
-STAGING = ".pull"
+STAGING = TRANSFER_FOLDERS[0]
 _PAGES = 50
 
 
@@ -99,6 +106,7 @@ class Puller:
                 f"{self.folder} holds no export yet. Name what to fetch: --adapter NAME, or "
                 "--adapter base."
             )
+        require_no_strangers_model(self.folder)
         offers = self._offers(adapter, layout, precision)
         kinds = {(offer.manifest.layout, offer.manifest.precision) for offer in offers}
         if len(kinds) > 1:
@@ -299,7 +307,7 @@ class Puller:
     def _sweep(self, manifest: Manifest) -> None:
         """Remove what no manifest points to any more: old models, finished staging."""
         root = model_root(self.folder, manifest)
-        for old in (self.folder / MODELS_FOLDER).glob("*"):
+        for old in (self.folder / MODELS_FOLDER).glob("[0-9a-f]" * 8):
             if old != root:
                 shutil.rmtree(old, ignore_errors=True)
         if root != self.folder:

@@ -21,6 +21,7 @@ from deploy.edge.device.types import Answered, Note
 
 State = Literal["waiting", "synced", "rejected"]
 _FORMAT = "1"
+_LATER_S = 0.001
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS items (
@@ -97,17 +98,21 @@ class Store:
     def put_note(self, note: Note) -> bool:
         """Commit one feedback; the same id again replaces it. True if it is new.
 
-        The replacement gets a number of its own, so that a sync under way cannot mark it as sent.
+        The replacement gets a number of its own, so that a sync under way cannot mark it as sent,
+        and a time after what it replaces: the newer counts on the server, whatever the clock did.
         """
         body = {name: value for name, value in asdict(note).items() if value is not None}
         body["created_at"] = body.pop("created_at_s")
         with self._transaction() as db:
             where = ("feedback", note.id)
             known = db.execute("SELECT body FROM items WHERE type = ? AND id = ?", where).fetchone()
-            if known and _said(json.loads(known[0])) == _said(body):
-                return False
+            if known:
+                before = json.loads(known[0])
+                if _said(before) == _said(body):
+                    return False
+                body["created_at"] = max(note.created_at_s, before["created_at"] + _LATER_S)
             db.execute("DELETE FROM items WHERE type = ? AND id = ?", where)
-            _insert(db, "feedback", note.id, note.created_at_s, body)
+            _insert(db, "feedback", note.id, body["created_at"], body)
         return known is None
 
     def has_answer(self, completion_id: str) -> bool:
