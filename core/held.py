@@ -56,8 +56,9 @@ class HeldConnection:
             try:
                 yield driver
             except BaseException:
-                if driver.in_transaction:
-                    driver.rollback()
+                with contextlib.suppress(sqlite3.Error):  # what broke it may break this as well
+                    if driver.in_transaction:
+                        driver.rollback()
                 self._drop()
                 raise
 

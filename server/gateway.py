@@ -77,6 +77,8 @@ class Gateway:
         runtime = self._runtime()
         if runtime is None:
             raise Unavailable("The server is still starting; try again in a moment.")
+        if "\0" in path or b"%00" in scope.get("query_string", b""):
+            raise Invalid("The address holds a NUL character.")  # Postgres takes none, SQLite does
         headers = dict(scope["headers"])
         if path == "/metrics":
             _require_metrics(runtime, scope, headers)

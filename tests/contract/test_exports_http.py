@@ -144,6 +144,12 @@ async def test_another_tenants_export_reads_like_one_that_does_not_exist(
         assert (await stranger.get("/v1/exports")).json()["data"] == []
 
 
+@pytest.mark.parametrize("where", ["/%00", "?after=%00", "?model=%00", "/exp_1/files/%00"])
+async def test_an_address_with_a_nul_is_refused_before_any_database(door: Door, where: str) -> None:
+    async with door.client("acme", "train") as client:
+        assert (await client.get(f"/v1/exports{where}")).status_code == 400
+
+
 async def test_only_what_exists_and_can_be_exported_is_taken(door: Door, tmp_path: Path) -> None:
     adapter = door.adapter("acme", "support")
     door.version(adapter, tmp_path / "v1", state="rejected")

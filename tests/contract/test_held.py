@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,19 @@ def test_a_connection_that_was_lost_is_replaced(database: Database) -> None:
     with held.transaction() as connection:
         assert connection.scalar(sa.text("SELECT 1")) == 1
     held.close()
+
+
+def test_a_driver_that_cannot_even_roll_back_is_replaced(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/attune.db")
+    held = HeldConnection(database, writes=True)
+    with contextlib.suppress(sqlite3.Error), held.driver() as driver:
+        driver.execute("BEGIN IMMEDIATE")
+        driver.close()
+        driver.execute("COMMIT")
+    with held.driver() as driver:
+        assert driver.execute("SELECT 1").fetchone() == (1,)
+    held.close()
+    database.dispose()
 
 
 def test_the_stamp_differs_after_a_commit_of_another_process(tmp_path: Path) -> None:
