@@ -22,12 +22,16 @@ from server.gateway import Gateway
 from server.routes import attach
 from server.runtime import Runtime, start
 from server.vllm_engine import VllmEngine
+from server.vllm_many_loras import drop_combinations
 
 logger = logging.getLogger("attune.server")
 
 
 def register() -> None:
     """`vllm.general_plugins`: runs in every vLLM process before a model is loaded."""
+    from server import vllm_many_loras
+
+    vllm_many_loras.install()
     if os.environ.get("ATTUNE_CPU_LORA", "on") == "off":  # to compare: docs/benchmarks.md
         logger.warning("ATTUNE_CPU_LORA=off: LoRA by vLLM's own CPU code, slow and inexact.")
         return
@@ -55,6 +59,7 @@ class AttuneEndpoints:
         """Take over the registry and preload before the first request is accepted."""
         settings = Settings()
         _check(args, settings)
+        drop_combinations(engine_client)
         models = state.openai_serving_models
         self._runtime = await start(
             settings,
