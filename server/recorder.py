@@ -142,7 +142,7 @@ class Recorder:
             failure = _refused()
         for item, interaction in ready:
             if failure is None:
-                metrics.ANSWERS.labels(interaction.tenant_id, interaction.outcome).inc()
+                metrics.count_answer(interaction)
             self._finish(item, failure)
 
     def _append_with_patience(self, interactions: list[Interaction]) -> Unavailable | None:

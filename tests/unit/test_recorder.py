@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from prometheus_client import REGISTRY
 
 from core.database import Database
 from core.errors import Unavailable
-from core.ids import CompletionId, TenantId
+from core.ids import AdapterId, CompletionId, TenantId
 from feedback.interactions import InteractionStore
 from feedback.types import Interaction
+from server import metrics
 from server.recorder import Recorder
 
 US = TenantId("ten_us")
@@ -265,3 +268,27 @@ def test_a_loop_that_is_gone_does_not_end_the_recorder() -> None:
     recorder.submit(build(2))
     recorder.close()
     assert store.ids == ["cmpl-1", "cmpl-2"]
+
+
+async def test_recorded_answers_are_counted_by_tenant_and_adapter_without_a_series_for_each(
+    recorders: list[Recorder],
+) -> None:
+    recorder = Recorder(Store().append)
+    recorders.append(recorder)
+    for number in range(3 * metrics.BUSIEST):
+        given = replace(
+            answer(number),
+            tenant_id=TenantId(f"ten_{number}"),
+            model_answered="support@1",
+            adapter_id=AdapterId("a"),
+            version=1,
+        )
+        await recorder.commit(lambda given=given: given)  # type: ignore[misc]
+    by_tenant, by_adapter = (
+        {sample.labels["tenant"] for sample in metric.samples if sample.name.endswith("_total")}
+        for name in ("attune_answers", "attune_adapter_answers")
+        for metric in REGISTRY.collect()
+        if metric.name == name
+    )
+    assert 1 < len(by_tenant) <= metrics.BUSIEST + 1
+    assert 1 < len(by_adapter) <= metrics.BUSIEST + 1
