@@ -95,6 +95,7 @@ class Worker:
                 given_up = _hand_over(_queue_of(job), carry_out, piece_id)
                 if given_up is not None:
                     job.fail(piece_id, f"The work was {given_up}", cancelled=False)
+                    job.tidy(piece_id)  # its workflow never came to that
 
     def _workflow(self) -> Any:
         steps = self._steps
