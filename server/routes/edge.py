@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from core.clock import now_s
-from core.errors import AttuneError, TooLarge
+from core.errors import AttuneError, Conflict, TooLarge
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from feedback.edge import MAX_BYTES, parse_device, parse_item, parse_items
 from feedback.rows import same_statement
@@ -107,8 +107,17 @@ def _store(
 
 
 def _put(runtime: Runtime, item: Feedback) -> str:
-    """Store one feedback item unless the same, or something newer, is there under its id."""
+    """Store one feedback item unless the same, or something newer, is there under its id.
+
+    Raises Conflict if the id is taken by feedback on another answer.
+    """
     for old in _existing(runtime, item.tenant_id, item.id):
+        if old.completion_id != item.completion_id:
+            # Devices cannot know of one another's ids: neither may lose what was said.
+            raise Conflict(
+                f"Feedback '{item.id}' is about another answer already. Give each its own id.",
+                param="id",
+            )
         if same_statement(old, item) or old.said_at_s > item.said_at_s:
             return "already_stored"
     kept, created = runtime.feedback.put(item, newest_wins=True)

@@ -165,6 +165,22 @@ async def test_the_newest_word_under_an_id_counts(door: Door, tmp_path: Path) ->
     assert stored["value"] is False
 
 
+async def test_two_devices_that_choose_one_id_do_not_silence_each_other(
+    door: Door, tmp_path: Path
+) -> None:
+    """Clients of two devices may both call their first thumb `fb-1`."""
+    door.version(door.adapter("acme", "support"), tmp_path / "v1")
+    async with door.client("acme", "feedback") as client:
+        (first,) = await send(client, [thumb(1, id="fb-1", created_at=5.0)], device="a" * 32)
+        for at_s in (4.0, 6.0):
+            (second,) = await send(
+                client, [thumb(2, False, id="fb-1", created_at=at_s)], device="b" * 32
+            )
+            assert second["status"] == "rejected"
+    kept = door.runtime.feedback.get(door.tenant("acme"), first["id"])
+    assert kept.value is True
+
+
 async def test_a_bad_item_is_refused_and_the_others_stay(door: Door, tmp_path: Path) -> None:
     door.version(door.adapter("acme", "support"), tmp_path / "v1")
     bad: list[Any] = [

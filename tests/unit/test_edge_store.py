@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,14 @@ def test_the_last_word_is_the_newest_even_if_the_clock_was_set_back(store: Store
     (thumb,) = (item.body for item in store.waiting(10))
     assert thumb["value"] is False
     assert 9_000.0 < thumb["created_at"] < 9_001.0
+
+
+def test_an_id_that_feedback_on_another_answer_has_is_refused(store: Store) -> None:
+    """The server would refuse it too, when nobody is there to choose another."""
+    store.put_note(note(1))
+    with pytest.raises(Conflict, match="another answer"):
+        store.put_note(replace(note(2), id="fb_1"))
+    assert [item.body["completion_id"] for item in store.waiting(10)] == [f"edge-{1:032x}"]
 
 
 def test_feedback_that_changes_during_a_sync_is_sent_again(store: Store) -> None:

@@ -100,6 +100,7 @@ class Store:
 
         The replacement gets a number of its own, so that a sync under way cannot mark it as sent,
         and a time after what it replaces: the newer counts on the server, whatever the clock did.
+        Raises Conflict if the id is taken by feedback on another answer.
         """
         body = {name: value for name, value in asdict(note).items() if value is not None}
         body["created_at"] = body.pop("created_at_s")
@@ -108,6 +109,12 @@ class Store:
             known = db.execute("SELECT body FROM items WHERE type = ? AND id = ?", where).fetchone()
             if known:
                 before = json.loads(known[0])
+                if before["completion_id"] != note.completion_id:
+                    raise Conflict(
+                        f"Feedback '{note.id}' is about another answer already. Give each its own "
+                        "id.",
+                        param="id",
+                    )
                 if _said(before) == _said(body):
                     return False
                 body["created_at"] = max(note.created_at_s, before["created_at"] + _LATER_S)
