@@ -177,6 +177,19 @@ def test_an_adapter_of_another_base_is_refused_with_what_to_do(
     assert not (device / "adapters" / "support@9").exists()
 
 
+def test_one_adapter_that_cannot_be_had_does_not_hold_up_the_others(
+    device: Path, source: Path, fake: FakeServer
+) -> None:
+    """`alpha` was never exported on this server; the base is damaged besides."""
+    make_adapter(device, "alpha@1", read_manifest(device))
+    (device / "model" / "model.onnx").write_bytes(b"damaged")
+    fake.offer("exp_2", source, "support@2")
+    with pytest.raises(NotFound, match="alpha"):
+        fetch(device, fake)
+    assert whole(device) == read_manifest(source)
+    assert Installation(device).find("support").name == "support@2"
+
+
 def test_a_damaged_version_is_fetched_again(device: Path, source: Path, fake: FakeServer) -> None:
     fake.offer("exp_1", source, "support@1")
     (device / "adapters/support@1/adapter.onnx_adapter").write_bytes(b"damaged")

@@ -24,6 +24,7 @@ from deploy.edge.device.installed import (
     MODELS_FOLDER,
     TRANSFER_FOLDERS,
     Installation,
+    Variant,
     model_root,
     require_no_strangers_model,
 )
@@ -149,36 +150,48 @@ class Puller:
                 f"{self.folder} has no adapter yet. Name the one to fetch: --adapter NAME."
             )
         broken = installation.problems()
+        sound = [variant for variant in installed if variant.name not in broken]
         come: list[str] = []
+        failures: list[AttuneError] = []
         for name in names:
-            offer = self._offers(name, "base+adapters", installation.manifest.precision)[0]
-            if offer.adapter is None:
-                raise NotFound(f"'{name}' is no adapter; the base is in {self.folder} already.")
-            versions = [
-                variant.version or 0
-                for variant in installed
-                if variant.adapter == name and variant.name not in broken
-            ]
-            if versions and max(versions) >= offer.version:
-                self.say(f"{name}@{max(versions)} is the newest.")
-                continue
-            self._check_base(installation.manifest, offer)
-            self._place_adapter(offer, offer.adapter)
-            come.append(offer.name)
+            try:
+                come += self._newer_adapter(installation.manifest, name, sound)
+            except (NotFound, Conflict) as error:  # of no concern to the other adapters
+                failures.append(error)
         come += self._mended(installation, names)
         shutil.rmtree(self.folder / STAGING, ignore_errors=True)
+        if failures:
+            for done in come:
+                self.say(f"{done} is installed now.")
+            for failure in failures[1:]:
+                self.say(failure.message)
+            raise failures[0]
         return come
+
+    def _newer_adapter(self, base: Manifest, name: str, installed: Sequence[Variant]) -> list[str]:
+        offer = self._offers(name, "base+adapters", base.precision)[0]
+        if offer.adapter is None:
+            raise NotFound(f"'{name}' is no adapter; the base is in {self.folder} already.")
+        versions = [variant.version or 0 for variant in installed if variant.adapter == name]
+        if versions and max(versions) >= offer.version:
+            self.say(f"{name}@{max(versions)} is the newest.")
+            return []
+        self._check_base(base, offer)
+        self._place_adapter(offer, offer.adapter)
+        return [offer.name]
 
     def _mended(self, installation: Installation, names: Sequence[str]) -> list[str]:
         """Fetch a damaged base anew, from any export that has the same one."""
         if _whole(installation):
             return []
         manifest = installation.manifest
-        for offer in self._offers(names[0], "base+adapters", manifest.precision):
-            if offer.manifest.model_digest == manifest.model_digest:
-                self._place_model(self._fetch_model(offer), offer.manifest)
-                self._sweep(offer.manifest)
-                return [BASE]
+        for name in names:
+            with suppress(NotFound):
+                for offer in self._offers(name, "base+adapters", manifest.precision):
+                    if offer.manifest.model_digest == manifest.model_digest:
+                        self._place_model(self._fetch_model(offer), offer.manifest)
+                        self._sweep(offer.manifest)
+                        return [BASE]
         raise NotFound(
             f"The base in {self.folder} is damaged and the server has it no more. Pull into a new "
             "folder."
