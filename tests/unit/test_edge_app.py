@@ -212,7 +212,7 @@ def test_requests_are_answered_one_at_a_time_in_the_order_of_asking(paced: Devic
 
 
 def test_too_many_that_wait_are_told_to_come_later(paced: Device) -> None:
-    paced.answering._waiting = MAX_WAITING
+    paced.answering._waiting = 1 + MAX_WAITING  # with the one that is answered
     refused = paced.ask()
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
     assert refused.json()["error"]["code"] == "overloaded"

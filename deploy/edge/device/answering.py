@@ -62,7 +62,7 @@ class Answering:
         Conflict or Unavailable; it ends after the last call of `tell`.
         """
         with self._lock:
-            if self._waiting >= MAX_WAITING:
+            if self._waiting > MAX_WAITING:  # one of them is being answered
                 raise Unavailable(
                     f"{MAX_WAITING} requests wait already; this device answers one at a time. Try "
                     "again later.",
