@@ -77,8 +77,6 @@ class Gateway:
         runtime = self._runtime()
         if runtime is None:
             raise Unavailable("The server is still starting; try again in a moment.")
-        if "\0" in path or b"%00" in scope.get("query_string", b""):
-            raise Invalid("The address holds a NUL character.")  # Postgres takes none, SQLite does
         headers = dict(scope["headers"])
         if path == "/metrics":
             _require_metrics(runtime, scope, headers)
@@ -87,6 +85,8 @@ class Gateway:
         endpoint = ENDPOINTS.get(path)
         if endpoint is None and path not in _ROUTED and not _OURS.fullmatch(path):
             raise NotFound(f"No such endpoint: {scope['method']} {path[:200]}.")
+        if "\0" in path or b"%00" in scope.get("query_string", b""):
+            raise Invalid("The address holds a NUL character.")  # Postgres takes none, SQLite does
         key = await _authenticate(runtime, headers)
         if endpoint is None and path not in _ROUTED:
             scope.setdefault("state", {})["attune_key"] = key
@@ -132,7 +132,7 @@ class Gateway:
         ] + [(b"x-request-id", token.encode()), (b"content-length", str(len(body)).encode())]
         replay = _replay(body, receive)
         if endpoint is None:
-            await self._leased(runtime, name, chosen, inner, replay, send)
+            await self._leased(runtime, name, chosen, inner, replay, send, generates=False)
             return
         tap = Tap(runtime, send, key.tenant_id, endpoint, asked, chosen, request_id)
         try:
@@ -151,11 +151,13 @@ class Gateway:
         scope: Scope,
         receive: Receive,
         send: Send,
+        *,
+        generates: bool = True,
     ) -> None:
         if chosen.version is None:
             await self._app(scope, receive, send)
             return
-        async with runtime.residency.lease(name, chosen.version):
+        async with runtime.residency.lease(name, chosen.version, generates=generates):
             await self._app(scope, receive, send)
 
 
@@ -173,7 +175,8 @@ async def _authenticate(runtime: Runtime, headers: dict[bytes, bytes]) -> ApiKey
             "`attune keys create --tenant NAME`."
         )
     public_id, secret_sha256 = split_key(text)
-    if public_id not in runtime.sync.directory.keys:
+    known = runtime.sync.directory
+    if public_id not in known.keys and runtime.unknown.worth_a_look(public_id, known.change):
         await runtime.sync.look()  # a key made a moment ago must work at once
     return verify(runtime.sync.directory.keys.get(public_id), secret_sha256, now_s())
 
@@ -190,7 +193,8 @@ async def _route(runtime: Runtime, key: ApiKey, asked: Asked) -> Route:
                 domain=asked.domain,
             )
         except NotFound:
-            if attempt == 2:
+            name, change = (key.tenant_id, asked.model), runtime.sync.directory.change
+            if attempt == 2 or not runtime.unknown.worth_a_look(name, change):
                 raise
             await runtime.sync.refresh()  # perhaps registered a moment ago
     raise AssertionError("unreachable")

@@ -67,10 +67,10 @@ def test_thumbs_alone_teach_a_taste_and_keep_the_facts(
 def test_comparisons_teach_by_dpo(tenant: Tenant) -> None:
     """Corrections: the user rewrites each answer in the style they want."""
     client = tenant.openai
-    body = {"name": "support", "learning": {"min_pairs": 24, "new_items": 24}}
+    body = {"name": "support", "learning": {"min_pairs": 48, "new_items": 48}}
     tenant.http.post("/v1/adapters", json=body)
     rng = random.Random(11)
-    for answered in ask_many(client, [ask(rng, "train") for _ in range(28)], "support"):
+    for answered in ask_many(client, [ask(rng, "train") for _ in range(56)], "support"):
         said = {
             "completion_id": answered.id,
             "correction": answer(answered.question, "coach", rng),
