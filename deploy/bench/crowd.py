@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import httpx
+import aiohttp
 
 from core.errors import Unavailable
 from deploy.bench.stream import Answer, stream_into
@@ -20,13 +20,13 @@ class StreamingCrowd:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        session: aiohttp.ClientSession,
         body: Callable[[int], dict[str, Any]],
         *,
         streams: int,
         prompts: int,
     ) -> None:
-        self._client = client
+        self._session = session
         self._bodies = [body(prompt) for prompt in range(prompts)]
         self._stopping = False
         self._under_way: set[int] = set()
@@ -65,7 +65,7 @@ class StreamingCrowd:
             answer = Answer(prompt)
             self.answers.append(answer)
             self._under_way.add(place)
-            await stream_into(answer, self._client, self._bodies[prompt], self._on_token)
+            await stream_into(answer, self._session, self._bodies[prompt], self._on_token)
             self._under_way.discard(place)
             if answer.failure:
                 await asyncio.sleep(0.05)  # a dead server must not be hammered

@@ -13,6 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
+import aiohttp
 import httpx
 
 from adapters.artifacts import ArtifactStore
@@ -165,8 +166,8 @@ async def _measure(
     served: Served, count: int, draw: Draw, streams: int, seconds: float
 ) -> dict[str, Any]:
     """One point: a quarter of the time to warm up, then `seconds` that count."""
-    async with served.client(streams) as client:
-        crowd = Crowd(client, count, draw, streams)
+    async with served.streams(streams) as session:
+        crowd = Crowd(session, count, draw, streams)
         await asyncio.sleep(seconds / 4)
         before, began = await asyncio.to_thread(served.metrics), time.perf_counter()
         used_s = processor_s(served.process.pid)
@@ -215,8 +216,10 @@ def counted(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str
 class Crowd:
     """`streams` clients; each asks an adapter drawn anew as soon as its answer has ended."""
 
-    def __init__(self, client: httpx.AsyncClient, count: int, draw: Draw, streams: int) -> None:
-        self._client = client
+    def __init__(
+        self, session: aiohttp.ClientSession, count: int, draw: Draw, streams: int
+    ) -> None:
+        self._session = session
         self._numbers = range(count)
         self._weights = weights(count, draw)
         self._answers: list[tuple[Answer, float]] = []
@@ -235,7 +238,7 @@ class Crowd:
             answer = Answer(number)
             question = ask(chance, "held_out").text
             await stream_into(
-                answer, self._client, request_body(adapter_name(number), question, TOKENS)
+                answer, self._session, request_body(adapter_name(number), question, TOKENS)
             )
             self._answers.append((answer, time.perf_counter()))
             if answer.failure:

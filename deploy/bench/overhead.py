@@ -16,11 +16,11 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-import httpx
+import aiohttp
 
 from core.errors import Unavailable
 from deploy.bench.figures import percentile
-from deploy.bench.setting import progress, serving, serving_plain
+from deploy.bench.setting import Plain, Served, progress, serving, serving_plain
 from deploy.bench.stream import Answer, request_body, stream_into
 from deploy.demo.world import ask
 
@@ -35,7 +35,7 @@ class Side:
     """One of the two servers, as a client sees it."""
 
     name: str
-    client: httpx.AsyncClient
+    session: aiohttp.ClientSession
 
 
 def measure_overhead(
@@ -49,17 +49,18 @@ def measure_overhead(
     with ExitStack() as stack:
         plain = stack.enter_context(serving_plain())
         served = stack.enter_context(serving("Attune"))
-        clients = {"plain": plain.client(requests), "attune": served.client(requests)}
-        return asyncio.run(_measure(clients, rounds, requests, quick, streams))
+        both: dict[str, Plain | Served] = {"plain": plain, "attune": served}
+        return asyncio.run(_measure(both, rounds, requests, quick, streams))
 
 
 async def _measure(
-    clients: dict[str, httpx.AsyncClient], rounds: int, requests: int, quick: int, streams: int
+    servers: dict[str, Plain | Served], rounds: int, requests: int, quick: int, streams: int
 ) -> dict[str, Any]:
     rng = random.Random(0)
     async with AsyncExitStack() as stack:
         sides = [
-            Side(name, await stack.enter_async_context(client)) for name, client in clients.items()
+            Side(name, await stack.enter_async_context(server.streams(requests)))
+            for name, server in servers.items()
         ]
         for side in sides:  # every path walked once before anything counts
             await _saturated(side, requests, rng)
@@ -131,10 +132,11 @@ async def _one(side: Side, rng: random.Random) -> float:
     """Milliseconds for one short answer in one piece."""
     body = request_body("base", ask(rng, "train").text, QUICK_TOKENS) | {"stream": False}
     began = time.perf_counter()
-    response = await side.client.post("/v1/chat/completions", json=body)
+    async with side.session.post("/v1/chat/completions", json=body) as response:
+        text = await response.text()
     elapsed = 1e3 * (time.perf_counter() - began)
-    if response.status_code != 200:
-        raise Unavailable(f"{side.name} answered {response.status_code}: {response.text[:200]}")
+    if response.status != 200:
+        raise Unavailable(f"{side.name} answered {response.status}: {text[:200]}")
     return elapsed
 
 
@@ -164,7 +166,7 @@ async def _saturated(side: Side, requests: int, rng: random.Random) -> float:
 
 async def _streamed(side: Side, body: dict[str, Any]) -> Answer:
     answer = Answer(0)
-    await stream_into(answer, side.client, body)
+    await stream_into(answer, side.session, body)
     if answer.failure or not answer.closed:
         raise Unavailable(f"{side.name}: {answer.failure or 'a stream broke off'}")
     return answer

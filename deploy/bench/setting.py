@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import httpx
 from rich.console import Console
 
@@ -40,7 +41,19 @@ class Served:
 
     def client(self, connections: int) -> httpx.AsyncClient:
         """An asynchronous client with a connection for each stream."""
-        return _client(self.process.url, connections, {"authorization": f"Bearer {self.key}"})
+        return httpx.AsyncClient(
+            base_url=self.process.url,
+            headers=self._headers(),
+            timeout=120.0,
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        )
+
+    def streams(self, connections: int) -> aiohttp.ClientSession:
+        """A session for streamed answers; make it inside the running event loop."""
+        return _session(self.process.url, connections, self._headers())
+
+    def _headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key}"}
 
     def metrics(self) -> dict[str, float]:
         """Attune's own metrics now, by name with labels."""
@@ -78,9 +91,9 @@ class Plain:
 
     process: ServerProcess
 
-    def client(self, connections: int) -> httpx.AsyncClient:
-        """An asynchronous client with a connection for each stream."""
-        return _client(self.process.url, connections, {})
+    def streams(self, connections: int) -> aiohttp.ClientSession:
+        """A session for streamed answers; make it inside the running event loop."""
+        return _session(self.process.url, connections, {})
 
 
 @contextmanager
@@ -101,10 +114,10 @@ def serving_plain(environment: Mapping[str, str] | None = None) -> Iterator[Plai
             process.stop()
 
 
-def _client(url: str, connections: int, headers: Mapping[str, str]) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        base_url=url,
+def _session(url: str, connections: int, headers: Mapping[str, str]) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        url,
         headers=headers,
-        timeout=120.0,
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        timeout=aiohttp.ClientTimeout(total=120.0),
+        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=60.0),
     )

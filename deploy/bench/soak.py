@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import aiohttp
 import httpx
 
 from adapters.validate import read_base
@@ -137,8 +138,8 @@ def _runs(served: Served) -> dict[str, int]:
 
 async def _soak(served: Served, seconds: float) -> tuple[Tally, list[dict[int, int]]]:
     tally, samples = Tally(), []
-    async with served.client(STREAMED + WHOLE + 8) as client:
-        soak = Soak(client, tally, time.monotonic() + seconds)
+    async with served.client(WHOLE + 8) as client, served.streams(STREAMED) as session:
+        soak = Soak(client, session, tally, time.monotonic() + seconds)
         tasks = [asyncio.create_task(soak.streams(random.Random(n))) for n in range(STREAMED)]
         tasks += [asyncio.create_task(soak.wholes(random.Random(50 + n))) for n in range(WHOLE)]
         tasks += [
@@ -155,8 +156,15 @@ async def _soak(served: Served, seconds: float) -> tuple[Tally, list[dict[int, i
 class Soak:
     """The clients; each goes on until the time is up."""
 
-    def __init__(self, client: httpx.AsyncClient, tally: Tally, until_s: float) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        session: aiohttp.ClientSession,
+        tally: Tally,
+        until_s: float,
+    ) -> None:
         self._client = client
+        self._session = session
         self._tally = tally
         self._until_s = until_s
 
@@ -170,7 +178,7 @@ class Soak:
             model, tokens = _model(rng), rng.choice((8, 24, 48))
             answer = Answer(0)
             body = request_body(model, ask(rng, "train").text, tokens)
-            await stream_into(answer, self._client, body)
+            await stream_into(answer, self._session, body)
             whole = answer.finished and answer.closed and len(answer.tokens) == tokens
             one = len(answer.models) == 1
             named = {name.rpartition("@")[0] or name for name in answer.models} <= {model, "base"}

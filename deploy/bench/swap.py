@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import aiohttp
 
 from adapters.registry import Registry
 from adapters.tenants import TenantStore
@@ -72,12 +72,12 @@ def measure_swaps(*, swaps: int, streams: int, quiet_s: float | None = None) -> 
 async def _measure(served: Served, swaps: int, streams: int, quiet_s: float) -> dict[str, Any]:
     rng = random.Random(0)
     questions = [ask(rng, "held_out").text for _ in LENGTHS]
-    async with served.client(streams) as client:
-        own = await _own_answers(client, questions)
+    async with served.streams(streams) as session:
+        own = await _own_answers(session, questions)
 
         def crowd() -> StreamingCrowd:
             return StreamingCrowd(
-                client,
+                session,
                 lambda prompt: request_body(ADAPTER, questions[prompt], LENGTHS[prompt]),
                 streams=streams,
                 prompts=len(LENGTHS),
@@ -97,7 +97,7 @@ async def _measure(served: Served, swaps: int, streams: int, quiet_s: float) -> 
 
 
 async def _own_answers(
-    client: httpx.AsyncClient, questions: list[str]
+    session: aiohttp.ClientSession, questions: list[str]
 ) -> dict[tuple[str, int], list[int]]:
     """Each version's greedy tokens for each prompt, asked one at a time of the pinned version."""
     own: dict[tuple[str, int], list[int]] = {}
@@ -105,7 +105,7 @@ async def _own_answers(
         for prompt, question in enumerate(questions):
             answer = Answer(prompt)
             body = request_body(f"{ADAPTER}@{number}", question, LENGTHS[prompt])
-            await stream_into(answer, client, body)
+            await stream_into(answer, session, body)
             if answer.failure:
                 raise Unavailable(f"The server does not answer: {answer.failure}")
             own[f"{ADAPTER}@{number}", prompt] = answer.tokens
