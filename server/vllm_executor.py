@@ -7,6 +7,8 @@ server needs. Selected by `--distributed-executor-backend server.vllm_executor.I
 
 from __future__ import annotations
 
+import sys
+
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 
@@ -16,3 +18,9 @@ class InProcess(UniProcExecutor):
     It is replaced there because OpenMP must be set up before it is loaded; `attune serve` sets
     it up in the environment of all its processes.
     """
+
+    def _init_executor(self) -> None:
+        # The threads that take requests in and hand tokens out share the interpreter with the
+        # model here: they must not wait Python's 5 ms for it.
+        sys.setswitchinterval(0.0005)
+        super()._init_executor()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,8 @@ from server.vllm_engine import VllmEngine
 from server.vllm_many_loras import drop_combinations
 
 logger = logging.getLogger("attune.server")
+
+_SWITCH_S = 0.0005
 
 
 def register() -> None:
@@ -59,6 +62,9 @@ class AttuneEndpoints:
         """Take over the registry and preload before the first request is accepted."""
         settings = Settings()
         _check(args, settings)
+        # Chunks wait on the event loop while a thread reads the registry or commits: let it have
+        # the interpreter back sooner than after Python's 5 ms.
+        sys.setswitchinterval(_SWITCH_S)
         drop_combinations(engine_client)
         models = state.openai_serving_models
         self._runtime = await start(
