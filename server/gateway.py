@@ -175,9 +175,12 @@ async def _authenticate(runtime: Runtime, headers: dict[bytes, bytes]) -> ApiKey
             "`attune keys create --tenant NAME`."
         )
     public_id, secret_sha256 = split_key(text)
-    known = runtime.sync.directory
-    if public_id not in known.keys and runtime.unknown.worth_a_look(public_id, known.change):
-        await runtime.sync.look()  # a key made a moment ago must work at once
+    known, unknown = runtime.sync.directory, runtime.unknown
+    if public_id not in known.keys and unknown.worth_a_look(public_id, known.change):
+        try:
+            await runtime.sync.look()  # a key made a moment ago must work at once
+        finally:
+            unknown.looked(public_id, runtime.sync.directory.change)
     return verify(runtime.sync.directory.keys.get(public_id), secret_sha256, now_s())
 
 
@@ -193,10 +196,13 @@ async def _route(runtime: Runtime, key: ApiKey, asked: Asked) -> Route:
                 domain=asked.domain,
             )
         except NotFound:
-            name, change = (key.tenant_id, asked.model), runtime.sync.directory.change
-            if attempt == 2 or not runtime.unknown.worth_a_look(name, change):
+            name, unknown = (key.tenant_id, asked.model), runtime.unknown
+            if attempt == 2 or not unknown.worth_a_look(name, runtime.sync.directory.change):
                 raise
-            await runtime.sync.refresh()  # perhaps registered a moment ago
+            try:
+                await runtime.sync.refresh()  # perhaps registered a moment ago
+            finally:
+                unknown.looked(name, runtime.sync.directory.change)
     raise AssertionError("unreachable")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 
 
@@ -29,11 +29,16 @@ class UnknownNames:
         self._capacity = capacity
         self._clock = clock
         self._looked: OrderedDict[Hashable, tuple[int, float]] = OrderedDict()
+        self._under_way: Counter[Hashable] = Counter()
         self._allowed = per_s
         self._counted_at = clock()
 
     def worth_a_look(self, name: Hashable, change: int) -> bool:
-        """Whether to look now; `change` is the registry's as far as this server knows it."""
+        """Whether to look now, `looked` to be called afterwards; `change` is the registry's as far
+        as this server knows it. Who asks while somebody looks for the same name joins them."""
+        if name in self._under_way:
+            self._under_way[name] += 1
+            return True
         now = self._clock()
         looked = self._looked.get(name)
         if looked is not None and looked[0] == change and now - looked[1] < self._again_after_s:
@@ -44,8 +49,15 @@ class UnknownNames:
         if self._allowed < 1.0:
             return False
         self._allowed -= 1.0
-        self._looked[name] = (change, now)
+        self._under_way[name] = 1
+        return True
+
+    def looked(self, name: Hashable, change: int) -> None:
+        """A look for `name` has ended, however; `change` is the registry's as it is known now."""
+        self._under_way[name] -= 1
+        if not self._under_way[name]:
+            del self._under_way[name]
+        self._looked[name] = (change, self._clock())
         self._looked.move_to_end(name)
         if len(self._looked) > self._capacity:
             self._looked.popitem(last=False)
-        return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -63,6 +64,8 @@ async def create_adapter(request: Request) -> JSONResponse:
         )
 
     adapter = await asyncio.to_thread(create)
+    with contextlib.suppress(Unavailable):  # it is made; the server will notice by itself
+        await runtime.sync.look()
     return JSONResponse(adapter_json(adapter), status_code=201)
 
 

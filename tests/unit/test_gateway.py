@@ -558,6 +558,14 @@ async def test_while_the_database_is_away_known_keys_work_and_others_are_asked_t
     assert (await door.chat("nobody")).status == 503
 
 
+async def test_many_who_ask_at_once_for_an_adapter_just_made_are_all_answered(door: Door) -> None:
+    """None of them may be told that it does not exist while one looks."""
+    await door.runtime.sync.refresh()
+    door.runtime.registry.create(door.tenant.id, "fresh", learning=Learning())
+    replies = await asyncio.gather(*(door.chat("fresh") for _ in range(60)))
+    assert {reply.status for reply in replies} == {200}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "query", "body"),
     [
