@@ -181,3 +181,18 @@ def tiny_model(tiny_model_path: Path) -> WarmModel:
     from trainer.model import WarmModel
 
     return WarmModel(str(tiny_model_path), threads=1)
+
+
+@pytest.fixture(scope="session")
+def edge_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped model, exported once with exchangeable adapters at fp32. Copy it to change it."""
+    import torch
+
+    from deploy.edge.export import ExportJob, export_model
+
+    torch.set_num_threads(1)  # so small a model gains nothing from more
+    out = tmp_path_factory.mktemp("edge") / "base"
+    shipped = Path(__file__).parents[2] / "deploy" / "model"
+    job = ExportJob(shipped, "base", "base+adapters", "fp32")
+    export_model(job, out, lambda message, share: None)
+    return out

@@ -24,7 +24,7 @@ from core.errors import AttuneError, Conflict, Invalid
 from deploy.edge.device.engine import Engine, Generation
 from deploy.edge.device.installed import Installation
 from deploy.edge.device.types import Sampling
-from deploy.edge.export import ExportJob, export_model
+from deploy.edge.export import ExportJob, export_adapter
 from deploy.edge.manifest import digest_of, entries_of, read_manifest, write_manifest
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ CONVERSATIONS = [
 
 
 @pytest.fixture(scope="module")
-def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def export(edge_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped model, base and one adapter with random weights, as fp32."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -67,8 +67,10 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
         version=1,
         adapter_digest="a" * 64,
     )
-    export_model(job, folder / "export", lambda message, share: None)
-    return folder / "export"
+    out = shutil.copytree(edge_base, folder / "export")
+    place = out / "adapters" / "support@1"
+    export_adapter(job, out, place, lambda message, share: None)
+    return out
 
 
 @pytest.fixture(scope="module")
