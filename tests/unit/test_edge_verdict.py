@@ -92,7 +92,7 @@ def test_a_draw_picks_the_token_at_its_quantile() -> None:
     assert pick(logits, np.array([0.1, 0.21, 0.69, 0.71])).tolist() == [0, 1, 1, 2]
 
 
-def test_the_table_has_a_row_for_every_export() -> None:
+def test_the_table_has_a_column_for_every_export_and_leaves_out_what_it_has_not() -> None:
     found = {
         "size_bytes": 3_000_000, "load_ms": 17.0, "first_token_ms": 8.0, "tokens_per_s": 1800.0,
         "ratio": 12.0, "switch_ms": None, "transformers_tokens_per_s": 150.0,
@@ -106,4 +106,8 @@ def test_the_table_has_a_row_for_every_export() -> None:
         {"exports": {"merged int4": found, "base+adapters int4": adapted}, "served": shares,
          "base": shares, "questions": 300, "prompt_tokens": 64, "new_tokens": 128, "threads": 1}
     )  # fmt: skip
-    assert table.row_count == 2
+    assert [str(column.header) for column in table.columns] == ["", "merged\nint4", "base+\nint4"]
+    cells = {row[0]: row[1:] for row in zip(*(c.cells for c in table.columns), strict=True)}
+    assert cells["adapter file, MB"] == ("", "1.25")
+    assert cells["switch, ms"] == ("", "0.004")
+    assert cells["x transformers"] == ("12.0", "12.0")
