@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -35,33 +36,103 @@ class Directory:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """A newer picture, and the adapters in it that may differ from the older one."""
+
+    directory: Directory
+    adapters: Sequence[Adapter]
+
+
 def load_directory(database: Database) -> Directory:
     """Read the whole registry in one consistent snapshot."""
+    return renew_directory(database, Directory()).directory
+
+
+def renew_directory(database: Database, known: Directory) -> News:
+    """`known` as the registry is now, in one consistent snapshot.
+
+    Reads what has changed since, so that the cost of a change does not grow with the registry;
+    all of it where that cannot be told.
+    """
     with database.read() as connection:
         if not database.is_sqlite:
             connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
-        change = int(connection.scalar(sa.select(sa.func.max(changes.c.id))) or 0)
-        tenants = [tenant_of(row) for row in connection.execute(sa.select(tables.tenants))]
-        keys = [key_of(row) for row in connection.execute(sa.select(tables.api_keys))]
-        adapters = [
-            adapter_of(row)
-            for row in connection.execute(
-                sa.select(tables.adapters).order_by(tables.adapters.c.created_at_s)
-            )
-        ]
-        versions: dict[AdapterId, dict[int, Version]] = {}
-        for row in connection.execute(sa.select(tables.versions)):
-            version = version_of(row)
-            versions.setdefault(version.adapter_id, {})[version.number] = version
-    by_subject: dict[tuple[TenantId, str, str | None], Adapter] = {}
-    for adapter in adapters:
-        # The oldest adapter of a subject wins, so that adding another changes nobody's answers.
-        by_subject.setdefault((adapter.tenant_id, adapter.scope, adapter.subject), adapter)
-    return Directory(
-        change=change,
-        tenants={tenant.id: tenant for tenant in tenants},
-        keys={key.public_id: key for key in keys},
-        by_name={(adapter.tenant_id, adapter.name): adapter for adapter in adapters},
-        by_subject=by_subject,
-        versions=versions,
+        rows = connection.execute(
+            sa.select(changes.c.id, changes.c.topic, changes.c.subject)
+            .where(changes.c.id > known.change)
+            .order_by(changes.c.id.desc())
+            .limit(_MANY)
+        ).all()
+        if not rows:
+            return News(known, ())
+        changed: dict[str, set[str]] = {}
+        for row in rows:
+            changed.setdefault(_NOUNS.get(row.topic, ""), set()).add(row.subject or "")
+        whole = len(rows) == _MANY or "" in changed or any("" in ids for ids in changed.values())
+        return _merged(
+            Directory() if known.change == 0 or whole else known,
+            rows[0].id,
+            _read(connection, None if known.change == 0 or whole else changed),
+        )
+
+
+_MANY = 200
+_NOUNS = {
+    "tenants": "tenants", "keys": "keys",
+    "adapters": "adapters", "versions": "adapters", "activations": "adapters",
+}  # fmt: skip
+"""What has to be read anew after a change, by the change's topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    tenants: list[Tenant]
+    keys: list[ApiKey]
+    adapters: list[Adapter]
+    versions: list[Version]
+
+
+def _read(connection: sa.Connection, changed: Mapping[str, set[str]] | None) -> _Rows:
+    def rows(table: sa.Table, column: sa.Column[Any], noun: str) -> Iterable[sa.Row[Any]]:
+        query = sa.select(table)
+        if changed is not None:
+            if noun not in changed:
+                return ()
+            query = query.where(column.in_(changed[noun]))
+        return connection.execute(query)
+
+    t = tables
+    adapters = [adapter_of(row) for row in rows(t.adapters, t.adapters.c.id, "adapters")]
+    return _Rows(
+        [tenant_of(row) for row in rows(t.tenants, t.tenants.c.id, "tenants")],
+        [key_of(row) for row in rows(t.api_keys, t.api_keys.c.public_id, "keys")],
+        sorted(adapters, key=_age),
+        [version_of(row) for row in rows(t.versions, t.versions.c.adapter_id, "adapters")],
     )
+
+
+def _merged(known: Directory, change: int, rows: _Rows) -> News:
+    versions: dict[AdapterId, dict[int, Version]] = {}
+    for version in rows.versions:
+        versions.setdefault(version.adapter_id, {})[version.number] = version
+    by_subject = dict(known.by_subject)
+    for adapter in rows.adapters:
+        # The oldest adapter of a subject wins, so that adding another changes nobody's answers.
+        subject = (adapter.tenant_id, adapter.scope, adapter.subject)
+        before = by_subject.get(subject)
+        if before is None or before.id == adapter.id or _age(adapter) < _age(before):
+            by_subject[subject] = adapter
+    directory = Directory(
+        change=change,
+        tenants={**known.tenants, **{tenant.id: tenant for tenant in rows.tenants}},
+        keys={**known.keys, **{key.public_id: key for key in rows.keys}},
+        by_name={**known.by_name, **{(a.tenant_id, a.name): a for a in rows.adapters}},
+        by_subject=by_subject,
+        versions={**known.versions, **versions},
+    )
+    return News(directory, rows.adapters)
+
+
+def _age(adapter: Adapter) -> tuple[float, AdapterId]:
+    return adapter.created_at_s, adapter.id

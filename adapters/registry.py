@@ -85,7 +85,7 @@ class Registry:
                         learning=adapter.learning.to_json(),
                     )
                 )
-                announce(connection, "adapters")
+                announce(connection, "adapters", adapter.id)
         except IntegrityError as error:
             raise Conflict(
                 f"An adapter named '{name}' exists already; push a version to it with "
@@ -138,7 +138,7 @@ class Registry:
                 .where(tables.adapters.c.id == adapter_id)
                 .values(learning=learning.to_json())
             )
-            announce(connection, "adapters")
+            announce(connection, "adapters", adapter_id)
         return self.by_id(adapter_id)
 
     def add_version(
@@ -196,7 +196,7 @@ class Registry:
                 )
                 .returning(*tables.versions.c)
             ).one()
-            announce(connection, "versions")
+            announce(connection, "versions", adapter_id)
             return version_of(row)
 
     def version(self, adapter_id: AdapterId, number: int) -> Version:
@@ -232,7 +232,7 @@ class Registry:
                 )
                 .values(state="rejected")
             )
-            announce(connection, "versions")
+            announce(connection, "versions", adapter_id)
 
     def activate(
         self,
@@ -280,7 +280,7 @@ class Registry:
                     at_s=now_s(),
                 )
             )
-            announce(connection, "activations")
+            announce(connection, "activations", adapter.id)
         return replace(adapter, live_version=number, generation=adapter.generation + 1)
 
     def rollback(self, adapter: Adapter, *, actor: str, reason: str = "") -> Adapter:

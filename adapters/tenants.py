@@ -32,7 +32,7 @@ class TenantStore:
                         id=tenant.id, name=tenant.name, created_at_s=tenant.created_at_s
                     )
                 )
-                announce(connection, "tenants")
+                announce(connection, "tenants", tenant.id)
         except IntegrityError as error:
             raise Conflict(f"A tenant named '{name}' exists already; choose another name.") from (
                 error
@@ -90,7 +90,7 @@ class TenantStore:
                     expires_at_s=key.expires_at_s,
                 )
             )
-            announce(connection, "keys")
+            announce(connection, "keys", key.public_id)
         return key, made.text
 
     def keys(self, tenant_id: TenantId | None = None) -> list[ApiKey]:
@@ -117,7 +117,7 @@ class TenantStore:
                     .where(tables.api_keys.c.public_id == public_id)
                     .values(revoked_at_s=now_s())
                 )
-                announce(connection, "keys")
+                announce(connection, "keys", public_id)
             return key_of(
                 connection.execute(
                     sa.select(tables.api_keys).where(tables.api_keys.c.public_id == public_id)

@@ -37,6 +37,7 @@ changes = sa.Table(
     metadata,
     sa.Column("id", BigId, primary_key=True, autoincrement=True),
     sa.Column("topic", sa.String(32), nullable=False),
+    sa.Column("subject", sa.String(64)),  # the id of what changed; null: written by an older server
     sa.Column("at_s", sa.Float, nullable=False),
 )
 
@@ -134,13 +135,16 @@ def last_change(connection: sa.Connection) -> int:
     return int(connection.scalar(_LAST_CHANGE) or 0)
 
 
-def announce(connection: sa.Connection, topic: str) -> None:
-    """Record, inside the caller's transaction, that other processes should look again."""
+def announce(connection: sa.Connection, topic: str, subject: str) -> None:
+    """Record, inside the caller's transaction, that other processes should look again.
+
+    `subject` is the id of what changed: followers read only that anew.
+    """
     if connection.dialect.name != "sqlite":
         # Numbers are given before commits are ordered; without the lock a follower could see a
         # higher one first and never look for the lower. SQLite has one writer at a time anyway.
         connection.execute(sa.text("LOCK TABLE changes IN SHARE ROW EXCLUSIVE MODE"))
-    connection.execute(changes.insert().values(topic=topic, at_s=now_s()))
+    connection.execute(changes.insert().values(topic=topic, subject=subject, at_s=now_s()))
 
 
 def insert_ignoring_duplicates(

@@ -115,7 +115,6 @@ async def start(
         residency,
         interval_s=settings.sync_interval_s,
         publish_interval_s=settings.publish_interval_s,
-        preload_limit=1,  # the others below, in the order of traffic
         on_live=_await_first_answer(runs, first_answers),
     )
     runtime = Runtime(

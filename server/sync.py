@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from adapters.directory import Directory, load_directory
+from adapters.directory import Directory, News, load_directory, renew_directory
 from adapters.routing import engine_name
 from adapters.types import Adapter, Version
 from core.database import Database, last_change
@@ -22,11 +21,13 @@ from core.errors import AttuneError, Unavailable
 from core.held import HeldConnection
 from core.ids import AdapterId
 from server import metrics
+from server.live import Live
 from server.residency import Residency
 
 logger = logging.getLogger("attune.sync")
 
-_GLANCE_S = 0.01
+_GLANCE_S = 0.005
+_RETRY_S = 10.0
 
 
 class RegistrySync:
@@ -42,7 +43,6 @@ class RegistrySync:
         *,
         interval_s: float,
         publish_interval_s: float,
-        preload_limit: int,
         on_live: Callable[[Version], None],
     ) -> None:
         self._database = database
@@ -50,26 +50,22 @@ class RegistrySync:
         self._residency = residency
         self._interval_s = interval_s
         self._publish_interval_s = publish_interval_s
-        self._preload_limit = preload_limit
         self._on_live = on_live
         self._looking = asyncio.Lock()
         self._taking_over = asyncio.Lock()
         self._looked_at = float("-inf")
-        self._retry_at = 0.0
+        self._not_before: dict[tuple[AdapterId, int | None], float] = {}  # failed: try again then
         self._stamp = database.stamp()
-        self._seen = Directory()  # the registry as it is
-        self._taken_over = 0  # the change up to which live versions were taken over
-        self.directory = Directory()  # the same, with the live versions this server has
+        self._live = Live(Directory())
+
+    @property
+    def directory(self) -> Directory:
+        """The registry, with the live versions this server has."""
+        return self._live.directory
 
     async def start(self) -> None:
-        """Take over the registry as it is and have the live versions ready."""
-        directory = await asyncio.to_thread(load_directory, self._database)
-        for adapter in list(directory.by_name.values())[-self._preload_limit :]:
-            if adapter.live_version is not None:
-                version = directory.versions[adapter.id][adapter.live_version]
-                await self._preload(adapter, version)
-        self.directory = self._seen = directory
-        self._taken_over = directory.change
+        """Take over the registry as it is; nothing is loaded (see server.prewarm)."""
+        self._live = Live(await asyncio.to_thread(load_directory, self._database))
 
     def close(self) -> None:
         """Give the connection back; nothing may be looking any more."""
@@ -84,10 +80,6 @@ class RegistrySync:
             except Exception:
                 metrics.SYNC_ERRORS.inc()
                 logger.exception("Cannot read the registry; serving goes on with what is known.")
-
-    def _last_change(self) -> int:
-        with self._changes.transaction() as connection:
-            return last_change(connection)
 
     async def _until_due(self) -> None:
         """An interval, cut short when the database is seen to have been written to."""
@@ -111,61 +103,63 @@ class RegistrySync:
                 return
             began_at = time.monotonic()
             try:
-                if await asyncio.to_thread(self._last_change) > self._seen.change:
-                    self._seen = await asyncio.to_thread(load_directory, self._database)
-                    self.directory = _as_known(self._seen, _live_in(self.directory))
+                news = await asyncio.to_thread(self._news, self._live.seen)
             except SQLAlchemyError as error:
                 raise Unavailable("The registry cannot be read now; try again.") from error
+            if news is not None:
+                self._live.take(news)
             self._looked_at = began_at
+
+    def _news(self, seen: Directory) -> News | None:
+        with self._changes.transaction() as connection:
+            if last_change(connection) <= seen.change:
+                return None
+        return renew_directory(self._database, seen)
 
     async def refresh(self) -> None:
         """Catch up with the registry now, live versions included."""
         await self.look()
         async with self._taking_over:
-            lagging = self._retry_at and time.monotonic() >= self._retry_at
-            if self._seen.change > self._taken_over or lagging:
-                self._retry_at = 0.0
-                await self._take_over(self._seen)
-
-    async def _take_over(self, new: Directory) -> None:
-        old = self.directory
-        unloadable: list[Adapter] = []
-        moved: list[tuple[Adapter | None, Adapter, float]] = []
-        for key, adapter in new.by_name.items():
-            before = old.by_name.get(key)
-            if adapter.live_version == (before.live_version if before else None):
-                continue
-            started = time.perf_counter()
-            if adapter.live_version is not None:
-                if moved:
+            loaded = False
+            for adapter in self._due():
+                if loaded and adapter.live_version is not None:
                     # One load stalls all decoding for its duration: leave room between two.
                     await asyncio.sleep(self._publish_interval_s)
-                version = new.versions[adapter.id][adapter.live_version]
-                if not await self._preload(adapter, version):
-                    unloadable.append(adapter)
-                    self._retry_at = time.monotonic() + 10.0
-                    continue
-            moved.append((before, adapter, started))
-        # A look may have renewed the directory meanwhile: only the live versions move here.
-        live = {adapter.id: None for adapter in unloadable} | _live_in(self.directory)
-        live |= {adapter.id: adapter.live_version for _, adapter, _ in moved}
-        self.directory = _as_known(self._seen, live)
-        self._taken_over = new.change
-        for before, adapter, started in moved:
-            self._finish_swap(new, before, adapter, started)
+                loaded |= await self._take_over(adapter)
 
-    def _finish_swap(
-        self, new: Directory, before: Adapter | None, adapter: Adapter, started: float
-    ) -> None:
+    def _due(self) -> list[Adapter]:
+        """What this server is behind with, less what it failed to load a moment ago."""
+        now = time.monotonic()
+        behind = {(adapter.id, adapter.live_version): adapter for adapter in self._live.behind()}
+        # What is wanted no longer need not be remembered.
+        self._not_before = {k: at for k, at in self._not_before.items() if k in behind and at > now}
+        return [adapter for key, adapter in behind.items() if key not in self._not_before]
+
+    async def _take_over(self, adapter: Adapter) -> bool:
+        """Make the adapter's live version this server's; whether one was loaded."""
+        started = time.perf_counter()
+        versions = self._live.seen.versions.get(adapter.id, {})
+        new = None if adapter.live_version is None else versions[adapter.live_version]
+        if new is not None and not await self._preload(adapter, new):
+            self._not_before[adapter.id, adapter.live_version] = time.monotonic() + _RETRY_S
+            self._live.unavailable(adapter)
+            return False
+        before = self._live.live_here(adapter)
+        if not self._live.served(adapter):
+            # The registry has moved on while this was loaded; its next version comes next.
+            if new is not None and before != new.number:
+                self._residency.retire(new.engine_id)
+            return new is not None
         metrics.SWAPS.labels("done").inc()
         metrics.SWAP_SECONDS.observe(time.perf_counter() - started)
-        if before is not None and before.live_version is not None:
-            self._residency.retire(new.versions[adapter.id][before.live_version].engine_id)
-        if adapter.live_version is not None:
-            logger.info("%s is now live at version %s", adapter.name, adapter.live_version)
-            self._on_live(new.versions[adapter.id][adapter.live_version])
-        else:
+        if before is not None:
+            self._residency.retire(versions[before].engine_id)
+        if new is None:
             logger.info("%s is now answered by the base model", adapter.name)
+        else:
+            logger.info("%s is now live at version %s", adapter.name, new.number)
+            self._on_live(new)
+        return new is not None
 
     async def _preload(self, adapter: Adapter, version: Version) -> bool:
         try:
@@ -180,29 +174,3 @@ class RegistrySync:
             )
             return False
         return True
-
-
-def _live_in(directory: Directory) -> dict[AdapterId, int | None]:
-    return {adapter.id: adapter.live_version for adapter in directory.by_name.values()}
-
-
-def _as_known(seen: Directory, live: Mapping[AdapterId, int | None]) -> Directory:
-    """`seen` with the live versions of `live`.
-
-    An adapter not in `live` that is born with a live version is left out: asked for by name it
-    is then loaded at once, instead of being answered by the base.
-    """
-
-    def known(adapter: Adapter) -> Adapter | None:
-        number = live.get(adapter.id)
-        if adapter.live_version == number:
-            return adapter
-        return replace(adapter, live_version=number) if adapter.id in live else None
-
-    by_name = {key: known(adapter) for key, adapter in seen.by_name.items()}
-    by_subject = {key: known(adapter) for key, adapter in seen.by_subject.items()}
-    return replace(
-        seen,
-        by_name={key: adapter for key, adapter in by_name.items() if adapter},
-        by_subject={key: adapter for key, adapter in by_subject.items() if adapter},
-    )

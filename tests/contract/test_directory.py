@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import threading
 
 import pytest
 
-from adapters.directory import Directory, load_directory
+from adapters.directory import Directory, load_directory, renew_directory
 from adapters.registry import Registry
 from adapters.routing import route
 from adapters.tenants import TenantStore
-from adapters.types import ArtifactInfo
-from core.database import Database, announce
+from adapters.types import ArtifactInfo, Learning
+from core.database import Database, announce, changes
 from core.ids import Digest
 
 INFO = ArtifactInfo(Digest("a" * 64), 10, 8, ("q_proj",), {})
@@ -51,6 +52,72 @@ def test_the_oldest_adapter_of_a_subject_answers_for_it(database: Database) -> N
     found = route(seen, tenant, "auto", domain="law", draw=1.0)
     assert found.adapter is not None
     assert found.adapter.name == "zeta-law"
+
+
+def test_a_picture_renewed_step_by_step_is_the_picture_read_at_once(database: Database) -> None:
+    tenants, registry = TenantStore(database), Registry(database)
+    rng = random.Random(0)
+    owners = [tenants.create(f"t{number}").id for number in range(3)]
+    known = load_directory(database)
+    for step in range(80):
+        for _ in range(rng.randrange(4)):
+            tenant = rng.choice(owners)
+            adapters = registry.adapters(tenant)
+            what = rng.randrange(7) if adapters else 0
+            adapter = rng.choice(adapters) if adapters else None
+            if what == 0 or adapter is None:
+                registry.create(tenant, f"a{step}-{rng.random()}".replace(".", "-"))
+            elif what in (1, 2):
+                registry.add_version(adapter.id, INFO, source="upload")
+            elif what == 3 and registry.versions(adapter.id):
+                number = rng.choice(registry.versions(adapter.id)).number
+                registry.activate(adapter, number, actor="me", reason="", allow_rejected=True)
+            elif what == 4:
+                registry.reject(adapter.id, 1)
+            elif what == 5:
+                key, _ = tenants.create_key(tenant, frozenset({"inference"}))
+                if rng.random() < 0.5:
+                    tenants.revoke_key(key.public_id)
+            else:
+                registry.set_learning(adapter.id, Learning(exploration=0.5))
+        known = renew_directory(database, known).directory
+        whole = load_directory(database)
+        assert known == whole
+        assert list(known.by_name) == list(whole.by_name)
+
+
+def test_only_what_changed_is_read_anew(database: Database) -> None:
+    tenant = TenantStore(database).create("acme").id
+    registry = Registry(database)
+    adapters = [registry.create(tenant, f"a{number}") for number in range(3)]
+    known = load_directory(database)
+    assert renew_directory(database, known).directory is known
+    registry.add_version(adapters[1].id, INFO, source="upload")
+    news = renew_directory(database, known)
+    assert [adapter.name for adapter in news.adapters] == ["a1"]
+    untouched = (tenant, "a0")
+    assert news.directory.by_name[untouched] is known.by_name[untouched]
+
+
+@pytest.mark.parametrize("how", ["an older server's", "of a kind unknown here", "very many"])
+def test_changes_that_do_not_say_enough_have_all_read_anew(database: Database, how: str) -> None:
+    tenant = TenantStore(database).create("acme").id
+    registry = Registry(database)
+    adapter = registry.create(tenant, "support")
+    known = load_directory(database)
+    registry.set_learning(adapter.id, Learning(exploration=0.5))
+    with database.write() as connection:
+        connection.execute(changes.delete().where(changes.c.id > known.change))
+        if how == "very many":
+            for _ in range(300):
+                announce(connection, "adapters", "ada_other")
+        else:
+            topic, subject = ("news", "x") if "kind" in how else ("adapters", None)
+            connection.execute(changes.insert().values(topic=topic, subject=subject, at_s=0.0))
+    assert renew_directory(database, known).directory == load_directory(database)
+    assert renew_directory(database, known).directory.by_name[tenant, "support"].learning == (
+        Learning(exploration=0.5)
+    )
 
 
 def test_a_live_pointer_never_lacks_its_version_while_others_write(database_url: str) -> None:
@@ -95,13 +162,13 @@ def test_a_change_committed_late_is_still_noticed(
 
     def late() -> None:
         with slow.write() as connection:
-            announce(connection, "adapters")
+            announce(connection, "adapters", "ada_1")
             announced.set()
             release.wait(10)
 
     def early() -> None:
         with quick.write() as connection:
-            announce(connection, "adapters")
+            announce(connection, "adapters", "ada_1")
 
     first, second = threading.Thread(target=late), threading.Thread(target=early)
     first.start()

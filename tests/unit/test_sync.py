@@ -22,6 +22,8 @@ from core.database import Database
 from core.errors import AttuneError, NotFound, Unavailable
 from core.held import HeldConnection
 from core.ids import TenantId
+from feedback.interactions import InteractionStore
+from server.prewarm import prewarm
 from server.residency import Residency
 from server.sync import RegistrySync
 
@@ -60,7 +62,6 @@ class Server:
             self.residency,
             interval_s=0.001,
             publish_interval_s=0.0,
-            preload_limit=8,
             on_live=lambda v: self.taken_over.append(v.engine_id),
         )
 
@@ -89,8 +90,10 @@ class World:
         return self.databases[-1]
 
     async def server(self) -> Server:
-        server = Server(self.open(), self.artifacts)
+        database = self.open()
+        server = Server(database, self.artifacts)
         await server.sync.start()
+        await prewarm(server.residency, server.sync.directory, InteractionStore(database), limit=8)
         return server
 
     def adapter(self, name: str) -> Adapter:
@@ -239,6 +242,50 @@ async def test_a_server_killed_between_load_and_flip_serves_the_new_version_afte
     again = await world.server()
     assert again.live(world.tenant, "support") == second.number
     assert list(again.engine.loaded) == [second.engine_id]
+
+
+async def test_a_version_taken_back_while_it_loads_never_goes_live(world: World) -> None:
+    adapter = world.adapter("support")
+    good = world.publish(adapter)
+    server = await world.server()
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: int) -> None:
+        began.set()
+        await go.wait()
+
+    server.engine.before_load = slow
+    bad = world.publish(adapter)
+    loading = asyncio.create_task(server.sync.refresh())
+    await began.wait()
+    world.registry.rollback(world.registry.by_id(adapter.id), actor="ann")
+    await server.sync.look()
+    go.set()
+    await loading
+    await settle()
+    assert bad.engine_id not in server.taken_over
+    assert server.live(world.tenant, "support") == good.number
+    assert list(server.engine.loaded) == [good.engine_id]
+
+
+async def test_a_version_is_live_without_waiting_for_others_to_load(world: World) -> None:
+    adapters = [world.adapter(name) for name in ("first", "second")]
+    server = await world.server()
+    began, go = asyncio.Event(), asyncio.Event()
+    versions = [world.publish(adapter) for adapter in adapters]
+
+    async def slow(engine_id: int) -> None:
+        if engine_id == versions[1].engine_id:
+            began.set()
+            await go.wait()
+
+    server.engine.before_load = slow
+    loading = asyncio.create_task(server.sync.refresh())
+    await began.wait()
+    assert server.live(world.tenant, "first") == 1
+    go.set()
+    await loading
+    assert server.live(world.tenant, "second") == 1
 
 
 async def test_rollback_and_the_base_arrive_like_any_other_move(world: World) -> None:

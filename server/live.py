@@ -1,0 +1,88 @@
+"""What this server answers with, beside what the registry says: pure bookkeeping.
+
+The registry says at once that a version is live; this server says so once its engine has it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from adapters.directory import Directory, News
+from adapters.types import Adapter
+from core.ids import AdapterId
+
+
+class Live:
+    """`seen`: the registry as it is. `directory`: the same, less live versions not here yet."""
+
+    def __init__(self, directory: Directory) -> None:
+        """Begin with everything in `directory` taken for served."""
+        self.seen = self.directory = directory
+        # Each as the registry has it and as it is routed to here (None: not by its name).
+        self._behind: dict[AdapterId, tuple[Adapter, Adapter | None]] = {}
+
+    def take(self, news: News) -> None:
+        """The registry is now so. Live versions that moved stay as they were until `served`.
+
+        An adapter born with a live version is left out meanwhile: asked for by name it is then
+        loaded at once, instead of being answered by the base.
+        """
+        for adapter in news.adapters:
+            here = self._here(adapter)
+            if adapter.live_version == (here.live_version if here else None):
+                self._behind.pop(adapter.id, None)
+            else:
+                known = here and replace(adapter, live_version=here.live_version)
+                self._behind[adapter.id] = (adapter, known)
+        self.seen = news.directory
+        self._renew()
+
+    def behind(self) -> list[Adapter]:
+        """The adapters whose live version is not this server's yet, as the registry has them."""
+        return [adapter for adapter, _ in self._behind.values()]
+
+    def served(self, adapter: Adapter) -> bool:
+        """This server has the live version of `adapter`: route to it from now on.
+
+        False, and nothing changes, if the registry has moved on meanwhile.
+        """
+        wanted, _ = self._behind.get(adapter.id, (None, None))
+        if wanted is None or wanted.live_version != adapter.live_version:
+            return False
+        del self._behind[adapter.id]
+        self._renew()
+        return True
+
+    def unavailable(self, adapter: Adapter) -> None:
+        """The live version cannot be had now: what was served goes on; for a new one the base."""
+        wanted, here = self._behind.get(adapter.id, (None, None))
+        if wanted is not None and here is None:
+            self._behind[adapter.id] = (wanted, replace(wanted, live_version=None))
+            self._renew()
+
+    def live_here(self, adapter: Adapter) -> int | None:
+        """The version of `adapter` that answers here now; None: the base."""
+        here = self._here(adapter)
+        return here.live_version if here else None
+
+    def _here(self, adapter: Adapter) -> Adapter | None:
+        return self.directory.by_name.get((adapter.tenant_id, adapter.name))
+
+    def _renew(self) -> None:
+        if not self._behind:
+            self.directory = self.seen
+            return
+        by_name, by_subject = dict(self.seen.by_name), dict(self.seen.by_subject)
+        for adapter, here in self._behind.values():
+            name = (adapter.tenant_id, adapter.name)
+            subject = (adapter.tenant_id, adapter.scope, adapter.subject)
+            first = by_subject[subject].id == adapter.id
+            if here is None:
+                del by_name[name]
+                if first:
+                    del by_subject[subject]
+            else:
+                by_name[name] = here
+                if first:
+                    by_subject[subject] = here
+        self.directory = replace(self.seen, by_name=by_name, by_subject=by_subject)
