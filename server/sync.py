@@ -27,6 +27,7 @@ from server.residency import Residency
 logger = logging.getLogger("attune.sync")
 
 _GLANCE_S = 0.005
+_FLUSH_S = 0.1  # what a commit may take from the first byte in the log to its being visible
 _RETRY_S = 10.0
 
 
@@ -56,6 +57,7 @@ class RegistrySync:
         self._looked_at = float("-inf")
         self._not_before: dict[tuple[AdapterId, int | None], float] = {}  # failed: try again then
         self._stamp = database.stamp()
+        self._written_at = float("-inf")
         self._live = Live(Directory())
 
     @property
@@ -86,8 +88,14 @@ class RegistrySync:
         due_at = time.monotonic() + self._interval_s
         while (left_s := due_at - time.monotonic()) > 0:
             await asyncio.sleep(min(left_s, _GLANCE_S) if self._stamp is not None else left_s)
-            if (now := self._database.stamp()) != self._stamp:
-                self._stamp = now
+            if (stamp := self._database.stamp()) != self._stamp:
+                self._stamp = stamp
+                self._written_at = time.monotonic()
+            # Most commits only record an answer; and one can be seen before it can be read.
+            if (
+                time.monotonic() - self._written_at < _FLUSH_S
+                and self._database.glance() != self._live.seen.change
+            ):
                 return
 
     async def look(self) -> None:

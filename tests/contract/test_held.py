@@ -19,7 +19,7 @@ def test_every_transaction_sees_what_others_have_committed(database: Database) -
     with held.transaction() as connection:
         before = last_change(connection)
     with database.write() as connection:
-        announce(connection, "test")
+        announce(connection, "test", "x")
     with held.transaction() as connection:
         assert last_change(connection) > before
     held.close()
@@ -29,11 +29,11 @@ def test_a_transaction_that_fails_leaves_nothing_and_the_next_one_works(database
     held = HeldConnection(database, writes=True)
     before = database.last_change()
     with contextlib.suppress(ZeroDivisionError), held.transaction() as connection:
-        announce(connection, "test")
+        announce(connection, "test", "x")
         raise ZeroDivisionError
     assert database.last_change() == before
     with held.transaction() as connection:
-        announce(connection, "test")
+        announce(connection, "test", "x")
     assert database.last_change() > before
     held.close()
 
@@ -72,7 +72,7 @@ def test_the_stamp_differs_after_a_commit_of_another_process(tmp_path: Path) -> 
     before = mine.stamp()
     assert mine.stamp() == before
     with another.write() as connection:
-        announce(connection, "test")
+        announce(connection, "test", "x")
     assert mine.stamp() != before
     mine.dispose()
     another.dispose()

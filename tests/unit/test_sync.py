@@ -47,7 +47,7 @@ class Engine:
 class Server:
     """One server's half: its engine, its residency, its picture of the registry."""
 
-    def __init__(self, database: Database, artifacts: ArtifactStore) -> None:
+    def __init__(self, database: Database, artifacts: ArtifactStore, interval_s: float) -> None:
         self.engine = Engine()
         self.reports: list[tuple[int, AttuneError | None]] = []
         self.taken_over: list[int] = []
@@ -60,7 +60,7 @@ class Server:
         self.sync = RegistrySync(
             database,
             self.residency,
-            interval_s=0.001,
+            interval_s=interval_s,
             publish_interval_s=0.0,
             on_live=lambda v: self.taken_over.append(v.engine_id),
         )
@@ -89,9 +89,9 @@ class World:
         self.databases.append(Database(self.url))
         return self.databases[-1]
 
-    async def server(self) -> Server:
+    async def server(self, *, interval_s: float = 0.001) -> Server:
         database = self.open()
-        server = Server(database, self.artifacts)
+        server = Server(database, self.artifacts, interval_s)
         await server.sync.start()
         await prewarm(server.residency, server.sync.directory, InteractionStore(database), limit=8)
         return server
@@ -358,6 +358,44 @@ async def test_a_database_that_fails_for_a_while_stops_neither_following_nor_ser
     monkeypatch.undo()
     second = world.publish(adapter)
     await until(lambda: server.live(world.tenant, "support") == second.number)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_commit_is_noticed_between_two_looks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if it is seen in the moment in which it is written but cannot be read yet."""
+    adapter = world.adapter("support")
+    server = await world.server(interval_s=60.0)
+    database = world.databases[-1]
+    glance, known, early = database.glance, database.last_change(), iter([True] * 3)
+    monkeypatch.setattr(database, "glance", lambda: known if next(early, False) else glance())
+    following = asyncio.create_task(server.sync.follow())
+    version = world.publish(adapter)
+    await until(lambda: server.live(world.tenant, "support") == version.number)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_commits_that_change_nothing_in_the_registry_cost_no_look(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await world.server(interval_s=60.0)
+    looks = 0
+
+    async def counted() -> None:
+        nonlocal looks
+        looks += 1
+
+    monkeypatch.setattr(server.sync, "look", counted)
+    following = asyncio.create_task(server.sync.follow())
+    for number in range(5):
+        world.tenants.secret(f"no part of the registry {number}")
+        await asyncio.sleep(0.03)
+    assert looks == 0
+    world.adapter("support")
+    await until(lambda: looks > 0)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
 
