@@ -31,9 +31,8 @@ from deploy.bench.stream import Answer, judge, request_body, stream_into
 from deploy.demo.world import ask
 
 ADAPTER = "swapped"
-# Answers of different lengths: of one length they would all begin, and could all meet a new
-# version, at the same moments. The mean is 48.
-LENGTHS = (20, 28, 36, 44, 52, 60, 68, 76)
+PROMPTS = 8
+TOKENS = 24  # the shipped model's own greedy answers: 23 tokens on average
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +52,22 @@ class Phase:
     swaps: list[Swap]
 
 
-def measure_swaps(*, swaps: int, streams: int, quiet_s: float | None = None) -> dict[str, Any]:
+def answer_lengths(mean: int) -> list[int]:
+    """Tokens of the answer to each prompt, from 5/12 to 19/12 of the mean.
+
+    Of one length they would all begin, and could all meet a new version, at the same moments.
+    """
+    return [max(1, round(mean * (5 + 2 * number) / 12)) for number in range(PROMPTS)]
+
+
+def measure_swaps(
+    *, swaps: int, streams: int, tokens: int = TOKENS, quiet_s: float | None = None
+) -> dict[str, Any]:
     """Run the benchmark on a server of its own; figures by name, times in ms.
 
-    Without swaps it streams for `quiet_s` in all, half before and half after the swaps (by
-    default a second for each swap, at least 10 s). Raises Unavailable if the server fails.
+    Answers have `tokens` tokens on average. Without swaps it streams for `quiet_s` in all, half
+    before and half after the swaps (by default a second for each swap, at least 10 s). Raises
+    Unavailable if the server fails.
     """
     quiet_s = max(10.0, float(swaps)) if quiet_s is None else quiet_s
     with tempfile.TemporaryDirectory(prefix="attune-bench-") as folder, serving("Attune") as served:
@@ -66,21 +76,23 @@ def measure_swaps(*, swaps: int, streams: int, quiet_s: float | None = None) -> 
             write_adapter(Path(folder) / str(seed), base, seed=seed, rank=8) for seed in (1, 2)
         ]
         served.push(ADAPTER, versions)
-        return asyncio.run(_measure(served, swaps, streams, quiet_s))
+        return asyncio.run(_measure(served, swaps, streams, answer_lengths(tokens), quiet_s))
 
 
-async def _measure(served: Served, swaps: int, streams: int, quiet_s: float) -> dict[str, Any]:
+async def _measure(
+    served: Served, swaps: int, streams: int, lengths: list[int], quiet_s: float
+) -> dict[str, Any]:
     rng = random.Random(0)
-    questions = [ask(rng, "held_out").text for _ in LENGTHS]
+    questions = [ask(rng, "held_out").text for _ in lengths]
     async with served.streams(streams) as session:
-        own = await _own_answers(session, questions)
+        own = await _own_answers(session, questions, lengths)
 
         def crowd() -> StreamingCrowd:
             return StreamingCrowd(
                 session,
-                lambda prompt: request_body(ADAPTER, questions[prompt], LENGTHS[prompt]),
+                lambda prompt: request_body(ADAPTER, questions[prompt], lengths[prompt]),
                 streams=streams,
-                prompts=len(LENGTHS),
+                prompts=len(lengths),
             )
 
         with progress.status(f"{streams} clients stream; no swaps …") as status:
@@ -93,18 +105,18 @@ async def _measure(served: Served, swaps: int, streams: int, quiet_s: float) -> 
             loads = _difference(counted, served.metrics())
             status.update(f"{streams} clients stream; no swaps …")
             after = await _quiet(crowd(), quiet_s / 2)
-    return _figures(own, before, busy, after) | loads | {"streams": streams}
+    return _figures(own, lengths, before, busy, after) | loads | {"streams": streams}
 
 
 async def _own_answers(
-    session: aiohttp.ClientSession, questions: list[str]
+    session: aiohttp.ClientSession, questions: list[str], lengths: list[int]
 ) -> dict[tuple[str, int], list[int]]:
     """Each version's greedy tokens for each prompt, asked one at a time of the pinned version."""
     own: dict[tuple[str, int], list[int]] = {}
     for number in (1, 2):
         for prompt, question in enumerate(questions):
             answer = Answer(prompt)
-            body = request_body(f"{ADAPTER}@{number}", question, LENGTHS[prompt])
+            body = request_body(f"{ADAPTER}@{number}", question, lengths[prompt])
             await stream_into(answer, session, body)
             if answer.failure:
                 raise Unavailable(f"The server does not answer: {answer.failure}")
@@ -157,7 +169,11 @@ def _activate(registry: Registry, adapter: Adapter, number: int) -> tuple[Adapte
 
 
 def _figures(
-    own: Mapping[tuple[str, int], list[int]], before: Phase, busy: Phase, after: Phase
+    own: Mapping[tuple[str, int], list[int]],
+    lengths: list[int],
+    before: Phase,
+    busy: Phase,
+    after: Phase,
 ) -> dict[str, Any]:
     quiet = [*before.answers, *after.answers]
     quiet_gaps, busy_gaps = gaps_ms(quiet), gaps_ms(busy.answers)
@@ -167,8 +183,8 @@ def _figures(
     failures = sorted({answer.failure for answer in (*quiet, *busy.answers) if answer.failure})
     return {
         "swaps": len(busy.swaps),
-        **asdict(judge(busy.answers, own, lengths=LENGTHS)),
-        "quiet": asdict(judge(quiet, own, lengths=LENGTHS)),
+        **asdict(judge(busy.answers, own, lengths=lengths)),
+        "quiet": asdict(judge(quiet, own, lengths=lengths)),
         "failures": failures[:5],
         "publish_to_first_token_ms": _spread(waits),
         "first_token_without_swaps_ms": _spread(first_tokens_ms(quiet)),
@@ -179,7 +195,7 @@ def _figures(
         "tokens_per_s_without_swaps": tokens_per_s(quiet, before.elapsed_s + after.elapsed_s),
         "tokens_per_s_with_swaps": tokens_per_s(busy.answers, busy.elapsed_s),
         "tokens_per_arrival": sum(len(a.tokens) for a in busy.answers) / max(1, arrivals),
-        "tokens_per_answer": sum(LENGTHS) / len(LENGTHS),
+        "tokens_per_answer": sum(lengths) / len(lengths),
     }
 
 

@@ -17,6 +17,7 @@ JsonLine = Annotated[
 ]
 Swaps = Annotated[int, typer.Option(min=1, help="How often the live version changes.")]
 Streams = Annotated[int, typer.Option(min=1, help="Clients that stream without pause.")]
+Tokens = Annotated[int, typer.Option(min=3, help="Tokens of an answer, on average.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Times each measurement is repeated.")]
 
 Measure = Callable[[], dict[str, Any]]
@@ -26,7 +27,9 @@ app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 
 
 @app.command("swap")
-def swap(swaps: Swaps = 50, streams: Streams = 16, as_json: JsonLine = False) -> None:
+def swap(
+    swaps: Swaps = 50, streams: Streams = 16, tokens: Tokens = 24, as_json: JsonLine = False
+) -> None:
     """Swaps under load: failed or mixed answers, publish to first token, gaps between tokens.
 
     Exits with 1 if an answer failed, was cut off or mixed versions.
@@ -34,7 +37,12 @@ def swap(swaps: Swaps = 50, streams: Streams = 16, as_json: JsonLine = False) ->
     from deploy.bench.results import swap_table
     from deploy.bench.swap import measure_swaps
 
-    figures = _run("swap", lambda: measure_swaps(swaps=swaps, streams=streams), swap_table, as_json)
+    figures = _run(
+        "swap",
+        lambda: measure_swaps(swaps=swaps, streams=streams, tokens=tokens),
+        swap_table,
+        as_json,
+    )
     raise typer.Exit(_disturbed(figures))
 
 
