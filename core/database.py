@@ -20,6 +20,7 @@ from sqlalchemy import event
 
 from core.clock import now_s
 from core.errors import Invalid
+from core.jsontext import json_text
 
 metadata = sa.MetaData(
     naming_convention={
@@ -63,7 +64,10 @@ class Database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             # hide_parameters: errors are logged, and statements carry what tenants wrote.
             self.engine = sa.create_engine(
-                self.url, connect_args={"timeout": 30.0}, hide_parameters=True
+                self.url,
+                connect_args={"timeout": 30.0},
+                hide_parameters=True,
+                json_serializer=json_text,
             )
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_immediate)
@@ -74,6 +78,7 @@ class Database:
                 pool_pre_ping=True,
                 pool_size=8,
                 hide_parameters=True,
+                json_serializer=json_text,
                 connect_args={
                     "connect_timeout": 5,
                     "tcp_user_timeout": 8000,
@@ -137,13 +142,19 @@ class Database:
             return None
         try:
             if self._glancing is None:
-                path = self._log.removesuffix("-wal")
-                self._glancing = sqlite3.connect(
-                    path, timeout=0.0, isolation_level=None, check_same_thread=False
-                )
+                self._glancing = self.impatient()
             return int(self._glancing.execute("SELECT max(id) FROM changes").fetchone()[0] or 0)
         except sqlite3.Error:
             return None
+
+    def impatient(self) -> sqlite3.Connection:
+        """SQLite only: a connection of the driver's own that raises OperationalError at once where
+        others wait for a lock. The caller closes it."""
+        path = sa.make_url(self.url).database or ""
+        connection = sqlite3.connect(path, timeout=0.0, check_same_thread=False)
+        _configure_sqlite(connection, None)
+        connection.execute("PRAGMA busy_timeout=0")
+        return connection
 
     def dispose(self) -> None:
         """Close every connection."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +16,6 @@ from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from feedback.types import Comparison, Feedback, Interaction
 
 _UNSTORABLE = {0: "\ufffd"} | dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
-_PLAIN = (str, int, bool, type(None))
 
 
 def fit(text: str, limit: int) -> str:
@@ -31,17 +28,6 @@ def fit(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     return text[: limit - 17] + "~" + hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def storable(value: Any) -> Any:
-    """JSON with lists for tuples, dicts for mappings and None for NaN and the infinities."""
-    if isinstance(value, _PLAIN):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): storable(item) for key, item in value.items()}
-    return [storable(item) for item in value]
 
 
 def interaction_row(it: Interaction) -> dict[str, Any]:
@@ -57,15 +43,15 @@ def interaction_row(it: Interaction) -> dict[str, Any]:
         "adapter_id": it.adapter_id,
         "version": it.version,
         "explored": it.explored,
-        "prompt": it.prompt if isinstance(it.prompt, str) else storable(it.prompt),
+        "prompt": it.prompt,
         "answers": list(it.answers),
         "finish_reason": None if it.finish_reason is None else fit(it.finish_reason, 32),
         "end_user": None if it.end_user is None else fit(it.end_user, 256),
         "domain": None if it.domain is None else fit(it.domain, 256),
         "conversation_id": None if it.conversation_id is None else fit(it.conversation_id, 256),
-        "sampling": storable(it.sampling),
-        "request": storable(it.request),
-        "response": None if it.response is None else storable(it.response),
+        "sampling": it.sampling,
+        "request": it.request,
+        "response": it.response,
         "prompt_tokens": it.prompt_tokens,
         "completion_tokens": it.completion_tokens,
         "first_token_ms": it.first_token_ms,
@@ -95,7 +81,7 @@ def feedback_row(item: Feedback) -> dict[str, Any]:
         "completion_id": item.completion_id,
         "choice_index": item.choice_index,
         "name": fit(item.name, 128),
-        "value": storable(float(item.value)) if number and item.value is not None else item.value,
+        "value": float(item.value) if number and item.value is not None else item.value,
         "comment": None if item.comment is None else item.comment.translate(_UNSTORABLE),
         "correction": None if item.correction is None else item.correction.translate(_UNSTORABLE),
         "comparison": compared
@@ -103,8 +89,8 @@ def feedback_row(item: Feedback) -> dict[str, Any]:
         "source_kind": item.source_kind,
         "source_id": None if item.source_id is None else fit(item.source_id, 256),
         "end_user": None if item.end_user is None else fit(item.end_user, 256),
-        "tags": storable(item.tags),
-        "metadata": storable(item.metadata),
+        "tags": item.tags,
+        "metadata": item.metadata,
     }
 
 

@@ -16,7 +16,7 @@ from core.clock import now_s
 from core.database import Database, insert_ignoring_duplicates
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import AdapterId, RunId, TenantId, new_id
-from feedback.rows import fit, storable
+from feedback.rows import fit
 from feedback.run_tables import run_events, runs
 from feedback.types import Check, Page, Verdict
 
@@ -282,7 +282,7 @@ class RunStore:
             "at_s": now_s(),
             "type": type,
             "message": fit(message, 20_000),
-            "data": storable(data or {}),
+            "data": data or {},
         }
         try:
             with self._database.write() as connection:

@@ -54,4 +54,4 @@ class IdSigner:
 
     def _mac(self, nonce: str, tenant_id: TenantId) -> str:
         message = f"{nonce}:{tenant_id}".encode()
-        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()[:16]
+        return hmac.digest(self._secret, message, "sha256")[:8].hex()

@@ -59,6 +59,7 @@ class Runtime:
     served_name: str
     max_model_len: int
     first_answers: dict[int, float] = field(default_factory=dict)
+    being_answered: int = 0  # requests with the engine, or with an answer on its way out
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def note_answer_by(self, engine_id: int) -> None:
@@ -128,7 +129,9 @@ async def start(
         runs=runs,
         exports=ExportStore(database),
         signer=IdSigner(secret),
-        recorder=Recorder(log.append, wait_s=settings.commit_wait_s),
+        recorder=Recorder(
+            log.append, append_at_once=log.append_at_once, wait_s=settings.commit_wait_s
+        ),
         log=log,
         residency=residency,
         sync=sync,

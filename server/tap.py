@@ -55,6 +55,7 @@ class Tap:
         self._streams = False
         self._passing = False  # an error response: not recorded
         self._recorded = False
+        runtime.being_answered += 1
 
     async def send(self, message: Message) -> None:
         """The `send` vLLM's app is given."""
@@ -73,6 +74,7 @@ class Tap:
 
     def end(self) -> None:
         """The app has returned: what was not recorded by now was cut off by the client."""
+        self._runtime.being_answered -= 1
         if not self._passing and not self._recorded:
             self._recorded = True
             self._runtime.recorder.submit(self._builder("cancelled"))
@@ -105,7 +107,7 @@ class Tap:
         # is not mistaken for one.
         if last or any(body.startswith(m) or b"\n" + m in body for m in self._terminal):
             self._recorded = True
-            await self._runtime.recorder.commit(self._builder("completed"))
+            await self._commit()
             self._served()
         await self._send(message)
 
@@ -116,7 +118,7 @@ class Tap:
         self._recorded = True
         self._first = time.perf_counter()
         try:
-            await self._runtime.recorder.commit(self._builder("completed"))
+            await self._commit()
         except AttuneError as error:
             status, body, headers = http_error(error)
             await self._send({"type": "http.response.start", "status": status, "headers": headers})
@@ -126,6 +128,10 @@ class Tap:
         assert self._start is not None
         await self._send(self._start)
         await self._send({"type": "http.response.body", "body": b"".join(self._chunks)})
+
+    async def _commit(self) -> None:
+        alone = self._runtime.being_answered == 1
+        await self._runtime.recorder.commit(self._builder("completed"), alone=alone)
 
     def _served(self) -> None:
         if self._route.version is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,8 +47,8 @@ class Transcript:
 def read_answer(endpoint: str, body: bytes) -> Transcript:
     """The transcript of an answer that came in one piece."""
     try:
-        document = json.loads(body)
-    except ValueError:
+        document = msgspec.json.decode(body)  # several times as quick as json
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return Transcript(error="the response was not JSON")
     try:
         return _DOCUMENTS[endpoint](document)
@@ -69,7 +68,7 @@ def _events(chunks: Sequence[bytes]) -> Iterator[dict[str, Any]]:
     for line in b"".join(chunks).split(b"\n"):
         if line.startswith(b"data:") and line[5:].strip() != b"[DONE]":
             try:
-                event = msgspec.json.decode(line[5:])  # several times as quick as json
+                event = msgspec.json.decode(line[5:])
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue  # cut off in the middle
             if isinstance(event, dict):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,6 +110,73 @@ def test_a_locked_file_is_an_error_that_passes_and_nothing_is_half_stored(tmp_pa
     assert InteractionStore(database).count(ACME) == 3
     log.close()
     database.dispose()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path}/attune.db")
+    database.upgrade()
+    yield database
+    database.dispose()
+
+
+def test_at_once_the_same_is_stored(sqlite: Database) -> None:
+    log = InteractionLog(sqlite)
+    for number, changes in enumerate(VARIANTS):
+        assert log.append_at_once(answer(f"once-{number}", **changes))
+    log.append([answer(f"log-{number}", **changes) for number, changes in enumerate(VARIANTS)])
+    log.close()
+    with sqlite.engine.connect() as connection:
+        rows = [dict(row) for row in connection.execute(_everything()).mappings()]
+    half = len(VARIANTS)
+    for mine, theirs in zip(rows[:half], rows[half:], strict=True):
+        assert mine | {"id": "", "seq": 0} == theirs | {"id": "", "seq": 0}
+
+
+def test_at_once_survives_the_end_of_the_process(tmp_path: Path) -> None:
+    """True means durable: nothing is left to a later flush, close or interpreter's end."""
+    database = Database(f"sqlite:///{tmp_path}/attune.db")
+    database.upgrade()
+    pid = os.fork()
+    if pid == 0:
+        kept = InteractionLog(database).append_at_once(answer("kept"))
+        os._exit(0 if kept else 1)  # no clean-up of any kind
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert InteractionStore(database).count(ACME) == 1
+    database.dispose()
+
+
+def test_at_once_waits_for_nobody_and_leaves_nothing_half_done(sqlite: Database) -> None:
+    log = InteractionLog(sqlite)
+    other = sqlite3.connect(sa.make_url(sqlite.url).database or "", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    learns, base = answer("a"), answer("b", adapter_id=None, version=None)
+    assert not log.append_at_once(learns)
+    assert not log.append_at_once(base)
+    assert time.monotonic() - began < 5  # a patient connection would wait 30 s
+    other.execute("COMMIT")
+    assert log.append_at_once(learns)
+    assert log.append_at_once(base)
+    assert InteractionStore(sqlite).count(ACME) == 2
+    log.close()
+    other.close()
+
+
+def test_at_once_leaves_an_answer_with_waiting_feedback_to_append(sqlite: Database) -> None:
+    log = InteractionLog(sqlite)
+    said = FeedbackStore(sqlite)
+    said.put(Feedback(FeedbackId("early"), ACME, 200.0, CompletionId("late"), value=True))
+    assert not log.append_at_once(answer("late"))
+    assert said.news(SUPPORT, 0) is None
+    log.append([answer("late")])
+    assert said.news(SUPPORT, 0) is not None
+    assert log.append_at_once(answer("next"))
+    log.close()
+
+
+def test_across_a_network_nothing_is_done_at_once(database: Database, log: InteractionLog) -> None:
+    assert log.append_at_once(answer("a")) == database.is_sqlite
 
 
 def _everything() -> sa.Select[Any]:
