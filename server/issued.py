@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
-import secrets
 
 from core.ids import TenantId
 
@@ -28,10 +28,13 @@ class IdSigner:
 
     def __init__(self, secret: str) -> None:
         self._secret = secret.encode()
+        # Keyed BLAKE2b (RFC 7693) is a MAC, and several times as quick as HMAC where every request
+        # waits for it.
+        self._key = hashlib.blake2b(self._secret).digest()
 
     def token(self, tenant_id: TenantId) -> str:
-        """40 hex digits: 96 random bits and a 64-bit HMAC-SHA256 over them and the tenant."""
-        nonce = secrets.token_hex(12)
+        """40 hex digits: 96 random bits and a 64-bit MAC over them and the tenant."""
+        nonce = os.urandom(12).hex()
         return nonce + self._mac(nonce, tenant_id)
 
     def derived(self, tenant_id: TenantId, *parts: str) -> str:
@@ -54,4 +57,4 @@ class IdSigner:
 
     def _mac(self, nonce: str, tenant_id: TenantId) -> str:
         message = f"{nonce}:{tenant_id}".encode()
-        return hmac.digest(self._secret, message, "sha256")[:8].hex()
+        return hashlib.blake2b(message, key=self._key, digest_size=8).hexdigest()

@@ -39,7 +39,7 @@ class Side:
 
 
 def measure_overhead(
-    *, rounds: int = 5, requests: int = 64, quick: int = 400, streams: int = 40
+    *, rounds: int = 5, requests: int = 64, quick: int = 1000, streams: int = 40
 ) -> dict[str, Any]:
     """Run the benchmark; ratios, milliseconds and microseconds by name.
 
