@@ -7,14 +7,16 @@ the one that is not asked is idle.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
-from typing import Any
+from typing import IO, Any
 
 import aiohttp
 
@@ -28,6 +30,7 @@ BOTH = ("plain", "attune")
 CHUNKS = 128  # tokens, each its own chunk, of a streamed answer
 SATURATED_TOKENS = 64
 QUICK_TOKENS = 4
+_BLOCK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,23 @@ class Side:
 
     name: str
     session: aiohttp.ClientSession
+
+
+class Disk:
+    """What one durable write takes on the disk the servers write to: no commit can be quicker."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.flushes_ms: list[float] = []
+        self._number = file.fileno()
+        os.pwrite(self._number, bytes(_BLOCK), 0)  # later writes need no space of their own
+        os.fsync(self._number)
+
+    def flush(self) -> None:
+        """Overwrite one block and wait until it is on the disk."""
+        began = time.perf_counter()
+        os.pwrite(self._number, os.urandom(_BLOCK), 0)
+        os.fdatasync(self._number)
+        self.flushes_ms.append(1e3 * (time.perf_counter() - began))
 
 
 def measure_overhead(
@@ -65,8 +85,9 @@ async def _measure(
         for side in sides:  # every path walked once before anything counts
             await _saturated(side, requests, rng)
             await _one(side, rng)
-        with progress.status("Measuring single requests …"):
-            latencies = await _latencies(sides, quick, rng)
+        with progress.status("Measuring single requests …"), tempfile.TemporaryFile() as file:
+            disk = Disk(file)
+            latencies = await _latencies(sides, quick, rng, disk)
         with progress.status("Measuring streams …"):
             chunks = await _chunk_times(sides, streams, rng)
         with progress.status(f"Measuring {requests} at once …"):
@@ -79,6 +100,7 @@ async def _measure(
         "requests_at_once": requests,
         **throughput(rates),
         **added(latencies),
+        "disk_flush_p50_ms": percentile(disk.flushes_ms, 50),
         **added_per_chunk(chunks),
     }
 
@@ -119,12 +141,13 @@ def _turn(sides: Sequence[Side], number: int) -> list[Side]:
 
 
 async def _latencies(
-    sides: Sequence[Side], count: int, rng: random.Random
+    sides: Sequence[Side], count: int, rng: random.Random, disk: Disk
 ) -> dict[str, list[float]]:
     taken: dict[str, list[float]] = {side.name: [] for side in sides}
     for number in range(count):
         for side in _turn(sides, number):
             taken[side.name].append(await _one(side, rng))
+        disk.flush()
     return taken
 
 

@@ -137,6 +137,9 @@ def overhead_table(figures: Mapping[str, Any]) -> Table:
         *(f"{figures[f'{name}_chunk_ms']:.3f} ms" for name in ("plain", "attune")),
         f"{figures['added_per_chunk_us']:+.1f} µs",
     )
+    table.caption = (
+        f"Writing 4 KB durably takes this disk {figures['disk_flush_p50_ms']:.2f} ms (p50)."
+    )
     return table
 
 

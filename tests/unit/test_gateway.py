@@ -494,6 +494,44 @@ async def test_a_client_that_leaves_midway_leaves_the_part_it_got(door: Door, pa
     assert (kept.outcome, kept.answers) == ("cancelled", ("Hello",))
 
 
+async def test_an_answer_is_alone_only_while_no_other_is_under_way(door: Door) -> None:
+    """Else the others would wait in the event loop for its commit."""
+    seen: list[bool] = []
+    commit = door.runtime.recorder.commit
+
+    async def noting(build: Any, *, alone: bool = False) -> None:
+        seen.append(alone)
+        await commit(build, alone=alone)
+
+    door.runtime.recorder.commit = noting  # type: ignore[method-assign]
+    await door.chat()
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        began.set()
+        await go.wait()
+
+    door.vllm.chunks = [delta("Hel"), hold, DONE]
+    slow = asyncio.create_task(door.chat(stream=True))
+    await began.wait()
+    door.vllm.chunks = None
+    await door.chat()
+    go.set()
+    await slow
+    assert seen == [True, False, True]
+
+
+async def test_requests_that_come_to_nothing_are_not_counted_as_under_way(door: Door) -> None:
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    door.vllm.chunks, door.vllm.cut = [delta("Hel"), cancelled], True
+    await asyncio.gather(
+        door.chat(stream=True), door.chat("unknown"), door.chat(""), return_exceptions=True
+    )
+    assert door.runtime.being_answered == 0
+
+
 async def test_an_answer_that_quotes_the_end_is_recorded_whole(door: Door) -> None:
     said = ["Say data: [DONE]\n\n", "data: [DONE]", '{"choices":[],"usage":{"x":1}}', " bye"]
     door.vllm.chunks = [*(delta(text) for text in said), DONE]
