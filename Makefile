@@ -21,9 +21,11 @@ demo: setup
 serve: setup
 	$(BIN)/attune serve
 
-# Everything CI runs: format, lint, types, import contracts, then every test.
+# Everything CI runs: format, lint, types, import contracts, then every test. The tests without a
+# server share the cores; those with one need them.
 test: check
-	$(BIN)/pytest --durations=12
+	$(BIN)/pytest --durations=8 -n 2 --dist loadfile tests/architecture tests/unit tests/contract
+	$(BIN)/pytest --durations=12 tests/integration
 
 check: setup
 	$(BIN)/ruff format --check .

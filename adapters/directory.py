@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from adapters import tables
-from adapters.registry import adapter_of, version_of
+from adapters.rows import adapter_of, version_of
 from adapters.tenants import key_of, tenant_of
 from adapters.types import Adapter, ApiKey, Tenant, Version
 from core.database import Database, changes

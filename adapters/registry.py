@@ -6,14 +6,14 @@ adapter's `generation`, and every move of the pointer leaves a row of history.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from adapters import tables
+from adapters.rows import adapter_of, text_of, version_of
 from adapters.types import Adapter, AdapterScope, ArtifactInfo, Learning, Version, VersionState
 from core.clock import now_s
 from core.database import Database, announce
@@ -192,7 +192,7 @@ class Registry:
                     run_id=run_id,
                     parent=parent,
                     created_at_s=now_s(),
-                    note=_text(note),
+                    note=text_of(note),
                 )
                 .returning(*tables.versions.c)
             ).one()
@@ -275,8 +275,8 @@ class Registry:
                     adapter_id=adapter.id,
                     version=number,
                     previous=adapter.live_version,
-                    actor=_text(actor),
-                    reason=_text(reason),
+                    actor=text_of(actor),
+                    reason=text_of(reason),
                     at_s=now_s(),
                 )
             )
@@ -314,40 +314,6 @@ class Registry:
                 for r in connection.execute(query)
             ]
 
-    def report_load(self, server_id: str, engine_id: int, state: str, detail: str = "") -> None:
-        """What a server says of a version it loaded or failed to load."""
-        with self._database.write() as connection:
-            connection.execute(
-                tables.engine_reports.delete().where(
-                    tables.engine_reports.c.server_id == server_id,
-                    tables.engine_reports.c.engine_id == engine_id,
-                )
-            )
-            connection.execute(
-                tables.engine_reports.insert().values(
-                    server_id=server_id,
-                    engine_id=engine_id,
-                    state=state,
-                    detail=_text(detail[:2000]),
-                    at_s=now_s(),
-                )
-            )
-
-    def forget_load_reports(self, server_id: str) -> None:
-        """Drop what a server said before it was started anew."""
-        with self._database.write() as connection:
-            connection.execute(
-                tables.engine_reports.delete().where(tables.engine_reports.c.server_id == server_id)
-            )
-
-    def load_reports(self, engine_ids: list[int]) -> list[Mapping[str, Any]]:
-        """The servers' last words on these versions."""
-        query = sa.select(tables.engine_reports).where(
-            tables.engine_reports.c.engine_id.in_(engine_ids)
-        )
-        with self._database.read() as connection:
-            return [dict(row._mapping) for row in connection.execute(query)]
-
     def _require_servable(
         self, connection: sa.Connection, adapter: Adapter, number: int, allow_rejected: bool
     ) -> None:
@@ -370,11 +336,6 @@ def _is_number(number: int) -> bool:
     return 1 <= number < 2**31  # what the column holds
 
 
-def _text(text: str) -> str:
-    """Text as either database takes it: no NUL, no lone surrogate."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
 def _set_state(
     connection: sa.Connection, adapter_id: AdapterId, number: int | None, state: VersionState
 ) -> None:
@@ -384,37 +345,3 @@ def _set_state(
             .where(tables.versions.c.adapter_id == adapter_id, tables.versions.c.number == number)
             .values(state=state)
         )
-
-
-def adapter_of(row: sa.Row[tuple[object, ...]]) -> Adapter:
-    """The adapter in a row of `adapters`."""
-    return Adapter(
-        id=row.id,
-        tenant_id=row.tenant_id,
-        name=row.name,
-        scope=row.scope,
-        subject=row.subject,
-        created_at_s=row.created_at_s,
-        live_version=row.live_version,
-        generation=row.generation,
-        learning=Learning(**row.learning),
-    )
-
-
-def version_of(row: sa.Row[tuple[object, ...]]) -> Version:
-    """The version in a row of `versions`."""
-    return Version(
-        engine_id=row.engine_id,
-        adapter_id=row.adapter_id,
-        number=row.number,
-        state=row.state,
-        digest=row.digest,
-        size_bytes=row.size_bytes,
-        rank=row.rank,
-        target_modules=tuple(row.target_modules),
-        source=row.source,
-        run_id=row.run_id,
-        parent=row.parent,
-        created_at_s=row.created_at_s,
-        note=row.note,
-    )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from adapters.artifacts import ArtifactStore
 from adapters.exports import STATES, ExportStore
+from adapters.load_reports import LoadReports
 from adapters.registry import Registry
 from adapters.tenants import TenantStore
 from adapters.types import Version
@@ -44,6 +45,7 @@ class Runtime:
     database: Database
     tenants: TenantStore
     registry: Registry
+    load_reports: LoadReports
     artifacts: ArtifactStore
     interactions: InteractionStore
     feedback: FeedbackStore
@@ -95,19 +97,19 @@ async def start(
     database = Database(settings.resolved_database_url())
     await asyncio.to_thread(database.upgrade)
     tenants = TenantStore(database)
-    registry = Registry(database)
+    registry, reports = Registry(database), LoadReports(database)
     runs = RunStore(database)
     artifacts = ArtifactStore(settings.resolved_artifacts_url(), cache=settings.home / "cache")
     secret = settings.request_secret or await asyncio.to_thread(tenants.secret, "request_ids")
     interactions = InteractionStore(database)
     log = InteractionLog(database)
     server_id = settings.server_id or socket.gethostname()[:40]
-    await asyncio.to_thread(registry.forget_load_reports, server_id)
+    await asyncio.to_thread(reports.forget, server_id)
     residency = Residency(
         engine,
         artifacts.check,
         capacity=settings.max_cpu_loras,
-        report=_reporter(registry, server_id),
+        report=_reporter(reports, server_id),
         slots=Slots(max_loras or settings.max_loras, patience_s=settings.slot_patience_s),
     )
     first_answers: dict[int, float] = {}
@@ -123,6 +125,7 @@ async def start(
         database=database,
         tenants=tenants,
         registry=registry,
+        load_reports=reports,
         artifacts=artifacts,
         interactions=interactions,
         feedback=FeedbackStore(database),
@@ -151,7 +154,9 @@ async def start(
     return runtime
 
 
-def _reporter(registry: Registry, server_id: str) -> Callable[[Version, AttuneError | None], None]:
+def _reporter(
+    reports: LoadReports, server_id: str
+) -> Callable[[Version, AttuneError | None], None]:
     """Writes failed loads, and that they are mended, from a thread; a load that worked at once
     costs no write. A failed report is logged, never raised."""
     failed: set[int] = set()
@@ -166,7 +171,7 @@ def _reporter(registry: Registry, server_id: str) -> Callable[[Version, AttuneEr
 
         def write() -> None:
             try:
-                registry.report_load(
+                reports.put(
                     server_id,
                     version.engine_id,
                     "failed" if error else "resident",

@@ -57,9 +57,7 @@ def serve_arguments(settings: Settings, extra: Sequence[str], *, on_cpu: bool) -
         # bf16 arithmetic. Eager: compiling costs minutes and gains nothing for small models.
         arguments += ["--dtype", "float32", "--enforce-eager", "--max-num-seqs", "64"]
         if threads_in_process(os.environ) is not None:
-            # Nothing overlaps with a step that runs in the engine's own thread: scheduling ahead
-            # would only hand every token out one step late.
-            arguments += ["--distributed-executor-backend", IN_PROCESS, "--no-async-scheduling"]
+            arguments += ["--distributed-executor-backend", IN_PROCESS]
     return arguments + list(extra)
 
 

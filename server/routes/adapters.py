@@ -77,7 +77,7 @@ async def get_adapter(name: str, request: Request) -> dict[str, Any]:
     versions = await asyncio.to_thread(runtime.registry.versions, adapter.id)
     history = await asyncio.to_thread(runtime.registry.history, adapter.id)
     reports = await asyncio.to_thread(
-        runtime.registry.load_reports, [version.engine_id for version in versions]
+        runtime.load_reports.of, [version.engine_id for version in versions]
     )
     failed = {r["engine_id"]: r["detail"] for r in reports if r["state"] == "failed"}
     return {

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from adapters.load_reports import LoadReports
 from adapters.registry import Registry
 from adapters.tenants import TenantStore
 from adapters.types import Adapter, ArtifactInfo, Learning
@@ -293,19 +294,22 @@ def test_learning_is_changed_and_announced(
     assert database.last_change() > before
 
 
-def test_a_server_has_one_last_word_on_each_version(registry: Registry) -> None:
-    registry.report_load("srv_1", 7, "failed", "x" * 5000)
-    registry.report_load("srv_1", 7, "resident")
-    registry.report_load("srv_2", 7, "failed", "no")
-    reports = {r["server_id"]: (r["state"], r["detail"]) for r in registry.load_reports([7])}
-    assert reports == {"srv_1": ("resident", ""), "srv_2": ("failed", "no")}
-    assert registry.load_reports([]) == []
+def test_a_server_has_one_last_word_on_each_version(database: Database) -> None:
+    reports = LoadReports(database)
+    reports.put("srv_1", 7, "failed", "x" * 5000)
+    reports.put("srv_1", 7, "resident")
+    reports.put("srv_2", 7, "failed", "no")
+    found = {r["server_id"]: (r["state"], r["detail"]) for r in reports.of([7])}
+    assert found == {"srv_1": ("resident", ""), "srv_2": ("failed", "no")}
+    assert reports.of([]) == []
+    reports.forget("srv_1")
+    assert [r["server_id"] for r in reports.of([7])] == ["srv_2"]
 
 
 def test_text_no_database_can_hold_does_not_stop_a_move(
-    registry: Registry, adapter: Adapter
+    registry: Registry, adapter: Adapter, database: Database
 ) -> None:
     registry.add_version(adapter.id, INFO, source="upload", note="a\x00b")
     registry.activate(adapter, 1, actor="k\x00", reason="r\x00\ud800")
-    registry.report_load("srv", 1, "failed", "d\x00\ud800")
+    LoadReports(database).put("srv", 1, "failed", "d\x00\ud800")
     assert "\x00" not in registry.history(adapter.id)[0].reason
