@@ -76,7 +76,7 @@ class Live:
         for adapter, here in self._behind.values():
             name = (adapter.tenant_id, adapter.name)
             subject = (adapter.tenant_id, adapter.scope, adapter.subject)
-            first = by_subject[subject].id == adapter.id
+            first = self.seen.by_subject[subject].id == adapter.id
             if here is None:
                 del by_name[name]
                 if first:

@@ -452,6 +452,22 @@ async def test_an_adapter_born_live_is_not_answered_by_the_base_before_it_is_loa
     assert server.live(world.tenant, "support") == version.number
 
 
+async def test_several_adapters_born_live_for_one_subject_are_all_taken_over(world: World) -> None:
+    """Both are for the whole tenant: the older is left out of `auto` until it is loaded."""
+    server = await world.server()
+    older = world.publish(world.adapter("support"))
+    newer = world.publish(world.adapter("sales"))
+    await server.sync.look()
+    for name in ("support", "sales"):
+        with pytest.raises(NotFound):
+            server.live(world.tenant, name)
+    assert server.live(world.tenant, "auto") is None
+    await server.sync.refresh()
+    assert server.live(world.tenant, "auto") == older.number
+    assert server.live(world.tenant, "sales") == newer.number
+    assert set(server.engine.loaded) == {older.engine_id, newer.engine_id}
+
+
 async def test_many_who_look_at_once_ask_the_database_little(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
