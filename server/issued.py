@@ -46,14 +46,23 @@ class IdSigner:
         # Lengths keep ("ab", "c") and ("a", "bc") apart; the prefix keeps it apart from `_mac`.
         text = "".join(f"{len(part)}:{part}" for part in (tenant_id, *parts))
         nonce = hmac.new(self._secret, f"derived:{text}".encode(), hashlib.sha256).hexdigest()[:24]
-        return nonce + self._mac(nonce, tenant_id)
+        # Signed as ever: told again after an upgrade, an answer must not become a second one.
+        return nonce + self._hmac(nonce, tenant_id)
 
     def issued_to(self, completion_id: str, tenant_id: TenantId) -> bool:
         """Whether some replica issued this id to this tenant."""
         match = _TOKEN.fullmatch(completion_id)
         if match is None:
             return False
-        return hmac.compare_digest(match.group(2), self._mac(match.group(1), tenant_id))
+        nonce, signature = match.groups()
+        return hmac.compare_digest(signature, self._mac(nonce, tenant_id)) or (
+            # Derived, or issued before BLAKE2b was used.
+            hmac.compare_digest(signature, self._hmac(nonce, tenant_id))
+        )
+
+    def _hmac(self, nonce: str, tenant_id: TenantId) -> str:
+        message = f"{nonce}:{tenant_id}".encode()
+        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()[:16]
 
     def _mac(self, nonce: str, tenant_id: TenantId) -> str:
         message = f"{nonce}:{tenant_id}".encode()

@@ -50,6 +50,22 @@ def test_no_text_is_an_id_by_luck(text: str) -> None:
     assert not SIGNER.issued_to(text, US)
 
 
+def test_an_id_signed_with_hmac_by_an_earlier_server_still_passes() -> None:
+    """echo -n 000000000000000000000000:acme | openssl dgst -sha256 -hmac secret | head -c 16"""
+    token = "0" * 24 + "d9a030efb4b5fa54"
+    assert IdSigner("secret").issued_to(f"chatcmpl-{token}", TenantId("acme"))
+    assert not IdSigner("secret").issued_to(f"chatcmpl-{token}", TenantId("other"))
+
+
+def test_a_derived_id_stays_what_earlier_servers_derived() -> None:
+    """A device that tells again what it told before an upgrade must not be recorded twice.
+
+    The text signed is `derived:4:acme6:device6:edge-1`, then `<24 digits>:acme`, each with HMAC.
+    """
+    derived = IdSigner("secret").derived(TenantId("acme"), "device", "edge-1")
+    assert derived == "557ff507880b015117878347ff2d96197311752d"
+
+
 def test_a_derived_id_is_the_same_wherever_it_is_derived_and_passes_as_issued() -> None:
     first = IdSigner("secret").derived(TenantId("acme"), "device", "edge-1")
     assert first == IdSigner("secret").derived(TenantId("acme"), "device", "edge-1")
