@@ -73,7 +73,7 @@ class InteractionLog:
             if self._at_once is None:
                 self._at_once = self._database.impatient()
             return self._append(self._at_once, [interaction])
-        except sqlite3.Error:
+        except Exception:  # an answer can be to blame as well, and it must not keep the lock
             self._forget()
             return False
 

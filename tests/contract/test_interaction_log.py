@@ -175,6 +175,25 @@ def test_at_once_leaves_an_answer_with_waiting_feedback_to_append(sqlite: Databa
     log.close()
 
 
+def test_at_once_an_answer_that_cannot_be_stored_is_left_to_append_and_locks_nobody_out(
+    sqlite: Database,
+) -> None:
+    """SQLite's numbers end at 64 bits, Python's JSON at its depth of recursion."""
+    log = InteractionLog(sqlite)
+    nested: list[Any] = []
+    for _ in range(10_000):
+        nested = [nested]
+    assert not log.append_at_once(answer("big", prompt_tokens=2**63))
+    assert not log.append_at_once(answer("deep", request={"metadata": nested}))
+    other = sqlite3.connect(sa.make_url(sqlite.url).database or "", timeout=0.0)
+    other.execute("BEGIN IMMEDIATE")
+    other.close()
+    assert log.append_at_once(answer("next"))
+    assert InteractionStore(sqlite).get(ACME, CompletionId("next"))
+    assert InteractionStore(sqlite).count(ACME) == 1
+    log.close()
+
+
 def test_across_a_network_nothing_is_done_at_once(database: Database, log: InteractionLog) -> None:
     assert log.append_at_once(answer("a")) == database.is_sqlite
 
