@@ -44,14 +44,14 @@ class Recorder:
     """Commits interactions in batches through `append`, which must be idempotent by id.
 
     `append_at_once` commits one from the event loop; False if it cannot without waiting for
-    others.
+    others. None where it never can: nothing is built there in vain.
     """
 
     def __init__(
         self,
         append: Callable[[Sequence[Interaction]], None],
         *,
-        append_at_once: Callable[[Interaction], bool] = lambda interaction: False,
+        append_at_once: Callable[[Interaction], bool] | None = None,
         wait_s: float = 0.0,
         give_up_s: float = 10.0,
     ) -> None:
@@ -72,7 +72,7 @@ class Recorder:
         `build` runs in the recorder's thread, or in the loop if nobody else is being answered
         (`alone`), who would have to wait meanwhile.
         """
-        if alone and self._committed_at_once(build):
+        if alone and self._append_at_once and self._committed_at_once(build, self._append_at_once):
             return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
@@ -94,7 +94,7 @@ class Recorder:
             raise Unavailable("The server is shutting down; try again.")
         await future
 
-    def _committed_at_once(self, build: Build) -> bool:
+    def _committed_at_once(self, build: Build, append: Callable[[Interaction], bool]) -> bool:
         if self._closed or self._last_s > _QUICK_S or not self._queue.empty():
             return False
         started = time.perf_counter()
@@ -102,7 +102,7 @@ class Recorder:
             interaction = build()
         except Exception:
             return False  # the thread says what is wrong with it
-        if not self._append_at_once(interaction):
+        if not append(interaction):
             return False
         self._last_s = time.perf_counter() - started
         # The answer is on its way before it is counted.

@@ -133,7 +133,9 @@ async def start(
         exports=ExportStore(database),
         signer=IdSigner(secret),
         recorder=Recorder(
-            log.append, append_at_once=log.append_at_once, wait_s=settings.commit_wait_s
+            log.append,
+            append_at_once=log.append_at_once if database.is_sqlite else None,
+            wait_s=settings.commit_wait_s,
         ),
         log=log,
         residency=residency,

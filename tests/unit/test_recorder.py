@@ -329,6 +329,21 @@ async def test_what_cannot_be_committed_at_once_is_committed_by_the_thread(
     assert store.ids == ["cmpl-1"]
 
 
+async def test_where_nothing_can_be_committed_at_once_nothing_is_built_in_the_loop(
+    recorders: list[Recorder],
+) -> None:
+    recorder = Recorder(Store().append)
+    recorders.append(recorder)
+    built_in: list[str] = []
+
+    def noting() -> Interaction:
+        built_in.append(threading.current_thread().name)
+        return answer(1)
+
+    await recorder.commit(noting, alone=True)
+    assert built_in == ["attune-recorder"]
+
+
 async def test_after_a_slow_commit_the_loop_waits_for_no_disk_until_it_is_quick_again(
     recorders: list[Recorder],
 ) -> None:
