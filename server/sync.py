@@ -128,12 +128,15 @@ class RegistrySync:
         """Catch up with the registry now, live versions included."""
         await self.look()
         async with self._taking_over:
-            loaded = False
-            for adapter in self._due():
-                if loaded and adapter.live_version is not None:
-                    # One load stalls all decoding for its duration: leave room between two.
-                    await asyncio.sleep(self._publish_interval_s)
-                loaded |= await self._take_over(adapter)
+            loaded, tried = False, set[tuple[AdapterId, int | None]]()
+            # Again for what has moved on meanwhile: who asked for it by name waits for this.
+            while due := [a for a in self._due() if (a.id, a.live_version) not in tried]:
+                for adapter in due:
+                    tried.add((adapter.id, adapter.live_version))
+                    if loaded and adapter.live_version is not None:
+                        # One load stalls all decoding for its duration: leave room between two.
+                        await asyncio.sleep(self._publish_interval_s)
+                    loaded |= await self._take_over(adapter)
 
     def _due(self) -> list[Adapter]:
         """What this server is behind with, less what it failed to load a moment ago."""

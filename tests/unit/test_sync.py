@@ -452,6 +452,30 @@ async def test_an_adapter_born_live_is_not_answered_by_the_base_before_it_is_loa
     assert server.live(world.tenant, "support") == version.number
 
 
+async def test_an_adapter_born_live_that_moves_on_while_it_loads_is_known_afterwards(
+    world: World,
+) -> None:
+    server = await world.server()
+    adapter = world.adapter("support")
+    world.publish(adapter)
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: int) -> None:
+        began.set()
+        await go.wait()
+
+    server.engine.before_load = slow
+    loading = asyncio.create_task(server.sync.refresh())
+    await began.wait()
+    second = world.publish(adapter)
+    await server.sync.look()
+    go.set()
+    await loading
+    assert server.live(world.tenant, "support") == second.number
+    await settle()
+    assert list(server.engine.loaded) == [second.engine_id]
+
+
 async def test_several_adapters_born_live_for_one_subject_are_all_taken_over(world: World) -> None:
     """Both are for the whole tenant: the older is left out of `auto` until it is loaded."""
     server = await world.server()
