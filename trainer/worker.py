@@ -21,6 +21,7 @@ from core.errors import AttuneError, Conflict
 from core.ids import RunId
 from core.settings import Settings
 from trainer.jobs import DurableJob
+from trainer.memory import give_back
 from trainer.steps import Steps
 from trainer.watch import Watch
 
@@ -123,6 +124,8 @@ class Worker:
                 logger.exception("Run %s failed.", run)
                 fail(run, f"{type(error).__name__}: {error}", cancelled=False)
                 return "failed"
+            finally:
+                give_back()
             tidy(run)
             return "promoted" if verdict.promoted else "rejected"
 
