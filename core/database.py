@@ -129,7 +129,7 @@ class Database:
             return None
         try:
             status = os.stat(self._log)
-        except FileNotFoundError:  # not written to since it was last closed
+        except OSError:  # most likely not there: not written to since it was last closed
             return 0
         return (status.st_mtime_ns, status.st_size)
 

@@ -55,7 +55,7 @@ class RegistrySync:
         self._looking = asyncio.Lock()
         self._taking_over = asyncio.Lock()
         self._looked_at = float("-inf")
-        self._not_before: dict[tuple[AdapterId, int | None], float] = {}  # failed: try again then
+        self._not_before: dict[tuple[AdapterId, int], float] = {}  # failed: try again then
         self._stamp = database.stamp()
         self._written_at = float("-inf")
         self._live = Live(Directory())
@@ -128,11 +128,11 @@ class RegistrySync:
         """Catch up with the registry now, live versions included."""
         await self.look()
         async with self._taking_over:
-            loaded, tried = False, set[tuple[AdapterId, int | None]]()
+            loaded, tried = False, set[tuple[AdapterId, int]]()
             # Again for what has moved on meanwhile: who asked for it by name waits for this.
-            while due := [a for a in self._due() if (a.id, a.live_version) not in tried]:
+            while due := [a for a in self._due() if (a.id, a.generation) not in tried]:
                 for adapter in due:
-                    tried.add((adapter.id, adapter.live_version))
+                    tried.add((adapter.id, adapter.generation))
                     if loaded and adapter.live_version is not None:
                         # One load stalls all decoding for its duration: leave room between two.
                         await asyncio.sleep(self._publish_interval_s)
@@ -141,7 +141,7 @@ class RegistrySync:
     def _due(self) -> list[Adapter]:
         """What this server is behind with, less what it failed to load a moment ago."""
         now = time.monotonic()
-        behind = {(adapter.id, adapter.live_version): adapter for adapter in self._live.behind()}
+        behind = {(adapter.id, adapter.generation): adapter for adapter in self._live.behind()}
         # What is wanted no longer need not be remembered.
         self._not_before = {k: at for k, at in self._not_before.items() if k in behind and at > now}
         return [adapter for key, adapter in behind.items() if key not in self._not_before]
@@ -152,7 +152,7 @@ class RegistrySync:
         versions = self._live.seen.versions.get(adapter.id, {})
         new = None if adapter.live_version is None else versions[adapter.live_version]
         if new is not None and not await self._preload(adapter, new):
-            self._not_before[adapter.id, adapter.live_version] = time.monotonic() + _RETRY_S
+            self._not_before[adapter.id, adapter.generation] = time.monotonic() + _RETRY_S
             self._live.unavailable(adapter)
             return False
         before = self._live.live_here(adapter)

@@ -186,6 +186,26 @@ async def test_a_version_the_engine_refuses_leaves_the_old_one_live(world: World
     assert server.live(world.tenant, "support") == third.number
 
 
+async def test_a_version_that_failed_is_tried_at_once_when_it_is_activated_again(
+    world: World,
+) -> None:
+    adapter = world.adapter("support")
+    server = await world.server()
+
+    async def refuse(_: int) -> None:
+        raise Unavailable("no")
+
+    server.engine.before_load = refuse
+    version = world.publish(adapter)
+    await server.sync.refresh()
+    server.engine.before_load = None
+    await server.sync.refresh()
+    assert server.live(world.tenant, "support") is None  # not again by itself so soon
+    world.activate(adapter, version.number)
+    await server.sync.refresh()
+    assert server.live(world.tenant, "support") == version.number
+
+
 async def test_weights_damaged_on_disk_never_go_live_and_stop_nobody_else(world: World) -> None:
     adapter, other = world.adapter("support"), world.adapter("other")
     server = await world.server()
