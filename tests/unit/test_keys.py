@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -30,17 +31,26 @@ def test_of_the_secret_only_its_hash_is_kept() -> None:
     assert hashlib.sha256(secret.encode()).hexdigest() == KEY.secret_sha256
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "sk-at", "sk-at-", MADE.text + "x", MADE.text[:-1], " " + MADE.text, MADE.text + "\n",
-        MADE.text.upper(), MADE.text.replace("sk-at", "sk-xx"), MADE.text + "\x00",
-        "sk-at-" + "é" * 12 + "-" + "a" * 48, "x" * 100_000,
-    ],
-)  # fmt: skip
-def test_text_of_another_form_is_no_key(text: str) -> None:
+OTHER_FORMS: dict[str, Callable[[str], str]] = {  # of a key's text
+    "nothing": lambda text: "",
+    "prefix": lambda text: "sk-at",
+    "prefix and dash": lambda text: "sk-at-",
+    "too long": lambda text: text + "x",
+    "too short": lambda text: text[:-1],
+    "blank before": lambda text: " " + text,
+    "line break after": lambda text: text + "\n",
+    "capitals": str.upper,
+    "other prefix": lambda text: text.replace("sk-at", "sk-xx"),
+    "NUL after": lambda text: text + "\x00",
+    "letters outside ASCII": lambda text: "sk-at-" + "é" * 12 + "-" + "a" * 48,
+    "very long": lambda text: "x" * 100_000,
+}
+
+
+@pytest.mark.parametrize("form", OTHER_FORMS)
+def test_text_of_another_form_is_no_key(form: str) -> None:
     with pytest.raises(Unauthenticated):
-        split_key(text)
+        split_key(OTHER_FORMS[form](MADE.text))
 
 
 def test_a_wrong_secret_and_an_unknown_key_read_the_same() -> None:
