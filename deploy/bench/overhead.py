@@ -11,7 +11,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -59,7 +59,7 @@ class Disk:
 
 
 def measure_overhead(
-    *, rounds: int = 5, requests: int = 64, quick: int = 1000, streams: int = 40
+    *, rounds: int = 20, requests: int = 64, quick: int = 1000, streams: int = 60
 ) -> dict[str, Any]:
     """Run the benchmark; ratios, milliseconds and microseconds by name.
 
@@ -86,8 +86,9 @@ async def _measure(
             await _saturated(side, requests, rng)
             await _one(side, rng)
         with progress.status("Measuring single requests …"), tempfile.TemporaryFile() as file:
-            disk = Disk(file)
+            disk, before = Disk(file), _commits(servers)
             latencies = await _latencies(sides, quick, rng, disk)
+            seconds, count = (now - was for now, was in zip(_commits(servers), before, strict=True))
         with progress.status("Measuring streams …"):
             chunks = await _chunk_times(sides, streams, rng)
         with progress.status(f"Measuring {requests} at once …"):
@@ -100,6 +101,7 @@ async def _measure(
         "requests_at_once": requests,
         **throughput(rates),
         **added(latencies),
+        "commit_mean_ms": 1e3 * seconds / max(1.0, count),
         "disk_flush_p50_ms": percentile(disk.flushes_ms, 50),
         **added_per_chunk(chunks),
     }
@@ -125,19 +127,29 @@ def added(latencies_ms: dict[str, list[float]]) -> dict[str, Any]:
     return figures
 
 
-def added_per_chunk(gaps_ms: dict[str, list[float]]) -> dict[str, Any]:
-    """Time between two chunks of one stream: medians in ms, the difference in microseconds."""
-    medians = {name: median(gaps_ms[name]) for name in BOTH}
+def added_per_chunk(gaps_ms: dict[str, list[list[float]]]) -> dict[str, Any]:
+    """Time between two chunks of one stream: medians of all in ms; of the streams' own medians,
+    each beside that of its neighbour, the median difference in microseconds."""
+    medians = {name: median(gap for stream in gaps_ms[name] for gap in stream) for name in BOTH}
+    pairs = zip(gaps_ms["attune"], gaps_ms["plain"], strict=True)
     return {
-        "chunks_each": len(gaps_ms["plain"]),
+        "chunks_each": sum(map(len, gaps_ms["plain"])),
         **{f"{name}_chunk_ms": value for name, value in medians.items()},
-        "added_per_chunk_us": 1e3 * (medians["attune"] - medians["plain"]),
+        "added_per_chunk_us": 1e3 * median(median(mine) - median(plain) for mine, plain in pairs),
     }
 
 
 def _turn(sides: Sequence[Side], number: int) -> list[Side]:
     """Who is first changes with every round: neither always follows the other."""
     return list(sides) if number % 2 == 0 else list(reversed(sides))
+
+
+def _commits(servers: Mapping[str, Plain | Served]) -> tuple[float, float]:
+    """Seconds the Attune server has spent on commits so far, and their number; its own count."""
+    served = servers["attune"]
+    assert isinstance(served, Served)
+    metrics = served.metrics()
+    return metrics["attune_commit_seconds_sum"], metrics["attune_commit_seconds_count"]
 
 
 async def _latencies(
@@ -165,15 +177,15 @@ async def _one(side: Side, rng: random.Random) -> float:
 
 async def _chunk_times(
     sides: Sequence[Side], count: int, rng: random.Random
-) -> dict[str, list[float]]:
-    """Gaps between neighbouring chunks, in ms, of one stream at a time."""
-    taken: dict[str, list[float]] = {side.name: [] for side in sides}
+) -> dict[str, list[list[float]]]:
+    """Gaps between neighbouring chunks, in ms, of one stream after the other."""
+    taken: dict[str, list[list[float]]] = {side.name: [] for side in sides}
     for number in range(count):
         body = request_body("base", ask(rng, "train").text, CHUNKS)
         for side in _turn(sides, number):
-            answer = await _streamed(side, body)
-            arrivals = answer.arrivals_s
-            taken[side.name] += [1e3 * (later - earlier) for earlier, later in pairwise(arrivals)]
+            arrivals = (await _streamed(side, body)).arrivals_s
+            gaps = [1e3 * (later - earlier) for earlier, later in pairwise(arrivals)]
+            taken[side.name].append(gaps)
     return taken
 
 

@@ -56,7 +56,7 @@ def lora(rounds: Rounds = 3, as_json: JsonLine = False) -> None:
 
 
 @app.command("overhead")
-def overhead(rounds: Rounds = 5, as_json: JsonLine = False) -> None:
+def overhead(rounds: Rounds = 20, as_json: JsonLine = False) -> None:
     """The gateway's cost: the same vLLM without and with Attune, recording durably."""
     from deploy.bench.overhead import measure_overhead
     from deploy.bench.results import overhead_table
