@@ -69,12 +69,10 @@ def renew_directory(database: Database, known: Directory) -> News:
         changed: dict[str, set[str]] = {}
         for row in rows:
             changed.setdefault(_NOUNS.get(row.topic, ""), set()).add(row.subject or "")
-        whole = len(rows) == _MANY or "" in changed or any("" in ids for ids in changed.values())
-        return _merged(
-            Directory() if known.change == 0 or whole else known,
-            rows[0].id,
-            _read(connection, None if known.change == 0 or whole else changed),
-        )
+        unclear = "" in changed or any("" in ids for ids in changed.values())
+        if known.change == 0 or len(rows) == _MANY or unclear:
+            return _merged(Directory(), rows[0].id, _read(connection, None))
+        return _merged(known, rows[0].id, _read(connection, changed))
 
 
 _MANY = 200

@@ -18,30 +18,27 @@ def many_table(figures: Mapping[str, Any]) -> Table:
         f"{places['resident']} resident (ATTUNE_MAX_CPU_LORAS), {places['slots']} in one step "
         "(ATTUNE_MAX_LORAS)"
     )
-    table.add_column("adapters, draw")
-    for column in (
-        "requests/s", "share", "server CPU ms each", "p50 ms", "p99 ms", "first token p99 ms",
-        "loads", "evictions", "waits: load s", "slot s", "failed",
-    ):  # fmt: skip
+    table.add_column("adapters, draw", no_wrap=True)
+    for column in ("req/s", "share", "CPU ms", "p99 ms", "first token p99", "loads", "failed"):
         table.add_column(column, justify="right")
-    for point in figures["points"]:
+    points = figures["points"]
+    for point in points:
         table.add_row(
-            f"{point['adapters']:,}, {point['draw']}",
+            f"{point['adapters']:,} {point['draw']}",
             f"{point['requests_per_s']:.1f}",
-            f"{point['share']:.3f}",
+            f"{point['share']:.2f}",
             f"{point['processor_ms_per_request']:.1f}",
-            f"{point['latency_p50_ms']:.0f}",
             f"{point['latency_p99_ms']:.0f}",
             f"{point['first_token_p99_ms']:.0f}",
             str(point["loads"]),
-            str(point["evictions"]),
-            f"{point['waited_for_load_s']:.1f}",
-            f"{point['waited_for_slot_s']:.1f}",
             str(point["failed"]),
         )
     before, after = figures["memory_before_bytes"], figures["memory_after_bytes"]
     table.caption = (
-        f"{figures['seconds']:.0f} s each, answers of {figures['tokens']} tokens. Memory of all "
+        f"{figures['seconds']:.0f} s each, answers of {figures['tokens']} tokens. In all "
+        f"{sum(point['evictions'] for point in points)} evictions; waited for loads "
+        f"{sum(point['waited_for_load_s'] for point in points):.1f} s, for slots "
+        f"{sum(point['waited_for_slot_s'] for point in points):.1f} s. Memory of all "
         f"processes: {before / _MIB:,.0f} MiB without adapters, {after / _MIB:,.0f} MiB at the end."
     )
     return table

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -120,8 +121,7 @@ class _Transfer:
             self._say(f"Fetching {below}{name} ({entry.size_bytes:,} bytes)")
             path = f"/v1/exports/{quote(self._export_id)}/files/{quote(below + name)}"
             self._patience.keep_trying(
-                lambda at=(path, entry, target): self._server.fetch(*at),  # type: ignore[misc]
-                lambda at=target: at.stat().st_size if at.is_file() else 0,  # type: ignore[misc]
+                partial(self._server.fetch, path, entry, target), partial(_size, target)
             )
             come.append(below + name)
         for folder in {(staged / name).parent for name in manifest.files}:
@@ -186,3 +186,7 @@ def _told(out: Path) -> Iterator[None]:
             f"{out} cannot be written: {what}. What has come is kept; run the command again.",
             code="disk_full" if full else "store_unavailable",
         ) from error
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from deploy.bench.many import counted, shares, weights
 from deploy.bench.memory import processor_s, resident_bytes
@@ -66,16 +68,19 @@ def test_a_soak_fails_for_growth_for_errors_and_for_learning_nothing() -> None:
     soak_table(judge(soaked()))
 
 
-def test_the_table_of_adapters_takes_a_point() -> None:
-    point: dict[str, object] = {"adapters": 5, "draw": "zipf"}
-    point |= dict.fromkeys(("failed", "loads", "evictions"), 0)
-    names = "requests_per_s share processor_ms_per_request latency_p50_ms latency_p99_ms"
-    names += " first_token_p99_ms waited_for_load_s waited_for_slot_s"
+def test_the_table_of_adapters_is_readable_in_80_columns() -> None:
+    point: dict[str, object] = {"adapters": 2000, "draw": "uniform", "share": 0.987}
+    point |= {"failed": 7, "loads": 12345, "evictions": 3, "requests_per_s": 123.4}
+    point |= {"latency_p99_ms": 12345.0, "first_token_p99_ms": 23456.0}
+    point |= {"processor_ms_per_request": 234.5, "waited_for_load_s": 1.0, "waited_for_slot_s": 2.0}
     whole: dict[str, object] = {"streams": 16, "rank": 8, "tokens": 32, "seconds": 1.0}
     whole |= {"memory_before_bytes": 1, "memory_after_bytes": 1}
-    whole |= {"places": {"resident": 8, "slots": 4}}
-    table = many_table(whole | {"points": [point | dict.fromkeys(names.split(), 1.0)]})
-    assert table.row_count == 1
+    whole |= {"places": {"resident": 8, "slots": 4}, "points": [point]}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(many_table(whole))
+    cells = ["2,000 uniform", "123.4", "0.99", "234.5", "12345", "23456", "12345", "7"]
+    (row,) = [line for line in console.export_text().splitlines() if "uniform" in line]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == cells
 
 
 def test_memory_and_processor_time_are_those_of_one_session(tmp_path: Path) -> None:

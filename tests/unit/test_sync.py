@@ -35,6 +35,17 @@ class Engine:
         self.loaded: dict[int, str] = {}
         self.before_load: Callable[[int], Awaitable[None]] | None = None
 
+    def hold(self) -> tuple[asyncio.Event, asyncio.Event]:
+        """Every load waits: one event says that one has begun, the other lets them go on."""
+        began, go = asyncio.Event(), asyncio.Event()
+
+        async def wait(_: int) -> None:
+            began.set()
+            await go.wait()
+
+        self.before_load = wait
+        return began, go
+
     async def load(self, name: str, engine_id: int, path: Path) -> None:
         if self.before_load is not None:
             await self.before_load(engine_id)
@@ -143,13 +154,7 @@ async def test_a_version_goes_live_only_after_the_engine_has_it(world: World) ->
     adapter = world.adapter("support")
     first = world.publish(adapter)
     server = await world.server()
-    began, go = asyncio.Event(), asyncio.Event()
-
-    async def slow(_: int) -> None:
-        began.set()
-        await go.wait()
-
-    server.engine.before_load = slow
+    began, go = server.engine.hold()
     second = world.publish(adapter)
     looking = asyncio.create_task(server.sync.refresh())
     await began.wait()
@@ -268,13 +273,7 @@ async def test_a_version_taken_back_while_it_loads_never_goes_live(world: World)
     adapter = world.adapter("support")
     good = world.publish(adapter)
     server = await world.server()
-    began, go = asyncio.Event(), asyncio.Event()
-
-    async def slow(_: int) -> None:
-        began.set()
-        await go.wait()
-
-    server.engine.before_load = slow
+    began, go = server.engine.hold()
     bad = world.publish(adapter)
     loading = asyncio.create_task(server.sync.refresh())
     await began.wait()
@@ -434,13 +433,7 @@ async def test_keys_and_names_do_not_wait_for_a_load(world: World) -> None:
     server = await world.server()
     key, _ = world.tenants.create_key(world.tenant, frozenset({"inference"}))
     await server.sync.refresh()
-    began, go = asyncio.Event(), asyncio.Event()
-
-    async def slow(_: int) -> None:
-        began.set()
-        await go.wait()
-
-    server.engine.before_load = slow
+    began, go = server.engine.hold()
     world.publish(adapter)
     loading = asyncio.create_task(server.sync.refresh())
     await began.wait()
@@ -478,13 +471,7 @@ async def test_an_adapter_born_live_that_moves_on_while_it_loads_is_known_afterw
     server = await world.server()
     adapter = world.adapter("support")
     world.publish(adapter)
-    began, go = asyncio.Event(), asyncio.Event()
-
-    async def slow(_: int) -> None:
-        began.set()
-        await go.wait()
-
-    server.engine.before_load = slow
+    began, go = server.engine.hold()
     loading = asyncio.create_task(server.sync.refresh())
     await began.wait()
     second = world.publish(adapter)

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -244,7 +245,7 @@ class Puller:
         after: dict[str, str] = {}
         for _ in range(_PAGES):
             page = self.patience.keep_trying(
-                lambda asked={**query, **after}: self.server.get("/v1/exports", asked)  # type: ignore[misc]
+                partial(self.server.get, "/v1/exports", {**query, **after})
             )
             exports = [one for one in page.get("data") or [] if isinstance(one, dict)]
             yield from exports
@@ -312,8 +313,7 @@ class Puller:
                 self.say(f"Fetching {below}{name} ({entry.size_bytes:,} bytes) ...")
             route = f"/v1/exports/{quote(export_id, safe='')}/files/{quote(below + name)}"
             self.patience.keep_trying(
-                lambda at=(route, entry, path): self.server.fetch(*at),  # type: ignore[misc]
-                lambda at=path: _size(at),  # type: ignore[misc]
+                partial(self.server.fetch, route, entry, path), partial(_size, path)
             )
             sync_folder(path.parent)
 

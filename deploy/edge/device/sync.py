@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def sync(store: Store, server: Server, patience: Patience, report: Report) -> No
     while batch := _batch(store.waiting(sizes, after)):
         body = {"device": store.device, "items": [item.body for item in batch]}
         try:
-            answer = patience.keep_trying(lambda sent=body: server.post(ROUTE, sent))  # type: ignore[misc]
+            answer = patience.keep_trying(partial(server.post, ROUTE, body))
         except TooLarge as error:
             if len(batch) > 1:
                 sizes = len(batch) // 2
