@@ -109,7 +109,7 @@ def lora_table(figures: Mapping[str, Any]) -> Table:
             for kind in ("decode", "prefill"):
                 cells += [f"{of_model[name][f'{kind}_{who}_tokens_per_s']:,.0f}" for who in _WHO]
                 cells.append(f"{of_model[name][f'{kind}_ratio']:.2f}")
-            table.add_row(model, title, *cells)
+            table.add_row(model.replace("-", " "), title, *cells)  # a row may break at blanks
     return table
 
 

@@ -146,6 +146,15 @@ def test_at_once_survives_the_end_of_the_process(tmp_path: Path) -> None:
     database.dispose()
 
 
+def test_at_once_flushes_the_disk_as_every_commit_does(sqlite: Database) -> None:
+    """The end of a process cannot show it, only that of the power."""
+    connection = sqlite.impatient()
+    with sqlite.engine.connect() as other:
+        patient = other.exec_driver_sql("PRAGMA synchronous").scalar()
+    assert connection.execute("PRAGMA synchronous").fetchone() == (patient,) == (2,)  # FULL
+    connection.close()
+
+
 def test_at_once_waits_for_nobody_and_leaves_nothing_half_done(sqlite: Database) -> None:
     log = InteractionLog(sqlite)
     other = sqlite3.connect(sa.make_url(sqlite.url).database or "", isolation_level=None)
