@@ -10,9 +10,11 @@ import sqlalchemy as sa
 
 from adapters import tables
 from adapters.rows import adapter_of, version_of
-from adapters.tenants import key_of, tenant_of
-from adapters.types import Adapter, ApiKey, Tenant, Version
+from adapters.types import Adapter, Version
 from core.database import Database, changes
+from core.identity import tables as identity
+from core.identity.tenants import key_of, tenant_of
+from core.identity.types import ApiKey, Tenant
 from core.ids import AdapterId, TenantId
 
 
@@ -103,8 +105,8 @@ def _read(connection: sa.Connection, changed: Mapping[str, set[str]] | None) -> 
     t = tables
     adapters = [adapter_of(row) for row in rows(t.adapters, t.adapters.c.id, "adapters")]
     return _Rows(
-        [tenant_of(row) for row in rows(t.tenants, t.tenants.c.id, "tenants")],
-        [key_of(row) for row in rows(t.api_keys, t.api_keys.c.public_id, "keys")],
+        [tenant_of(row) for row in rows(identity.tenants, identity.tenants.c.id, "tenants")],
+        [key_of(row) for row in rows(identity.api_keys, identity.api_keys.c.public_id, "keys")],
         sorted(adapters, key=_age),
         [version_of(row) for row in rows(t.versions, t.versions.c.adapter_id, "adapters")],
     )

@@ -1,31 +1,10 @@
-"""The SQL tables of tenants, keys, adapters and versions; rows stay in this package's stores."""
+"""The SQL tables of adapters, versions and exports; rows stay in this package's stores."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
 from core.database import BigId, metadata
-
-tenants = sa.Table(
-    "tenants",
-    metadata,
-    sa.Column("id", sa.String(40), primary_key=True),
-    sa.Column("name", sa.String(64), nullable=False, unique=True),
-    sa.Column("created_at_s", sa.Float, nullable=False),
-)
-
-api_keys = sa.Table(
-    "api_keys",
-    metadata,
-    sa.Column("public_id", sa.String(12), primary_key=True),
-    sa.Column("tenant_id", sa.String(40), sa.ForeignKey("tenants.id"), nullable=False),
-    sa.Column("secret_sha256", sa.String(64), nullable=False),
-    sa.Column("scopes", sa.JSON, nullable=False),
-    sa.Column("label", sa.String(128), nullable=False),
-    sa.Column("created_at_s", sa.Float, nullable=False),
-    sa.Column("expires_at_s", sa.Float),
-    sa.Column("revoked_at_s", sa.Float),
-)
 
 adapters = sa.Table(
     "adapters",
@@ -87,13 +66,6 @@ engine_reports = sa.Table(
     sa.Column("state", sa.String(12), nullable=False),  # resident | failed
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("at_s", sa.Float, nullable=False),
-)
-
-secrets = sa.Table(
-    "secrets",
-    metadata,
-    sa.Column("name", sa.String(64), primary_key=True),
-    sa.Column("value", sa.String(128), nullable=False),
 )
 
 exports = sa.Table(

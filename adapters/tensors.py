@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from adapters.strict_json import parse_object
 from core.errors import Invalid
+from core.strict_json import parse_object
 
 _MAX_HEADER_BYTES = 10_000_000
 

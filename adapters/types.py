@@ -1,4 +1,4 @@
-"""The nouns of serving: tenants, keys, adapters, immutable versions and where a request goes."""
+"""The nouns of serving: adapters, immutable versions and where a request goes."""
 
 from __future__ import annotations
 
@@ -8,34 +8,8 @@ from typing import Any, Literal
 
 from core.ids import AdapterId, Digest, TenantId
 
-Scope = Literal["inference", "feedback", "train", "admin"]
-SCOPES: tuple[Scope, ...] = ("inference", "feedback", "train", "admin")
-
 AdapterScope = Literal["tenant", "domain", "user"]
 VersionState = Literal["candidate", "canary", "live", "retired", "rejected"]
-
-
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """A customer of this server; owns keys, adapters, interactions and feedback."""
-
-    id: TenantId
-    name: str
-    created_at_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """What is kept of a key: its public part and the SHA-256 of the secret."""
-
-    public_id: str
-    tenant_id: TenantId
-    secret_sha256: str
-    scopes: frozenset[Scope]
-    label: str
-    created_at_s: float
-    expires_at_s: float | None = None
-    revoked_at_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.artifacts import file_digests, folder_digest
-from adapters.strict_json import parse_object
+from adapters.artifacts.store import file_digests, folder_digest
 from adapters.tensors import TensorEntry, read_header, require_finite
 from adapters.types import ArtifactInfo
 from core.errors import Invalid
+from core.strict_json import parse_object
 
 # The two spellings vLLM 0.32 reads (lora/utils.py, parse_fine_tuned_lora_name), no other.
 _WEIGHT = re.compile(

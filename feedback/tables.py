@@ -1,4 +1,4 @@
-"""The SQL tables of feedback; rows never leave `feedback.store` and `feedback.datasets`."""
+"""The SQL tables of interactions, feedback and snapshots; rows stay in this package's stores."""
 
 from __future__ import annotations
 

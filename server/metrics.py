@@ -13,7 +13,7 @@ from typing import Literal
 from prometheus_client import Counter, Gauge, Histogram
 
 from feedback.types import Interaction
-from server.busiest import BusiestCounters
+from server.metric_labels import BusiestCounters
 
 BUSIEST = 20
 """Tenants, and adapters, that have series of their own."""

@@ -8,16 +8,16 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from adapters.artifacts import ArtifactStore
+from adapters.artifacts.store import ArtifactStore
 from adapters.exports import STATES, ExportStore
 from adapters.load_reports import LoadReports
 from adapters.registry import Registry
-from adapters.tenants import TenantStore
 from adapters.types import Version
 from adapters.validate import BaseModel
 from core.clock import now_s
 from core.database import Database
 from core.errors import AttuneError
+from core.identity.tenants import TenantStore
 from core.ids import RunId
 from core.settings import Settings
 from feedback.interactions import InteractionStore
@@ -25,14 +25,14 @@ from feedback.log import InteractionLog
 from feedback.runs import ACTIVE, END, RunStore
 from feedback.store import FeedbackStore
 from server import metrics
-from server.engine import EngineAdapters
-from server.fairness import Slots
-from server.issued import IdSigner
-from server.prewarm import prewarm
-from server.recorder import Recorder
-from server.residency import Residency
-from server.sync import RegistrySync
-from server.unknown import UnknownNames
+from server.answers.completion_ids import IdSigner
+from server.answers.recorder import Recorder
+from server.engine.port import EngineAdapters
+from server.engine.residency import Residency
+from server.engine.slots import Slots
+from server.sync.lookups import UnknownNames
+from server.sync.prewarm import prewarm
+from server.sync.registry_sync import RegistrySync
 
 logger = logging.getLogger("attune.server")
 

@@ -72,7 +72,7 @@ class Interval:
     """A point estimate with a 95 % percentile bootstrap interval.
 
     `n` is the number of items it rests on; labels of unequal number count for fewer, because
-    the rarer kind limits what they can show (see `trainer.bootstrap.preference_margin`).
+    the rarer kind limits what they can show (see `trainer.judging.bootstrap.preference_margin`).
     """
 
     mean: float

@@ -22,11 +22,11 @@ from core.ids import RunId
 from core.settings import Settings
 from trainer.jobs import DurableJob
 from trainer.memory import give_back
-from trainer.steps import Steps
-from trainer.watch import Watch
+from trainer.runs.steps import Steps
+from trainer.runs.watch import Watch
 
 if TYPE_CHECKING:
-    from trainer.model import WarmModel
+    from trainer.model.warm import WarmModel
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,7 +55,7 @@ class Worker:
     @cached_property
     def model(self) -> WarmModel:
         """The base model, loaded at the first run and kept warm."""
-        from trainer.model import WarmModel
+        from trainer.model.warm import WarmModel
 
         return WarmModel(self._settings.model, threads=self._settings.trainer_threads)
 
@@ -133,7 +133,7 @@ class Worker:
 
     def _warm_up(self) -> None:
         """Import the training libraries and load the model before the first run needs them."""
-        import trainer.evaluate
+        import trainer.judging.evaluate
         import trainer.methods.loop  # noqa: F401
 
         self.model.generate(["."], None, 0.0, 1, 0)

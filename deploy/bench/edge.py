@@ -18,12 +18,12 @@ import numpy as np
 
 from core.settings import Settings
 from deploy.bench.setting import progress
-from deploy.edge.export import ExportJob, export_model
 from deploy.edge.manifest import ADAPTER_FILE, Layout, Manifest, Precision, read_manifest
+from deploy.export.exporter import ExportJob, export_model
 
 if TYPE_CHECKING:
     from deploy.demo.world import Question
-    from trainer.model import WarmModel
+    from trainer.model.warm import WarmModel
 
 NEW_TOKENS = 128
 PROMPT_TOKENS = 64
@@ -39,7 +39,7 @@ def measure_edge(*, rounds: int = 5, questions: int = 300, threads: int = 1) -> 
     what else the machine does weighs on both. Raises what exporting raises.
     """
     from deploy.bench.taste import judged, learn_taste, questions_of, source_answers
-    from trainer.model import WarmModel
+    from trainer.model.warm import WarmModel
 
     path = Settings().model
     model = WarmModel(path, threads=threads)

@@ -16,12 +16,12 @@ from typing import Any, Literal
 import aiohttp
 import httpx
 
-from adapters.artifacts import ArtifactStore
+from adapters.artifacts.store import ArtifactStore
 from adapters.registry import Registry
-from adapters.tenants import TenantStore
 from adapters.types import Learning
 from adapters.validate import BaseModel, read_base, validate_adapter
 from core.errors import Unavailable
+from core.identity.tenants import TenantStore
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
 from deploy.bench.figures import first_tokens_ms, percentile

@@ -27,8 +27,8 @@ class _Nothing:
 
 def main() -> None:
     """Serve the configured model until told to stop."""
-    from server import vllm_plugin
-    from server.vllm_serve import serve
+    from server.vllm import plugin as vllm_plugin
+    from server.vllm.serve import serve
 
     # vLLM finds the plugin by this name; its other half, the LoRA arithmetic, stays.
     vars(vllm_plugin)["endpoint"] = _Nothing

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.table import Table
 
-RESULTS = Path("bench/results")
+RESULTS = Path("deploy/bench/results")
 
 
 def surroundings() -> dict[str, Any]:

@@ -12,10 +12,10 @@ import aiohttp
 import httpx
 from rich.console import Console
 
-from adapters.artifacts import ADAPTER_FILES
+from adapters.artifacts.store import ADAPTER_FILES
 from core.errors import AttuneError
 from deploy.client import Client
-from deploy.demo.server_process import ServerProcess
+from deploy.processes.server_process import ServerProcess
 
 TENANT = "bench"
 # Progress goes to stderr, so that stdout holds the results only.

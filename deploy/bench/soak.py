@@ -26,8 +26,8 @@ from deploy.bench.memory import process_name, resident_bytes
 from deploy.bench.setting import TENANT, Served, progress
 from deploy.bench.stream import Answer, request_body, stream_into
 from deploy.client import Client
-from deploy.demo.server_process import ServerProcess
 from deploy.demo.world import Question, ask, facts_right, style_of
+from deploy.processes.server_process import ServerProcess
 
 ADAPTERS = 20
 PLACES = {"ATTUNE_MAX_CPU_LORAS": "8", "ATTUNE_MAX_LORAS": "4"}

@@ -18,10 +18,10 @@ from typing import Any
 import aiohttp
 
 from adapters.registry import Registry
-from adapters.tenants import TenantStore
 from adapters.types import Adapter
 from adapters.validate import read_base
 from core.errors import Conflict, Unavailable
+from core.identity.tenants import TenantStore
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
 from deploy.bench.crowd import StreamingCrowd

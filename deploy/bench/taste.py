@@ -18,11 +18,11 @@ from core.settings import Settings
 from deploy.demo.users import MAX_TOKENS, TEMPERATURE
 from deploy.demo.world import Question, ask, facts_right, style_of
 from feedback.types import Label
-from trainer.defaults import hyperparameters
 from trainer.methods import train
+from trainer.runs.defaults import hyperparameters
 
 if TYPE_CHECKING:
-    from trainer.model import WarmModel
+    from trainer.model.warm import WarmModel
 
 TASTE = "pirate"
 _UPS, _DOWNS = 16, 48

@@ -1,5 +1,1 @@
-"""Exports for devices: the base model and its adapters as ONNX graphs that run without a server.
-
-Importing this package loads nothing: `manifest` and `device` need the standard library and a
-runtime alone, the exporter loads torch, transformers and onnx in its own modules.
-"""
+"""The device's side of an export: run it without a network, keep what was asked and said."""

@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import quote
 
 from core.errors import AttuneError, Conflict, Unavailable
-from deploy.edge.device.http import Broken, Patience, Server
-from deploy.edge.device.installed import TRANSFER_FOLDERS, require_no_strangers_model
+from deploy.edge.http import Broken, Patience, Server
+from deploy.edge.installed import TRANSFER_FOLDERS, require_no_strangers_model
 from deploy.edge.manifest import (
     ADAPTERS_FOLDER,
     MANIFEST_NAME,

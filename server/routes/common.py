@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from fastapi import Request
 
-from adapters.keys import require
-from adapters.types import ApiKey, Scope
 from core.errors import Invalid
+from core.identity.keys import require
+from core.identity.types import ApiKey, Scope
 from server.runtime import Runtime
 
 

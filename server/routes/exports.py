@@ -17,11 +17,12 @@ from adapters.exports import (
     ExportFilter,
     ExportRequest,
 )
-from adapters.keys import require
 from adapters.routing import AUTO, BASE, route
-from adapters.types import ApiKey, Route
+from adapters.types import Route
 from core.clock import iso
 from core.errors import Conflict, Forbidden, Invalid, NotFound
+from core.identity.keys import require
+from core.identity.types import ApiKey
 from core.ids import Digest, parse_digest
 from server.routes.common import json_object, key_with, limit_of, page, runtime_of, take
 from server.runtime import Runtime

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from core.clock import iso, now_s
 from core.errors import Invalid, NotFound
 from core.ids import CompletionId, FeedbackId
-from feedback.parse import parse_feedback
+from feedback.receivers.native import parse_feedback
 from feedback.store import FeedbackFilter
 from feedback.types import Feedback, Kind, Page
 from server import metrics

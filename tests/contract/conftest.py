@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 import adapters.tables  # noqa: F401
+import core.identity.tables  # noqa: F401
 import feedback.run_tables
 import feedback.tables  # noqa: F401
 from core.database import Database, metadata

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from vllm.lora.layers import LoRAMapping
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
-from server.vllm_cpu_lora_plan import RUN_TOKENS, plan
-from server.vllm_cpu_lora_slots import BLOCK_DIAGONAL_VALUES, SlotWeights
-from server.vllm_cpu_lora_wrapper import CpuLoraWrapper
+from server.vllm.cpu_lora.plan import RUN_TOKENS, plan
+from server.vllm.cpu_lora.slots import BLOCK_DIAGONAL_VALUES, SlotWeights
+from server.vllm.cpu_lora.wrapper import CpuLoraWrapper
 
 MAX_RANK = 8
 VOCABULARY = 11
@@ -312,7 +312,8 @@ def test_a_compiled_layer_follows_the_batch_and_not_the_one_it_was_traced_with()
 
 
 def test_importing_the_installer_loads_neither_vllm_nor_torch() -> None:
-    code = "import sys, server.vllm_cpu_lora; print('vllm' in sys.modules, 'torch' in sys.modules)"
+    code = "import sys, server.vllm.cpu_lora.install"
+    code += "; print('vllm' in sys.modules, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 

@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from server.vllm_cpu_lora import install
+from server.vllm.cpu_lora.install import install
 
 pytestmark = pytest.mark.engine
 

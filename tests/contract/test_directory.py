@@ -10,9 +10,9 @@ import pytest
 from adapters.directory import Directory, load_directory, renew_directory
 from adapters.registry import Registry
 from adapters.routing import route
-from adapters.tenants import TenantStore
 from adapters.types import ArtifactInfo, Learning
 from core.database import Database, announce, changes
+from core.identity.tenants import TenantStore
 from core.ids import Digest
 
 INFO = ArtifactInfo(Digest("a" * 64), 10, 8, ("q_proj",), {})

@@ -15,7 +15,7 @@ from support.door import Door, open_door
 from core.database import Database
 from feedback.interactions import InteractionFilter
 from feedback.runs import RunStore
-from trainer.watch import Watch
+from trainer.runs.watch import Watch
 
 DEVICE = "d" * 32
 

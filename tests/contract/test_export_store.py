@@ -8,9 +8,9 @@ import pytest
 
 from adapters.exports import ExportFile, ExportFilter, ExportRequest, ExportStore
 from adapters.registry import Registry
-from adapters.tenants import TenantStore
 from core.database import Database
 from core.errors import Conflict, Invalid, NotFound
+from core.identity.tenants import TenantStore
 from core.ids import TenantId
 
 FILES = (ExportFile("model/model.onnx", "a" * 64, 2**40),)

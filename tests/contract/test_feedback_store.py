@@ -11,8 +11,8 @@ import pytest
 from core.database import Database
 from core.errors import Invalid, NotFound
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
-from feedback.datasets import SnapshotStore, freeze
 from feedback.interactions import InteractionFilter, InteractionStore
+from feedback.learning.datasets import SnapshotStore, freeze
 from feedback.store import FeedbackFilter, FeedbackStore
 from feedback.types import Comparison, Feedback, Interaction, News
 

@@ -13,7 +13,7 @@ from vllm.lora.model_manager import LoRAModelManager, LRUCacheLoRAModelManager
 from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager, WorkerLoRAManager
 from vllm.v1.metrics.loggers import PrometheusStatLogger, StatLoggerManager
 
-from server.vllm_many_loras import drop_combinations, install
+from server.vllm.many_loras import drop_combinations, install
 
 
 class Resident:
@@ -86,5 +86,5 @@ def test_no_series_per_combination_of_adapters_is_kept() -> None:
 
 
 def test_importing_it_loads_neither_vllm_nor_torch() -> None:
-    code = "import sys, server.vllm_many_loras; sys.exit('vllm' in sys.modules)"
+    code = "import sys, server.vllm.many_loras; sys.exit('vllm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 import adapters.tables  # noqa: F401
+import core.identity.tables  # noqa: F401
 import feedback.run_tables
 import feedback.tables  # noqa: F401
 from core.database import Database, metadata
@@ -51,7 +52,7 @@ def revision(database: Database) -> list[str]:
 
 
 def test_upgrading_twice_is_upgrading_once_and_keeps_the_rows(empty_url: str) -> None:
-    from adapters.tenants import TenantStore
+    from core.identity.tenants import TenantStore
 
     database = Database(empty_url)
     database.upgrade()

@@ -9,10 +9,10 @@ import pytest
 
 from adapters.load_reports import LoadReports
 from adapters.registry import Registry
-from adapters.tenants import TenantStore
 from adapters.types import Adapter, ArtifactInfo, Learning
 from core.database import Database
 from core.errors import Conflict, Invalid, NotFound
+from core.identity.tenants import TenantStore
 from core.ids import AdapterId, Digest, TenantId
 
 INFO = ArtifactInfo(Digest("a" * 64), 10, 8, ("q_proj",), {})

@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from adapters.keys import split_key, verify
-from adapters.tenants import TenantStore
 from core.clock import now_s
 from core.database import Database
 from core.errors import Conflict, Invalid, NotFound, Unauthenticated
+from core.identity.keys import split_key, verify
+from core.identity.tenants import TenantStore
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from feedback.types import Label, Message, Pair
 
 if TYPE_CHECKING:
-    from trainer.model import WarmModel
+    from trainer.model.warm import WarmModel
 
 ITEMS = [f"{a}{b}" for a in ("red", "old", "big", "wet", "far") for b in "abcd"]
 OPENINGS = ("gladly !", "well .")
@@ -178,7 +178,7 @@ def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_model_path: Path) -> WarmModel:
     """The tiny model, warm."""
-    from trainer.model import WarmModel
+    from trainer.model.warm import WarmModel
 
     return WarmModel(str(tiny_model_path), threads=1)
 
@@ -188,7 +188,7 @@ def edge_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped model, exported once with exchangeable adapters at fp32. Copy it to change it."""
     import torch
 
-    from deploy.edge.export import ExportJob, export_model
+    from deploy.export.exporter import ExportJob, export_model
 
     torch.set_num_threads(1)  # so small a model gains nothing from more
     out = tmp_path_factory.mktemp("edge") / "base"

@@ -21,11 +21,11 @@ import pytest
 from support.speaker import check_speaker
 
 from core.errors import AttuneError, Conflict, Invalid
-from deploy.edge.device.engine import Engine, Generation
-from deploy.edge.device.installed import Installation
-from deploy.edge.device.types import Sampling
-from deploy.edge.export import ExportJob, export_adapter
+from deploy.edge.engine import Engine, Generation
+from deploy.edge.installed import Installation
 from deploy.edge.manifest import digest_of, entries_of, read_manifest, write_manifest
+from deploy.edge.types import Sampling
+from deploy.export.exporter import ExportJob, export_adapter
 
 ROOT = Path(__file__).parents[2]
 QUESTION = ({"role": "user", "content": "Where does the otter live in February?"},)
@@ -143,9 +143,9 @@ def test_the_edge_extra_brings_little(device_python: Path) -> None:
 
 def test_the_devices_modules_import_nothing_else(device_python: Path) -> None:
     script = (
-        "import sys, pkgutil, importlib, deploy.entry, deploy.edge.device as device\n"
+        "import sys, pkgutil, importlib, deploy.cli.entry, deploy.edge as device\n"
         "for one in pkgutil.iter_modules(device.__path__):\n"
-        "    importlib.import_module('deploy.edge.device.' + one.name)\n"
+        "    importlib.import_module('deploy.edge.' + one.name)\n"
         "tops = {name.partition('.')[0] for name in sys.modules}\n"
         "print(*sorted(tops - sys.stdlib_module_names))\n"
     )

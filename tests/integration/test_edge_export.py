@@ -20,9 +20,9 @@ import pytest
 from adapters.validate import read_base
 from core.errors import Conflict, Invalid, Unavailable
 from deploy.bench.adapters import write_adapter
-from deploy.edge.export import ExportJob, base_digest, export_adapter, export_model
 from deploy.edge.manifest import check_files, read_manifest
-from deploy.edge.prompts import ENOUGH, shipped_prompts
+from deploy.export.exporter import ExportJob, base_digest, export_adapter, export_model
+from deploy.export.prompts import ENOUGH, shipped_prompts
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "deploy" / "model"
@@ -131,9 +131,9 @@ def test_the_base_is_equal_to_its_source_and_says_so(base: Path) -> None:
 def test_without_an_adapter_the_base_computes_exactly_what_a_zero_adapter_does(
     base: Path, tmp_path: Path
 ) -> None:
-    from deploy.edge.adapter_file import write_onnx_adapter
-    from deploy.edge.graph import read_slots
-    from deploy.edge.verify import Runtime
+    from deploy.export.adapter_file import write_onnx_adapter
+    from deploy.export.graph import read_slots
+    from deploy.export.verify import Runtime
 
     slots = read_slots(base / "model" / "model.onnx")
     zeros = {
@@ -154,11 +154,11 @@ def test_without_an_adapter_the_base_computes_exactly_what_a_zero_adapter_does(
 def test_every_adapter_runs_on_the_one_base_as_peft_computes_it(
     base: Path, adapters: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
-    from deploy.edge.adapter_file import read_matrices, write_onnx_adapter
-    from deploy.edge.graph import read_slots
-    from deploy.edge.reference import source
-    from deploy.edge.thresholds import DEFAULTS
-    from deploy.edge.verify import Runtime, compare
+    from deploy.export.adapter_file import read_matrices, write_onnx_adapter
+    from deploy.export.graph import read_slots
+    from deploy.export.reference import source
+    from deploy.export.thresholds import DEFAULTS
+    from deploy.export.verify import Runtime, compare
 
     with source(SHIPPED, adapters[name]) as model:
         expected = model.measure(shipped_prompts(6))
@@ -204,7 +204,7 @@ def test_a_killed_export_leaves_no_export_and_the_next_run_clears_up_and_finishe
     """The second run is the shipped model's merged int4 export, with its own figures."""
     out, staging = tmp_path / "merged", tmp_path / ".merged.partial"
     script = (
-        "import sys; from pathlib import Path; from deploy.edge.export import *\n"
+        "import sys; from pathlib import Path; from deploy.export.exporter import *\n"
         f"job = ExportJob(Path({str(SHIPPED)!r}), 'base', 'merged', 'int4')\n"
         f"export_model(job, Path({str(out)!r}), lambda m, s: print(m, flush=True))"
     )

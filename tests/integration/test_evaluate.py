@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.evaluate import evaluate
-from trainer.gate import judge
+from trainer.judging.evaluate import evaluate
+from trainer.judging.gate import judge
+from trainer.judging.suite import SuiteItem
 from trainer.methods import train
-from trainer.model import WarmModel
-from trainer.suite import SuiteItem
+from trainer.model.warm import WarmModel
 from trainer.types import Evaluation, GateLimits, Hyperparameters
 
 SMALL = Hyperparameters(rank=4, alpha=8, steps=30, learning_rate=2e-3, beta=1.0)

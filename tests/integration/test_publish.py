@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 from adapters.registry import Registry
-from adapters.tenants import TenantStore
 from adapters.types import Learning
 from adapters.validate import read_base
 from core.database import Database
 from core.errors import Conflict
+from core.identity.tenants import TenantStore
 from core.ids import RunId
 from core.settings import SHIPPED_MODEL, Settings
 from deploy.bench.adapters import write_adapter
 from feedback.runs import RunStore
 from feedback.types import Check, Verdict
-from trainer.model import WarmModel
-from trainer.steps import Judged, Steps
+from trainer.model.warm import WarmModel
+from trainer.runs.steps import Judged, Steps
 from trainer.types import Evaluation, Interval
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from adapters.artifacts import ADAPTER_FILES
-from adapters.types import Adapter, ArtifactInfo, Learning, Scope, VersionState
+from adapters.artifacts.store import ADAPTER_FILES
+from adapters.types import Adapter, ArtifactInfo, Learning, VersionState
 from adapters.validate import BaseModel
+from core.identity.types import Scope
 from core.ids import Digest, TenantId
 from core.settings import Settings
-from server.gateway import Gateway
+from server.door.gateway import Gateway
 from server.routes import attach
 from server.runtime import Runtime, start
 

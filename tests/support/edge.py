@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from deploy.edge.device.types import Answered, Note
 from deploy.edge.manifest import (
     ADAPTER_FILE,
     Kind,
@@ -26,6 +25,7 @@ from deploy.edge.manifest import (
     entries_of,
     write_manifest,
 )
+from deploy.edge.types import Answered, Note
 
 KEY = "sk-at-right"
 

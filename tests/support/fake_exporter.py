@@ -1,4 +1,4 @@
-"""Stands for `deploy.edge.child`: as quick as can be, and as odd as the test's `mode` file says.
+"""Stands for `deploy.export.child`: as quick as can be, and as odd as the test's `mode` file says.
 
 Run as `python fake_exporter.py MODE_FILE`. Modes: ok, hang (waits to be ended), low (below the
 threshold), full (no room on the disk), crash. What it was asked is appended to MODE_FILE.asked.

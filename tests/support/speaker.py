@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from core.errors import Invalid, Unavailable
-from deploy.edge.device.installed import Variant
-from deploy.edge.device.types import Message, Sampling, Speaker
+from deploy.edge.installed import Variant
+from deploy.edge.types import Message, Sampling, Speaker
 
 
 @dataclass

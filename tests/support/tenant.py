@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import openai
 
-from deploy.demo.server_process import ServerProcess
+from deploy.processes.server_process import ServerProcess
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from adapters.artifacts import ADAPTER_FILES, ArtifactStore, file_digests, folder_digest
+from adapters.artifacts.store import ADAPTER_FILES, ArtifactStore, file_digests, folder_digest
 from core.errors import Invalid, NotFound, Unavailable
 from core.ids import Digest
 
@@ -90,7 +90,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         read.append(folder)
         return file_digests(folder)
 
-    monkeypatch.setattr("adapters.artifacts.file_digests", noting)
+    monkeypatch.setattr("adapters.artifacts.store.file_digests", noting)
     return read
 
 
@@ -100,7 +100,7 @@ def test_content_found_sound_is_read_again_only_when_a_file_has_changed(
     """Even where size and time of the last write are put back."""
     digest = store.put_folder(adapter(tmp_path / "a"))
     later_ns = time.time_ns() + 10**10
-    monkeypatch.setattr("adapters.artifacts.time.time_ns", lambda: later_ns)
+    monkeypatch.setattr("adapters.artifacts.store.time.time_ns", lambda: later_ns)
     reads.clear()
     weights = store.check(digest) / ADAPTER_FILES[1]
     assert store.check(digest) == weights.parent

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from trainer.bootstrap import mean_interval, preference_margin
+from trainer.judging.bootstrap import mean_interval, preference_margin
 
 
 def test_the_interval_of_a_constant_is_that_constant() -> None:

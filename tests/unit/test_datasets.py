@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from core.errors import Invalid
 from core.ids import AdapterId, CompletionId, FeedbackId
-from feedback.datasets import counts, freeze, from_bytes, to_bytes
+from feedback.learning.datasets import counts, freeze, from_bytes, to_bytes
 from feedback.types import Label, Pair, Snapshot
 
 SUPPORT = AdapterId("support")

@@ -19,15 +19,15 @@ from support.edge import make_adapter, make_model
 from support.speaker import ScriptedSpeaker, check_speaker
 
 from core.errors import AttuneError, Conflict, Invalid, NotFound, TooLarge, Unavailable
-from deploy.edge.device import asgi
-from deploy.edge.device.answering import MAX_WAITING, Answering
-from deploy.edge.device.app import EdgeApp
-from deploy.edge.device.asks import parse_note
-from deploy.edge.device.chat import Chat
-from deploy.edge.device.installed import Installation
-from deploy.edge.device.store import Store
-from deploy.edge.device.text import StopScan
-from deploy.edge.device.types import Sampling
+from deploy.edge import asgi
+from deploy.edge.answering import MAX_WAITING, Answering
+from deploy.edge.app import EdgeApp
+from deploy.edge.asks import parse_note
+from deploy.edge.chat import Chat
+from deploy.edge.installed import Installation
+from deploy.edge.store import Store
+from deploy.edge.text import StopScan
+from deploy.edge.types import Sampling
 from server.errors import http_error
 
 ASK = {"model": "support", "messages": [{"role": "user", "content": "Where is the otter?"}]}

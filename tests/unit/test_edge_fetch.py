@@ -11,8 +11,8 @@ import pytest
 from support.edge import KEY, Cuts, FakeServer, make_adapter, make_model
 
 from core.errors import Conflict, Unavailable
-from deploy.edge.device.http import Patience, Server
 from deploy.edge.fetch import STAGING, fetch_export
+from deploy.edge.http import Patience, Server
 from deploy.edge.manifest import (
     Manifest,
     adapter_folder,

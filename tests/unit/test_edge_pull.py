@@ -11,11 +11,11 @@ import pytest
 from support.edge import KEY, Cuts, FakeServer, make_adapter, make_model
 
 from core.errors import Conflict, Invalid, NotFound, Unavailable
-from deploy.edge.device import pull as pull_module
-from deploy.edge.device.http import Patience, Server
-from deploy.edge.device.installed import Installation
-from deploy.edge.device.pull import Puller
+from deploy.edge import pull as pull_module
+from deploy.edge.http import Patience, Server
+from deploy.edge.installed import Installation
 from deploy.edge.manifest import Manifest, adapter_folder, check_files, read_manifest
+from deploy.edge.pull import Puller
 
 
 @pytest.fixture

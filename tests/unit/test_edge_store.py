@@ -14,7 +14,7 @@ import pytest
 from support.edge import answered, note
 
 from core.errors import Conflict, Unavailable
-from deploy.edge.device.store import Outcome, Store
+from deploy.edge.store import Outcome, Store
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_process_killed_after_the_call_returned_has_lost_nothing(tmp_path: Pat
     path = tmp_path / "edge.db"
     script = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from deploy.edge.device.store import Store; from deploy.edge.device.types import Note\n"
+        "from deploy.edge.store import Store; from deploy.edge.types import Note\n"
         "store = Store(Path(sys.argv[1]))\n"
         "store.put_note(Note('fb_1', 'edge-1', 1.0, 'thumb', True))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -125,8 +125,8 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(tmp_path: Path) -> None:
     """The limit on file size stands in for the disk: SQLite sees a failed write either way."""
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from core.errors import Unavailable; from deploy.edge.device.store import Store\n"
-        "from deploy.edge.device.types import Note\n"
+        "from core.errors import Unavailable; from deploy.edge.store import Store\n"
+        "from deploy.edge.types import Note\n"
         "store = Store(Path(sys.argv[1]))\n"
         "store.put_note(Note('kept', 'edge-1', 1.0, 'thumb', True))\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

@@ -12,11 +12,11 @@ from support.edge import KEY, Cuts, FakeServer, answered, note
 
 from core.errors import Conflict, Forbidden, Invalid, Unauthenticated
 from core.ids import AdapterId, CompletionId, TenantId
-from deploy.edge.device.asks import parse_note
-from deploy.edge.device.http import Broken, Patience, Server
-from deploy.edge.device.store import Store
-from deploy.edge.device.sync import Report, alone, run
-from feedback.edge import parse_device, parse_item
+from deploy.edge.asks import parse_note
+from deploy.edge.http import Broken, Patience, Server
+from deploy.edge.store import Store
+from deploy.edge.sync import Report, alone, run
+from feedback.receivers.device import parse_device, parse_item
 from feedback.types import Feedback, Interaction
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from deploy.edge.device.tokens import Bpe, NotUnderstood, python_pattern, read_bpe
+from deploy.edge.tokens import Bpe, NotUnderstood, python_pattern, read_bpe
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "model" / "tokenizer.json"
 LLAMA3 = (

@@ -11,10 +11,10 @@ import pytest
 
 from deploy.bench.edge_table import edge_table
 from deploy.bench.taste import pick
-from deploy.edge.graph import graph_module, lora_nodes
 from deploy.edge.manifest import Precision, Verification
-from deploy.edge.prompts import ENOUGH, enough_prompts, shipped_prompts
-from deploy.edge.thresholds import DEFAULTS, Thresholds, as_figures, failures
+from deploy.export.graph import graph_module, lora_nodes
+from deploy.export.prompts import ENOUGH, enough_prompts, shipped_prompts
+from deploy.export.thresholds import DEFAULTS, Thresholds, as_figures, failures
 
 EQUAL = Verification(
     prompts=50,

@@ -15,7 +15,7 @@ def attune(*arguments: str, without: tuple[str, ...] = ()) -> subprocess.Complet
         "import sys\n"
         f"for name in {without!r}: sys.modules[name] = None\n"
         f"sys.argv = ['attune', *{arguments!r}]\n"
-        "from deploy.entry import main\n"
+        "from deploy.cli.entry import main\n"
         "main()\n"
     )
     command = [sys.executable, "-c", script]
@@ -51,8 +51,10 @@ def test_the_full_command_lists_edge_and_runs_it() -> None:
     listed = attune("--help")
     assert " edge " in listed.stdout
     assert "sync" in attune("edge", "--help").stdout
-    script = "import sys; sys.argv = ['attune', 'edge', 'info', '/nowhere']; import deploy.cli as c"
-    command = [sys.executable, "-c", f"{script}; c.main()"]
+    script = (
+        "import sys; sys.argv = ['attune', 'edge', 'info', '/nowhere']; from deploy.cli import app"
+    )
+    command = [sys.executable, "-c", f"{script}; app.main()"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "holds no finished export" in done.stderr

@@ -17,16 +17,16 @@ from typing import Any
 import psutil
 import pytest
 
-from adapters.artifacts import ADAPTER_FILES, ArtifactStore
+from adapters.artifacts.store import ADAPTER_FILES, ArtifactStore
 from adapters.exports import Export, ExportRequest, ExportStore, Layout
 from adapters.registry import Registry
-from adapters.tenants import TenantStore
 from adapters.types import Adapter, ArtifactInfo
 from core.database import Database
 from core.errors import AttuneError, Conflict, Invalid, Unavailable
+from core.identity.tenants import TenantStore
 from core.ids import CompletionId, Digest, TenantId
 from core.settings import Settings
-from deploy.edge.job import ExportWork
+from deploy.export.job import ExportWork
 from feedback.interactions import InteractionStore
 from feedback.types import Interaction
 
@@ -267,7 +267,7 @@ def test_the_real_process_says_what_is_wrong_in_our_own_errors(here: Installatio
 WORKER = """
 import sys
 from core.settings import Settings
-from deploy.edge.job import ExportWork
+from deploy.export.job import ExportWork
 from trainer.worker import Worker
 Worker._warm_up = lambda self: None  # no model is needed here
 settings = Settings()

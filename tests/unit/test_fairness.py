@@ -8,7 +8,7 @@ import random
 import pytest
 
 from core.errors import Unavailable
-from server.fairness import Slots
+from server.engine.slots import Slots
 
 
 class Clock:

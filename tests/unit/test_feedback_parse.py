@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import Invalid
 from core.ids import TenantId
-from feedback.parse import parse_feedback
+from feedback.receivers.native import parse_feedback
 from feedback.types import Comparison, Feedback
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from trainer.bootstrap import mean_interval
-from trainer.gate import choose, judge
+from trainer.judging.bootstrap import mean_interval
+from trainer.judging.gate import choose, judge
 from trainer.types import Evaluation, GateLimits, Interval, SuiteResult
 
 LIMITS = GateLimits()

@@ -19,14 +19,15 @@ from fastapi import FastAPI
 from safetensors.numpy import save_file
 from sqlalchemy.exc import OperationalError
 
-from adapters.types import SCOPES, Learning, Scope
+from adapters.types import Learning
 from adapters.validate import BaseModel, validate_adapter
 from core.held import HeldConnection
+from core.identity.types import SCOPES, Scope
 from core.ids import CompletionId
 from core.settings import Settings
 from feedback.types import Interaction
-from server.gateway import Gateway
-from server.recorder import Recorder
+from server.answers.recorder import Recorder
+from server.door.gateway import Gateway
 from server.routes import attach
 from server.runtime import Runtime, start
 

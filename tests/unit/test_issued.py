@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.ids import TenantId
-from server.issued import PREFIXES, IdSigner
+from server.answers.completion_ids import PREFIXES, IdSigner
 
 US, THEM = TenantId("ten_us"), TenantId("ten_them")
 SIGNER = IdSigner("s" * 64)

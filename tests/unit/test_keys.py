@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from adapters import keys
-from adapters.keys import new_key, parse_scopes, require, split_key, verify
-from adapters.types import SCOPES, ApiKey
 from core.errors import Forbidden, Invalid, Unauthenticated
+from core.identity import keys
+from core.identity.keys import new_key, parse_scopes, require, split_key, verify
+from core.identity.types import SCOPES, ApiKey
 from core.ids import TenantId
 
 MADE = new_key()

@@ -6,7 +6,7 @@ import random
 
 from prometheus_client import CollectorRegistry, Counter
 
-from server.busiest import OTHER, Busiest, BusiestCounters
+from server.metric_labels import OTHER, Busiest, BusiestCounters
 
 
 def test_the_first_keys_are_named_at_once_and_no_more_than_n() -> None:

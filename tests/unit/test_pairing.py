@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
-from feedback.pairing import Judged, learnable
+from feedback.learning.pairing import Judged, learnable
 from feedback.types import Comparison, Feedback, Interaction, Label, Learnable, Pair
 
 ACME, OTHER = TenantId("acme"), TenantId("other")

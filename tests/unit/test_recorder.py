@@ -19,7 +19,7 @@ from core.ids import AdapterId, CompletionId, TenantId
 from feedback.interactions import InteractionStore
 from feedback.types import Interaction
 from server import metrics
-from server.recorder import Recorder
+from server.answers.recorder import Recorder
 
 US = TenantId("ten_us")
 

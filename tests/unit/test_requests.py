@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import Invalid
 from core.ids import TenantId
-from server.requests import (
+from server.door.requests import (
     counts_usage,
     engine_body,
     parse_request,

@@ -13,8 +13,8 @@ import pytest
 from adapters.types import Version
 from core.errors import AttuneError, NotFound, Unavailable
 from core.ids import AdapterId, Digest
-from server.fairness import Slots
-from server.residency import Residency
+from server.engine.residency import Residency
+from server.engine.slots import Slots
 
 
 def version(number: int) -> Version:

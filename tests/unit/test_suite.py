@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import Invalid
-from trainer.suite import SuiteItem, contains, load_suite
+from trainer.judging.suite import SuiteItem, contains, load_suite
 
 
 @pytest.mark.parametrize(

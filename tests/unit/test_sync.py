@@ -12,20 +12,20 @@ import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 
-from adapters.artifacts import ADAPTER_FILES, ArtifactStore, file_digests
-from adapters.keys import split_key
+from adapters.artifacts.store import ADAPTER_FILES, ArtifactStore, file_digests
 from adapters.registry import Registry
 from adapters.routing import route
-from adapters.tenants import TenantStore
 from adapters.types import Adapter, ArtifactInfo, Learning, Version
 from core.database import Database
 from core.errors import AttuneError, NotFound, Unavailable
 from core.held import HeldConnection
+from core.identity.keys import split_key
+from core.identity.tenants import TenantStore
 from core.ids import TenantId
 from feedback.interactions import InteractionStore
-from server.prewarm import prewarm
-from server.residency import Residency
-from server.sync import RegistrySync
+from server.engine.residency import Residency
+from server.sync.prewarm import prewarm
+from server.sync.registry_sync import RegistrySync
 
 
 class Engine:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.transcript import ENDPOINTS, TERMINAL, Transcript, read_answer, read_stream
+from server.answers.transcript import ENDPOINTS, TERMINAL, Transcript, read_answer, read_stream
 
 
 def events(*payloads: Any, named: bool = False) -> bytes:

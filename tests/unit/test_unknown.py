@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.unknown import UnknownNames
+from server.sync.lookups import UnknownNames
 
 
 class Clock:

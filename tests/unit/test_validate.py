@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from adapters.artifacts import folder_digest
+from adapters.artifacts.store import folder_digest
 from adapters.validate import BaseModel, read_base, validate_adapter
 from core.errors import AttuneError, Invalid, NotFound
 

@@ -15,7 +15,7 @@ from trainer.methods.rows import pairs_as_labels
 from trainer.types import Hyperparameters, MethodName, OnProgress, Start, TrainResult
 
 if TYPE_CHECKING:
-    from trainer.model import WarmModel
+    from trainer.model.warm import WarmModel
 
 __all__ = ["pairs_as_labels", "scaled", "train"]
 

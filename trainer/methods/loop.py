@@ -21,7 +21,7 @@ from core.errors import Conflict, Invalid
 from feedback.types import Label, Pair
 from trainer.methods import dpo, kto
 from trainer.methods.folders import CONFIG, appearing, write_config
-from trainer.model import WarmModel
+from trainer.model.warm import WarmModel
 from trainer.types import (
     Hyperparameters,
     MethodName,

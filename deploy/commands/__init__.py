@@ -1,1 +1,0 @@
-"""The subcommands of `attune`, one module a noun."""

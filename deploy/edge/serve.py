@@ -1,0 +1,60 @@
+"""The device's server process: one listening socket, uvicorn, the app, one answering thread."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import uvicorn
+
+from core.errors import Invalid, Unavailable
+from deploy.edge.answering import Answering
+from deploy.edge.app import EdgeApp
+from deploy.edge.engine import Engine
+from deploy.edge.installed import Installation
+from deploy.edge.store import Store
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(installation: Installation, host: str, port: int, key: str | None) -> None:
+    """Serve until told to end; prints the address once it can be used.
+
+    Raises Invalid for an address that others can reach without a key, Unavailable if it is taken.
+    """
+    if host not in LOOPBACK and not key:
+        raise Invalid(
+            f"{host} can be reached by others: give a key with --key or in ATTUNE_EDGE_KEY, which "
+            "clients then send as their API key."
+        )
+    store = Store(installation.database)
+    engine = Engine(installation)
+    answering = Answering(installation, engine, store)
+    for name, reason in installation.problems().items():
+        print(f"warning: {name} is not used: {reason}", file=sys.stderr)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+            listening.listen(128)  # from here on nobody is turned away
+        except OSError as error:
+            raise Unavailable(f"Cannot listen on {host}:{port}: {error}.") from error
+        taken = listening.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        names = ", ".join(installation.names())
+        print(f"Serving {names} at http://{shown}:{taken}/v1", flush=True)
+        app = EdgeApp(installation, answering, store, key)
+        config = uvicorn.Config(
+            app,
+            http="h11",
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=10,
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+    answering.close()
+    store.close()

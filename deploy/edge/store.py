@@ -1,0 +1,215 @@
+"""What was asked and said on this device, in one SQLite file, until the server has it.
+
+Owns `edge.db`: answers and feedback as the sync sends them, each with a running number and a
+state. A call that returns has committed (`synchronous=FULL`). Must not know HTTP or the model.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from core.errors import Conflict, Unavailable
+from deploy.edge.types import Answered, Note
+
+State = Literal["waiting", "synced", "rejected"]
+_FORMAT = "1"
+_LATER_S = 0.001
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS items (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    type TEXT NOT NULL CHECK (type IN ('interaction', 'feedback')),
+    id TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    body TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'synced', 'rejected')),
+    server_id TEXT,
+    reason TEXT,
+    UNIQUE (type, id)
+);
+CREATE INDEX IF NOT EXISTS items_by_state ON items (state, seq);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One line of the sync: its number, and the JSON object that is sent."""
+
+    seq: int
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the server made of the item `seq`: its own id for it, or why it was refused."""
+
+    seq: int
+    server_id: str | None = None
+    reason: str | None = None
+
+
+class Store:
+    """The device's database. For several threads and processes at once."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file. Raises Unavailable if that fails, Conflict for another format."""
+        self._path = path
+        self._lock = threading.Lock()
+        with self._translated():
+            self._db = sqlite3.connect(
+                path, timeout=30, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                for statement in _SCHEMA.split(";\n"):
+                    self._db.execute(statement)
+                about = "INSERT OR IGNORE INTO about VALUES (?, ?)"
+                self._db.execute(about, ("device", uuid.uuid4().hex))
+                self._db.execute(about, ("format", _FORMAT))
+                self._db.execute("COMMIT")
+            except sqlite3.Error:
+                self._db.execute("ROLLBACK")
+                raise
+        if self._about("format") != _FORMAT:
+            raise Conflict(f"{path} was written by another version of Attune; update it here.")
+        self.device = self._about("device")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def add_answer(self, answered: Answered) -> None:
+        """Commit one answer."""
+        body = asdict(answered)
+        body["created_at"] = body.pop("created_at_s")
+        with self._transaction() as db:
+            _insert(db, "interaction", answered.id, answered.created_at_s, body)
+
+    def put_note(self, note: Note) -> bool:
+        """Commit one feedback; the same id again replaces it. True if it is new.
+
+        The replacement gets a number of its own, so that a sync under way cannot mark it as sent,
+        and a time after what it replaces: the newer counts on the server, whatever the clock did.
+        Raises Conflict if the id is taken by feedback on another answer.
+        """
+        body = {name: value for name, value in asdict(note).items() if value is not None}
+        body["created_at"] = body.pop("created_at_s")
+        with self._transaction() as db:
+            where = ("feedback", note.id)
+            known = db.execute("SELECT body FROM items WHERE type = ? AND id = ?", where).fetchone()
+            if known:
+                before = json.loads(known[0])
+                if before["completion_id"] != note.completion_id:
+                    raise Conflict(
+                        f"Feedback '{note.id}' is about another answer already. Give each its own "
+                        "id.",
+                        param="id",
+                    )
+                if _said(before) == _said(body):
+                    return False
+                body["created_at"] = max(note.created_at_s, before["created_at"] + _LATER_S)
+            db.execute("DELETE FROM items WHERE type = ? AND id = ?", where)
+            _insert(db, "feedback", note.id, body["created_at"], body)
+        return known is None
+
+    def has_answer(self, completion_id: str) -> bool:
+        """Whether this device gave the answer."""
+        return bool(
+            self._read("SELECT 1 FROM items WHERE type = 'interaction' AND id = ?", completion_id)
+        )
+
+    def waiting(self, limit: int, after: int = 0) -> list[Item]:
+        """Items the server has not acknowledged, oldest first, numbered above `after`."""
+        rows = self._read(
+            "SELECT seq, type, body FROM items WHERE state = 'waiting' AND seq > ? "
+            "ORDER BY seq LIMIT ?",
+            after,
+            limit,
+        )
+        return [
+            Item(seq, {"seq": seq, "type": kind, **json.loads(body)}) for seq, kind, body in rows
+        ]
+
+    def settle(self, outcomes: Iterable[Outcome]) -> int:
+        """Note what the server said, in one commit; the number of items no longer waiting."""
+        settled = 0
+        with self._transaction() as db:
+            for outcome in outcomes:
+                state: State = "synced" if outcome.reason is None else "rejected"
+                settled += db.execute(
+                    "UPDATE items SET state = ?, server_id = ?, reason = ? "
+                    "WHERE seq = ? AND state = 'waiting'",
+                    (state, outcome.server_id, outcome.reason, outcome.seq),
+                ).rowcount
+        return settled
+
+    def counts(self) -> dict[str, dict[State, int]]:
+        """How many of each type are in each state."""
+        found: dict[str, dict[State, int]] = {
+            kind: {"waiting": 0, "synced": 0, "rejected": 0} for kind in ("interaction", "feedback")
+        }
+        for kind, state, count in self._read(
+            "SELECT type, state, count(*) FROM items GROUP BY type, state"
+        ):
+            found[kind][state] = count
+        return found
+
+    def rejected(self, limit: int = 20) -> list[tuple[str, str, str]]:
+        """Type, id and reason of what the server refused, newest first."""
+        return self._read(
+            "SELECT type, id, reason FROM items WHERE state = 'rejected' ORDER BY seq DESC LIMIT ?",
+            limit,
+        )
+
+    def _about(self, name: str) -> str:
+        return str(self._read("SELECT value FROM about WHERE name = ?", name)[0][0])
+
+    def _read(self, statement: str, *values: object) -> list[Any]:
+        with self._translated(), self._lock:
+            return self._db.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._translated(), self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise Unavailable(
+                f"{self._path} cannot be written or read ({error}). Is the disk full, or the "
+                "folder read-only?",
+                code="store_unavailable",
+            ) from error
+
+
+def _insert(
+    db: sqlite3.Connection, kind: str, item_id: str, created_at_s: float, body: Mapping[str, Any]
+) -> None:
+    db.execute(
+        "INSERT INTO items (type, id, created_at, body) VALUES (?, ?, ?, ?)",
+        (kind, item_id, created_at_s, json.dumps(body, ensure_ascii=False, allow_nan=False)),
+    )
+
+
+def _said(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name != "created_at"}

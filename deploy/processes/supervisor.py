@@ -1,0 +1,181 @@
+"""One command, two processes: the server in the foreground, the trainer as a watched child.
+
+The trainer's death never touches serving: it is started again, later each time, up to a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from core.settings import SHIPPED_MODEL, Settings
+from deploy.cli.tenants import open_tenants
+from deploy.processes.parent import die_with_parent
+from deploy.terminal import console
+
+logger = logging.getLogger("attune")
+
+_FIRST_DELAY_S = 1.0
+_LONGEST_DELAY_S = 60.0
+_HEALTHY_S = 60.0
+_LONGEST_START_S = 900.0
+
+
+def serve_all(
+    settings: Settings, host: str, port: int, extra: Sequence[str], *, with_trainer: bool
+) -> None:
+    """Serve until told to stop, with a trainer beside it; prints a ready key on a first run."""
+    _log_to_stderr()
+    settings.home.mkdir(parents=True, exist_ok=True)
+    key = _first_key()
+    trainer = _Trainer()
+
+    def when_ready() -> None:
+        # The trainer starts once the server answers: both at once take twice as long to be up.
+        try:
+            _announce(host, port, key, _question(settings))
+        finally:
+            if with_trainer:
+                trainer.start()
+
+    threading.Thread(target=when_ready, daemon=True).start()
+    from server.vllm.serve import serve
+
+    try:
+        serve(settings, ["--host", host, "--port", str(port), *extra])
+    finally:
+        trainer.stop()
+
+
+def train_until_told(settings: Settings) -> None:
+    """The trainer's main: runs until SIGTERM or SIGINT, or until its parent is gone."""
+    _log_to_stderr()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    os.nice(settings.trainer_nice)
+    from deploy.export.job import ExportWork
+    from trainer.worker import Worker
+
+    settings.home.mkdir(parents=True, exist_ok=True)
+    worker = Worker(settings, jobs=(ExportWork(settings),))
+    worker.run(stop.is_set)
+    logging.shutdown()
+    # A run under way goes on at the next start; Python would wait here for its thread to end.
+    os._exit(0)
+
+
+class _Trainer:
+    """A supervised `attune trainer`."""
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._environment = dict(os.environ)  # before the engine's thread count is put there
+        self._thread = threading.Thread(target=self._watch, name="attune-trainer", daemon=True)
+
+    def start(self) -> None:
+        """Start it and keep it alive."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask it to end and wait a little; a run under way goes on at the next start."""
+        self._stopping.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def _watch(self) -> None:
+        delay_s = _FIRST_DELAY_S
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            # From the main thread's point of view this child must not outlive us, kill -9 or not.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "deploy.cli.app", "trainer"],
+                env=self._environment,
+                preexec_fn=die_with_parent,
+            )
+            code = self._process.wait()
+            if self._stopping.is_set():
+                return
+            if time.monotonic() - started > _HEALTHY_S:
+                delay_s = _FIRST_DELAY_S
+            logger.warning("The trainer ended (%s); starting it again in %.0f s.", code, delay_s)
+            self._stopping.wait(delay_s)
+            delay_s = min(_LONGEST_DELAY_S, delay_s * 2)
+
+
+def _first_key() -> str | None:
+    """On an empty installation, a tenant and a key for it; else None."""
+    store = open_tenants()
+    if store.all():
+        return None
+    tenant = store.create("default")
+    _, text = store.create_key(
+        tenant.id, frozenset({"inference", "feedback", "train", "admin"}), label="first run"
+    )
+    return text
+
+
+def _question(settings: Settings) -> str:
+    """Something the model can answer; the shipped one knows only its invented town."""
+    if settings.model != str(SHIPPED_MODEL):
+        return "Say hello in one short sentence."
+    import random
+
+    from deploy.demo.world import ask
+
+    return ask(random.Random(3), "train").text
+
+
+def _announce(host: str, port: int, key: str | None, question: str) -> None:
+    """Once the server answers, say so; on a first run with commands to paste."""
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    url = f"http://{shown}:{port}"
+    deadline = time.monotonic() + _LONGEST_START_S
+    while time.monotonic() < deadline:
+        # The port is listened on once the app is up; no proxy, TLS or path can mislead this look.
+        try:
+            with socket.create_connection((shown, port), timeout=2):
+                break
+        except OSError:
+            time.sleep(0.2)
+    console.print(f"[bold green]Attune is ready[/bold green] at {url}/v1", highlight=False)
+    if key is None:
+        return
+    body = json.dumps({"model": "base", "messages": [{"role": "user", "content": question}]})
+    console.print("Your first key (tenant 'default'), shown this once:\n")
+    lines = [
+        f"export ATTUNE_API_KEY={key}",
+        "",
+        f'curl {url}/v1/chat/completions -H "Authorization: Bearer $ATTUNE_API_KEY" '
+        f"-H 'Content-Type: application/json' -d '{body}'",
+        "",
+        f"python -c \"import os, openai; print(openai.OpenAI(base_url='{url}/v1', "
+        "api_key=os.environ['ATTUNE_API_KEY']).chat.completions.create(model='base', "
+        f"messages=[{{'role': 'user', 'content': '{question}'}}])"
+        '.choices[0].message.content)"',
+        "",
+    ]
+    # Plain print: rich would wrap the lines, and wrapped lines cannot be pasted.
+    print("\n".join(lines), flush=True)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    for noisy in ("alembic", "httpx", "dbos"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,1 @@
+"""From what was said to what can be learnt: judgements, votes, pairs, frozen datasets."""

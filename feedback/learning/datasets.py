@@ -1,0 +1,210 @@
+"""Frozen datasets: split by prompt, named by the hash of their content, kept for audit.
+
+A snapshot's bytes are canonical JSON and their SHA-256 is its digest: the same feedback gives
+the same digest, and anybody can check a stored file. When it was made is not part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from core.database import Database, insert_ignoring_duplicates
+from core.errors import Invalid, NotFound
+from core.ids import AdapterId, Digest
+from feedback.learning.votes import prompt_key
+from feedback.tables import snapshots
+from feedback.types import Label, Pair, Snapshot
+
+_FORMAT = 1
+_SIDES = ("train_labels", "train_pairs", "held_out_labels", "held_out_pairs")
+
+
+def freeze(
+    adapter_id: AdapterId,
+    labels: Sequence[Label],
+    pairs: Sequence[Pair],
+    dropped: Mapping[str, int],
+    held_out_share: float,
+    at_s: float,
+) -> Snapshot:
+    """Split by prompt and freeze; `held_out_share` (0 to 1) of the prompts is not trained on.
+
+    No prompt is on both sides. Each kind of example (good, bad, pair) that has two prompts or
+    more is on both sides where the prompts allow it. The choice follows a hash of the prompt,
+    so that most held-out prompts stay held out as feedback grows.
+    """
+    if not 0 <= held_out_share < 1:
+        raise Invalid("held_out_share must be at least 0 and below 1.", param="held_out_share")
+    held_out = _held_out_prompts(labels, pairs, held_out_share)
+    snapshot = Snapshot(
+        digest="",
+        adapter_id=adapter_id,
+        created_at_s=at_s,
+        train_labels=tuple(x for x in labels if prompt_key(x.prompt) not in held_out),
+        train_pairs=tuple(x for x in pairs if prompt_key(x.prompt) not in held_out),
+        held_out_labels=tuple(x for x in labels if prompt_key(x.prompt) in held_out),
+        held_out_pairs=tuple(x for x in pairs if prompt_key(x.prompt) in held_out),
+        dropped=dict(dropped),
+    )
+    return replace(snapshot, digest=_digest(to_bytes(snapshot)))
+
+
+def to_bytes(snapshot: Snapshot) -> bytes:
+    """The canonical JSON whose SHA-256 is the snapshot's digest."""
+    content: dict[str, Any] = {
+        "format": _FORMAT,
+        "adapter_id": snapshot.adapter_id,
+        "dropped": dict(snapshot.dropped),
+    }
+    for side in _SIDES:
+        content[side] = [asdict(example) for example in getattr(snapshot, side)]
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def from_bytes(data: bytes, *, digest: str | None = None, created_at_s: float = 0.0) -> Snapshot:
+    """The snapshot of `to_bytes`; Invalid if the bytes are damaged or not those of `digest`."""
+    actual = _digest(data)
+    if digest is not None and actual != digest:
+        raise Invalid(f"The snapshot is damaged: expected SHA-256 {digest}, found {actual}.")
+    try:
+        content = json.loads(data)
+        if content["format"] != _FORMAT:
+            raise Invalid(f"Snapshot format {content['format']!r} is not known to this version.")
+        return Snapshot(
+            digest=actual,
+            adapter_id=AdapterId(content["adapter_id"]),
+            created_at_s=created_at_s,
+            train_labels=_read(Label, content["train_labels"]),
+            train_pairs=_read(Pair, content["train_pairs"]),
+            held_out_labels=_read(Label, content["held_out_labels"]),
+            held_out_pairs=_read(Pair, content["held_out_pairs"]),
+            dropped=content["dropped"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise Invalid(f"This is not a snapshot: {error}.") from error
+
+
+def counts(snapshot: Snapshot) -> dict[str, int]:
+    """How many examples of which kind are on which side, for display."""
+    result = {side: len(getattr(snapshot, side)) for side in _SIDES}
+    labels = (*snapshot.train_labels, *snapshot.held_out_labels)
+    result["labels_up"] = sum(label.desirable for label in labels)
+    result["labels_down"] = len(labels) - result["labels_up"]
+    result["dropped"] = sum(snapshot.dropped.values())
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRecord:
+    """Where a snapshot is stored and what is in it."""
+
+    digest: Digest
+    adapter_id: AdapterId
+    created_at_s: float
+    artifact_uri: str
+    counts: Mapping[str, int]
+
+
+class SnapshotStore:
+    """The register of snapshots; their bytes are in the artifact store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(self, snapshot: Snapshot, artifact_uri: str) -> SnapshotRecord:
+        """Enter a snapshot; one that is known already stays as it was entered first."""
+        row = {
+            "digest": snapshot.digest,
+            "adapter_id": snapshot.adapter_id,
+            "created_at_s": snapshot.created_at_s,
+            "artifact_uri": artifact_uri,
+            "counts": counts(snapshot),
+        }
+        with self._database.write() as connection:
+            insert_ignoring_duplicates(connection, snapshots, [row])
+        return self.get(snapshot.digest)
+
+    def get(self, digest: str) -> SnapshotRecord:
+        """One record; NotFound if no snapshot of that digest was entered."""
+        with self._database.read() as connection:
+            query = sa.select(snapshots).where(snapshots.c.digest == digest)
+            row = connection.execute(query).mappings().one_or_none()
+        if row is None:
+            raise NotFound(f"No snapshot {digest!r}.", param="digest")
+        return SnapshotRecord(**row)
+
+    def of_adapter(self, adapter_id: AdapterId) -> Sequence[SnapshotRecord]:
+        """An adapter's snapshots, newest first."""
+        query = sa.select(snapshots).where(snapshots.c.adapter_id == adapter_id)
+        newest = query.order_by(snapshots.c.created_at_s.desc(), snapshots.c.digest)
+        with self._database.read() as connection:
+            return [SnapshotRecord(**row) for row in connection.execute(newest).mappings()]
+
+
+def _held_out_prompts(labels: Sequence[Label], pairs: Sequence[Pair], share: float) -> set[str]:
+    kinds: dict[str, set[str]] = defaultdict(set)  # prompt -> kinds of example it has
+    for label in labels:
+        kinds[prompt_key(label.prompt)].add("good" if label.desirable else "bad")
+    for pair in pairs:
+        kinds[prompt_key(pair.prompt)].add("pair")
+    if share == 0 or len(kinds) < 2:
+        return set()
+    ordered = sorted(kinds, key=lambda prompt: _digest(prompt.encode("utf-8", "surrogatepass")))
+    total = {kind: sum(kind in has for has in kinds.values()) for kind in ("good", "bad", "pair")}
+    strata: dict[str, list[str]] = defaultdict(list)  # a prompt counts for its rarest kind
+    for prompt in ordered:
+        strata[min(kinds[prompt], key=lambda kind: (total[kind], kind))].append(prompt)
+    held_out: set[str] = set()
+    for prompts in strata.values():
+        if len(prompts) > 1:
+            wanted = max(1, round(share * len(prompts)))
+            held_out.update(prompts[: min(wanted, len(prompts) - 1)])
+
+    def on(held: bool, kind: str) -> int:
+        return sum(kind in kinds[prompt] for prompt in ordered if (prompt in held_out) is held)
+
+    for kind in sorted(total, key=lambda kind: (total[kind], kind)):
+        for held in (True, False):
+            if total[kind] > 1 and on(held, kind) == 0:
+                _move_one(
+                    kind, [p for p in ordered if (p in held_out) is not held], kinds, held_out, on
+                )
+    return held_out
+
+
+def _move_one(
+    kind: str,
+    candidates: Sequence[str],
+    kinds: Mapping[str, set[str]],
+    held_out: set[str],
+    on: Callable[[bool, str], int],
+) -> None:
+    """Move the first prompt of `kind` whose leaving takes no kind from its own side."""
+    for prompt in candidates:
+        held = prompt in held_out
+        if kind in kinds[prompt] and all(on(held, other) > 1 for other in kinds[prompt]):
+            held_out.symmetric_difference_update([prompt])
+            return
+
+
+def _read(kind: Any, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
+    examples = []
+    for row in rows:
+        values = dict(row)
+        if not isinstance(values["prompt"], str):
+            values["prompt"] = tuple(values["prompt"])
+        for name in ("feedback_ids", "interaction_ids"):
+            values[name] = tuple(values[name])
+        examples.append(kind(**values))
+    return tuple(examples)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,1 @@
+"""The ways feedback comes in; each turns its own wire format into one `Feedback`."""

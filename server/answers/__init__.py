@@ -1,0 +1,1 @@
+"""What was answered: read from the stream, recorded, and found again by its id."""

@@ -1,0 +1,1 @@
+"""What stands before the engine: who may ask what, and of which weights."""

@@ -1,0 +1,1 @@
+"""Adapters in the engine: which are loaded, who uses them, who waits."""

@@ -1,0 +1,1 @@
+"""LoRA arithmetic for CPUs in place of vLLM's own."""

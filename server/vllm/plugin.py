@@ -1,0 +1,117 @@
+"""Attune's two entry points into vLLM 0.32: the general plugin (every process) and the endpoint
+plugin (the API server). Works under `attune serve` and under a stock `vllm serve` alike, with
+VLLM_PLUGINS=attune.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.datastructures import State
+
+from adapters.validate import read_base
+from core.errors import Invalid
+from core.settings import Settings
+from server.door.gateway import Gateway
+from server.routes import attach
+from server.runtime import Runtime, start
+from server.vllm.adapters import VllmEngine
+from server.vllm.many_loras import drop_combinations
+
+logger = logging.getLogger("attune.server")
+
+_SWITCH_S = 0.0005
+
+
+def register() -> None:
+    """`vllm.general_plugins`: runs in every vLLM process before a model is loaded."""
+    from server.vllm import many_loras as vllm_many_loras
+
+    vllm_many_loras.install()
+    if os.environ.get("ATTUNE_CPU_LORA", "on") == "off":  # to compare: docs/benchmarks.md
+        logger.warning("ATTUNE_CPU_LORA=off: LoRA by vLLM's own CPU code, slow and inexact.")
+        return
+    from server.vllm.cpu_lora.install import install
+
+    install()
+
+
+class AttuneEndpoints:
+    """`vllm.endpoint_plugins`: Attune's routes, the gateway around all of them, and its state."""
+
+    name = "attune"
+    required_tasks = ("generate",)
+
+    def __init__(self) -> None:
+        self._runtime: Runtime | None = None
+
+    def attach_router(self, app: FastAPI) -> None:
+        """Add our routes and put the gateway before every route, ours and vLLM's."""
+        attach(app)
+        app.add_middleware(Gateway, runtime=lambda: self._runtime)
+        app.router.lifespan_context = self._closing(app.router.lifespan_context)
+
+    async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:
+        """Take over the registry and preload before the first request is accepted."""
+        settings = Settings()
+        _check(args, settings)
+        # Chunks wait on the event loop while a thread reads the registry or commits: let it have
+        # the interpreter back sooner than after Python's 5 ms.
+        sys.setswitchinterval(_SWITCH_S)
+        drop_combinations(engine_client)
+        models = state.openai_serving_models
+        self._runtime = await start(
+            settings,
+            VllmEngine(engine_client, models),
+            base=read_base(args.model),
+            served_name=models.base_model_paths[0].name,
+            max_model_len=engine_client.model_config.max_model_len,
+            max_loras=args.max_loras,
+        )
+        state.attune = self._runtime
+
+    def _closing(self, inner: Any) -> Any:
+        @asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
+            async with inner(app) as value:
+                try:
+                    yield value
+                finally:
+                    # vLLM deletes app.state on its way out; ours must be closed before.
+                    if self._runtime is not None:
+                        runtime, self._runtime = self._runtime, None
+                        await runtime.stop()
+
+        return lifespan
+
+
+def endpoint() -> AttuneEndpoints:
+    """The factory named by the entry point."""
+    return AttuneEndpoints()
+
+
+def _check(args: Namespace, settings: Settings) -> None:
+    if not args.enable_lora:
+        raise Invalid("Attune needs LoRA: start the server with --enable-lora.")
+    if (args.api_server_count or 1) != 1:
+        raise Invalid("Attune keeps its state in one API process: use --api-server-count 1.")
+    resident = args.max_cpu_loras or args.max_loras
+    if resident < settings.max_cpu_loras:
+        # Otherwise vLLM evicts on its own and reads adapters from disk inside engine steps.
+        raise Invalid(
+            f"vLLM holds {resident} adapters but Attune expects {settings.max_cpu_loras}: start "
+            f"with --max-cpu-loras {settings.max_cpu_loras} or set ATTUNE_MAX_CPU_LORAS={resident}."
+        )
+    if args.max_lora_rank < settings.max_lora_rank:
+        raise Invalid(
+            f"vLLM serves rank {args.max_lora_rank} but Attune accepts {settings.max_lora_rank}: "
+            f"start with --max-lora-rank {settings.max_lora_rank} or set "
+            f"ATTUNE_MAX_LORA_RANK={args.max_lora_rank}."
+        )

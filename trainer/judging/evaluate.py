@@ -1,0 +1,181 @@
+"""What a candidate is worth, measured on data it was not trained on.
+
+Owns which figures are taken and on what. Must not know: which of them are good enough, how the
+model computes them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from feedback.types import Label, Pair
+from trainer.judging.bootstrap import mean_interval, preference_margin
+from trainer.judging.suite import SuiteItem
+from trainer.types import Evaluation, Interval, Prompt, SuiteResult
+
+if TYPE_CHECKING:
+    from trainer.model.warm import Answer, WarmModel
+
+OPEN_PROMPTS = 64
+"""Prompts that are answered at temperature 1 for KL and length."""
+SAMPLES_SHOWN = 3
+ANSWER_TOKENS = 96
+SUITE_TEMPERATURE = 0.0
+
+
+def evaluate(
+    model: WarmModel,
+    *,
+    candidate: Path,
+    live: Path | None,
+    labels: Sequence[Label],
+    pairs: Sequence[Pair],
+    suite: Sequence[SuiteItem],
+    seed: int,
+    prompts: Sequence[Prompt] | None = None,
+) -> Evaluation:
+    """Measure the adapter in `candidate` against the one in `live`, or the base without one.
+
+    `labels` and `pairs` are held out: no prompt of theirs was trained on; items too long for
+    the model are left out. KL and length are taken on up to 64 of `prompts`, by default the
+    held-out ones and then the suite's.
+    """
+    began_s = time.monotonic()
+    labels = [label for label in labels if model.readable(label.prompt, label.completion)]
+    pairs = [
+        pair
+        for pair in pairs
+        if model.readable(pair.prompt, pair.chosen) and model.readable(pair.prompt, pair.rejected)
+    ]
+    held_out = [*(label.prompt for label in labels), *(pair.prompt for pair in pairs)]
+    if prompts is None:
+        prompts = [*held_out, *(item.prompt for item in suite)]
+    asked = _distinct(prompts, OPEN_PROMPTS)
+    before = model.answers(asked, live, 1.0, ANSWER_TOKENS, seed)
+    after = model.answers(asked, candidate, 1.0, ANSWER_TOKENS, seed)
+    divergences = model.kl_to_base(
+        [(prompt, answer.ids) for prompt, answer in zip(asked, after, strict=True)], candidate
+    )
+    usual = _mean_tokens(before)
+    return Evaluation(
+        margin=_margin(model, candidate, live, labels, pairs, seed),
+        kl_to_base=statistics.fmean(divergences) if divergences else 0.0,
+        length_ratio=_mean_tokens(after) / usual if usual else 1.0,
+        suite=_suite(model, candidate, live, suite, seed) if suite else None,
+        held_out_labels=len(labels),
+        held_out_pairs=len(pairs),
+        seconds=time.monotonic() - began_s,
+        samples=tuple(
+            islice(
+                (
+                    (_as_text(prompt), old.text, new.text)
+                    for prompt, old, new in zip(asked, before, after, strict=True)
+                ),
+                SAMPLES_SHOWN,
+            )
+        ),
+        length_wanted=_length_wanted(model, labels, pairs, asked, before),
+    )
+
+
+def _margin(
+    model: WarmModel,
+    candidate: Path,
+    live: Path | None,
+    labels: Sequence[Label],
+    pairs: Sequence[Pair],
+    seed: int,
+) -> Interval:
+    ups = [(label.prompt, label.completion) for label in labels if label.desirable]
+    downs = [(label.prompt, label.completion) for label in labels if not label.desirable]
+    if bool(ups) != bool(downs):
+        # The reference's own answers stand in for the kind that is missing: its answers to
+        # the same prompts shift by chance alone when a candidate has learnt nothing.
+        judged = ups or downs
+        asked = [prompt for prompt, _ in judged]
+        usual = model.answers(asked, live, 1.0, ANSWER_TOKENS, seed)
+        drawn = [(prompt, answer.text) for prompt, answer in zip(asked, usual, strict=True)]
+        ups, downs = ups or drawn, downs or drawn
+    chosen = [(pair.prompt, pair.chosen) for pair in pairs]
+    rejected = [(pair.prompt, pair.rejected) for pair in pairs]
+    groups = (ups, downs, chosen, rejected)
+    items = [item for group in groups for item in group]
+    if not items:
+        return Interval(0.0, 0.0, 0.0, 0)
+    new, old = model.logprobs(items, candidate), model.logprobs(items, live)
+    shifts = iter([after - before for after, before in zip(new, old, strict=True)])
+    up, down, liked, disliked = ([*islice(shifts, len(group))] for group in groups)
+    return preference_margin(
+        [a - b for a, b in zip(liked, disliked, strict=True)], up, down, seed=seed
+    )
+
+
+def _suite(
+    model: WarmModel, candidate: Path, live: Path | None, suite: Sequence[SuiteItem], seed: int
+) -> SuiteResult:
+    longest = max(item.max_tokens for item in suite)
+    asked = [item.prompt for item in suite]
+
+    def passed(adapter: Path | None) -> list[bool]:
+        answers = model.answers(asked, adapter, SUITE_TEMPERATURE, longest, seed)
+        return [
+            item.passes(answer.text, len(answer.ids), answer.ended)
+            for item, answer in zip(suite, answers, strict=True)
+        ]
+
+    new, old = passed(candidate), passed(live)
+    base = old if live is None else passed(None)
+    kinds = sorted({item.kind for item in suite})
+    return SuiteResult(
+        candidate=statistics.fmean(new),
+        reference=statistics.fmean(old),
+        difference=mean_interval([float(a) - b for a, b in zip(new, old, strict=True)], seed),
+        by_kind={kind: (_share(new, suite, kind), _share(old, suite, kind)) for kind in kinds},
+        base=statistics.fmean(base),
+    )
+
+
+def _share(passed: Sequence[bool], suite: Sequence[SuiteItem], kind: str) -> float:
+    return statistics.fmean(ok for ok, item in zip(passed, suite, strict=True) if item.kind == kind)
+
+
+def _length_wanted(
+    model: WarmModel,
+    labels: Sequence[Label],
+    pairs: Sequence[Pair],
+    asked: Sequence[Prompt],
+    before: Sequence[Answer],
+) -> float | None:
+    liked = [(label.prompt, label.completion) for label in labels if label.desirable]
+    liked += [(pair.prompt, pair.chosen) for pair in pairs]
+    usual = [(prompt, answer.text) for prompt, answer in zip(asked, before, strict=True)]
+    if not liked or not usual:
+        return None
+    # Both as texts, so that the template's own tokens count on both sides.
+    wanted, found = (
+        statistics.fmean(len(model.encode(prompt, text)[1]) for prompt, text in answers)
+        for answers in (liked, usual)
+    )
+    return wanted / found
+
+
+def _mean_tokens(answers: Sequence[Answer]) -> float:
+    return statistics.fmean(len(answer.ids) for answer in answers) if answers else 0.0
+
+
+def _distinct(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """The first `count` prompts that are not repetitions of one before."""
+    return [*islice({_as_text(prompt): prompt for prompt in prompts}.values(), count)]
+
+
+def _as_text(prompt: Prompt) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    if len(prompt) == 1:
+        return str(prompt[0].get("content"))
+    return "\n".join(f"{m.get('role')}: {m.get('content')}" for m in prompt)

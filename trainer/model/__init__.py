@@ -1,0 +1,1 @@
+"""The base model as training and judging use it."""

@@ -1,0 +1,1 @@
+"""A training run: when one is due, what it trains, its steps."""

@@ -1,0 +1,301 @@
+"""The steps of a run as plain functions: each may be repeated after a crash and then finds its
+own earlier work. What they leave on disk appears by rename; what they leave in SQL is keyed by
+the run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapters.artifacts.store import ArtifactStore
+from adapters.registry import Registry
+from adapters.types import Adapter, ArtifactInfo, Version
+from adapters.validate import read_base, validate_adapter
+from core.clock import now_s
+from core.database import Database
+from core.errors import Conflict
+from core.ids import Digest, RunId
+from core.settings import Settings
+from feedback.learning.datasets import SnapshotStore, counts, freeze, from_bytes, to_bytes
+from feedback.runs import Run, RunStore
+from feedback.store import FeedbackStore
+from feedback.types import Snapshot
+from trainer.judging.gate import choose, judge
+from trainer.judging.suite import load_suite
+from trainer.methods import pairs_as_labels, scaled, train
+from trainer.runs.defaults import gate_limits, hyperparameters
+from trainer.runs.plan import Candidate, candidates, training_examples
+from trainer.runs.watch import read_feedback
+from trainer.types import Evaluation, Progress, Verdict
+
+if TYPE_CHECKING:
+    from trainer.model.warm import WarmModel
+
+_SEED = 0
+SCALES = (1.0, 0.75, 0.5)
+"""Shares of the update that are tried, the whole first: a smaller one forgets less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate at one scale, measured and judged."""
+
+    folder: Path
+    name: str
+    evaluation: Evaluation
+    verdict: Verdict
+
+
+class Steps:
+    """The steps of one worker; they share its warm model and its stores."""
+
+    def __init__(
+        self, settings: Settings, database: Database, model: Callable[[], WarmModel]
+    ) -> None:
+        self._settings = settings
+        self._model = model
+        self.runs = RunStore(database)
+        self._registry = Registry(database)
+        self._feedback = FeedbackStore(database)
+        self._snapshots = SnapshotStore(database)
+        self._artifacts = ArtifactStore(
+            settings.resolved_artifacts_url(), cache=settings.home / "cache"
+        )
+        self._limits = gate_limits(settings)
+
+    def snapshot(self, run_id: RunId) -> str:
+        """Freeze what can be learnt now; the snapshot's digest."""
+        run = self.runs.advance(run_id, "snapshot")
+        adapter = self._registry.by_id(run.adapter_id)
+        found = read_feedback(self._feedback, adapter)
+        frozen = freeze(
+            adapter.id,
+            found.labels,
+            found.pairs,
+            found.dropped,
+            adapter.learning.held_out_share,
+            now_s(),
+        )
+        uri = self._artifacts.put_bytes(to_bytes(frozen))
+        self._snapshots.record(frozen, uri)
+        self.runs.advance(run_id, "snapshot", snapshot_digest=frozen.digest)
+        tally = counts(frozen)
+        self.runs.event(
+            run_id,
+            "message",
+            f"Snapshot {frozen.digest[:12]}: {tally['labels_up']} up, {tally['labels_down']} down, "
+            f"{len(frozen.train_pairs) + len(frozen.held_out_pairs)} pairs; "
+            f"{len(frozen.held_out_labels) + len(frozen.held_out_pairs)} held out, "
+            f"{tally['dropped']} left out.",
+            {**tally, "reasons": dict(frozen.dropped)},
+            key="snapshot",
+        )
+        return frozen.digest
+
+    def plan(self, run_id: RunId, digest: str) -> list[Candidate]:
+        """The candidates to train."""
+        run, adapter = self._run(run_id)
+        frozen = self._snapshot(digest)
+        return candidates(frozen, adapter.learning, has_live=run.live_before is not None)
+
+    def train(self, run_id: RunId, digest: str, candidate: Candidate) -> dict[str, Any]:
+        """Train one candidate into the run's folder; its figures."""
+        self.runs.advance(run_id, "train")
+        out = self.folder(run_id) / candidate.name
+        if out.is_dir():
+            return {"name": candidate.name, "reused": True}
+        run, adapter = self._run(run_id)
+        frozen = self._snapshot(digest)
+        examples = training_examples(
+            frozen, candidate.method, pairs_as_labels(list(frozen.train_pairs))
+        )
+        self.runs.event(
+            run_id,
+            "message",
+            f"Training {candidate.method.upper()} {candidate.start} on {len(examples)} examples.",
+            key=f"train:{candidate.name}",
+        )
+        result = train(
+            self._model(),
+            method=candidate.method,
+            start=candidate.start,
+            examples=examples,
+            live_adapter=self._live(adapter, run),
+            hyperparameters=hyperparameters(self._settings, self._model().parameters),
+            out=out,
+            on_progress=self._progress(run_id, candidate),
+            stop=lambda: self._cancelled(run),
+        )
+        figures = asdict(result) | {"path": str(result.path), "name": candidate.name}
+        self.runs.event(
+            run_id,
+            "message",
+            f"Trained {candidate.name}: {result.steps} steps in {result.train_s:.1f} s, "
+            f"final loss {result.final_loss:.4f}.",
+            figures,
+            key=f"trained:{candidate.name}",
+        )
+        return figures
+
+    def evaluate(self, run_id: RunId, digest: str, candidate: Candidate) -> list[Judged]:
+        """Measure a candidate at shrinking scales until one passes; all that were measured."""
+        run = self.runs.advance(run_id, "evaluate")
+        adapter = self._registry.by_id(run.adapter_id)
+        frozen = self._snapshot(digest)
+        judged: list[Judged] = []
+        for scale in SCALES:
+            name = candidate.name if scale == 1.0 else f"{candidate.name}-x{scale:g}"
+            folder = self.folder(run_id) / name
+            if not folder.is_dir():
+                scaled(self.folder(run_id) / candidate.name, scale, folder)
+            one = self._judge(run, adapter, frozen, folder, name)
+            judged.append(one)
+            self.runs.event(
+                run_id,
+                "message",
+                f"{name}: {'passes' if one.verdict.promoted else 'fails'} the gate. "
+                + "; ".join(one.verdict.reasons),
+                _figures(one),
+                key=f"judged:{name}",
+            )
+            if one.verdict.promoted or self._cancelled(run):
+                break
+        return judged
+
+    def publish(self, run_id: RunId, digest: str, judged: list[Judged]) -> Verdict:
+        """Register the best candidate; make it live if the gate passed it."""
+        before = self.runs.find(run_id)
+        if not before.is_active and before.verdict is not None:
+            return before.verdict  # done, but killed before anybody noted it
+        run = self.runs.advance(run_id, "gate")
+        if run.cancel_requested_at_s is not None and run.version is None:
+            raise Conflict(
+                "The run was cancelled before its candidate was published.", code="cancelled"
+            )
+        adapter = self._registry.by_id(run.adapter_id)
+        best = choose([(one.name, one.evaluation, one.verdict) for one in judged])
+        chosen = judged[best if best is not None else 0]
+        info = self._store(chosen.folder)
+        version = self._registry.add_version(
+            adapter.id,
+            info,
+            source="run",
+            run_id=run_id,
+            parent=run.live_before if "continued" in chosen.name else None,
+            note=chosen.name,
+        )
+        self.runs.advance(run_id, "publish", version=version.number)
+        if best is None:
+            self._registry.reject(adapter.id, version.number)
+            self._end(run, "rejected", chosen.verdict, version)
+            return chosen.verdict
+        self._promote(run, adapter, version, chosen)
+        return chosen.verdict
+
+    def fail(self, run_id: RunId, message: str, *, cancelled: bool) -> None:
+        """End a run that could not be completed."""
+        self.runs.event(run_id, "message", message, key="failed")
+        self.runs.finish(run_id, "cancelled" if cancelled else "failed", error=message)
+        self.tidy(run_id)
+
+    def folder(self, run_id: RunId) -> Path:
+        """Where a run keeps its candidates until it ends."""
+        return self._settings.home.resolve() / "runs" / run_id
+
+    def tidy(self, run_id: RunId) -> None:
+        """Drop the candidates of an ended run; the one that counts is in the artifact store."""
+        shutil.rmtree(self.folder(run_id), ignore_errors=True)
+
+    def _promote(self, run: Run, adapter: Adapter, version: Version, chosen: Judged) -> None:
+        # Live or retired: this run has published before it was interrupted. What has happened to
+        # the version since, a rollback perhaps, stands.
+        if version.state not in ("live", "retired"):
+            if adapter.live_version != run.live_before:
+                self._registry.reject(adapter.id, version.number)
+                raise Conflict(
+                    f"The live version became {adapter.live_version} while the candidate was "
+                    f"judged against {run.live_before}; version {version.number} is kept as "
+                    "rejected. The next feedback starts a new run."
+                )
+            self._registry.activate(
+                adapter,
+                version.number,
+                actor=f"gate of {run.id}",
+                reason="; ".join(chosen.verdict.reasons)[:2000],
+            )
+        self._end(run, "succeeded", chosen.verdict, version)
+
+    def _end(self, run: Run, state: Any, verdict: Verdict, version: Version) -> None:
+        self.runs.event(
+            run.id,
+            "message",
+            f"Version {version.number} is {'live' if state == 'succeeded' else 'rejected'}.",
+            key="end",
+        )
+        self.runs.finish(run.id, state, verdict=verdict, version=version.number)
+
+    def _judge(
+        self, run: Run, adapter: Adapter, frozen: Snapshot, folder: Path, name: str
+    ) -> Judged:
+        from trainer.judging.evaluate import evaluate
+
+        suite_path = self._settings.resolved_regression_suite()
+        measured = evaluate(
+            self._model(),
+            candidate=folder,
+            live=self._live(adapter, run),
+            labels=frozen.held_out_labels,
+            pairs=frozen.held_out_pairs,
+            suite=load_suite(suite_path) if suite_path else (),
+            seed=_SEED,
+        )
+        return Judged(folder, name, measured, judge(measured, self._limits))
+
+    def _store(self, folder: Path) -> ArtifactInfo:
+        model = self._model()
+        base = read_base(self._settings.model, digest=model.digest)
+        info = validate_adapter(folder, base, max_rank=self._settings.max_lora_rank)
+        self._artifacts.put_folder(folder)
+        return info
+
+    def _run(self, run_id: RunId) -> tuple[Run, Adapter]:
+        run = self.runs.find(run_id)
+        return run, self._registry.by_id(run.adapter_id)
+
+    def _snapshot(self, digest: str) -> Snapshot:
+        record = self._snapshots.get(digest)
+        blob = self._artifacts.read_bytes(Digest(record.artifact_uri))
+        return from_bytes(blob, digest=digest, created_at_s=record.created_at_s)
+
+    def _live(self, adapter: Adapter, run: Run) -> Path | None:
+        if run.live_before is None:
+            return None
+        version = self._registry.version(adapter.id, run.live_before)
+        return self._artifacts.folder(version.digest)
+
+    def _cancelled(self, run: Run) -> bool:
+        return self.runs.find(run.id).cancel_requested_at_s is not None
+
+    def _progress(self, run_id: RunId, candidate: Candidate) -> Callable[[Progress], None]:
+        def report(progress: Progress) -> None:
+            self.runs.event(
+                run_id,
+                "metrics",
+                candidate.name,
+                {"step": progress.step, "steps": progress.steps, **progress.metrics},
+                key=f"{candidate.name}:{progress.step}",
+            )
+
+        return report
+
+
+def _figures(one: Judged) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "promoted": one.verdict.promoted,
+        "checks": [asdict(check) for check in one.verdict.checks],
+        "evaluation": asdict(one.evaluation),
+    }

@@ -1,0 +1,97 @@
+"""Finds the adapters that are due for training and opens their runs; starts nothing itself."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from adapters.registry import Registry
+from adapters.types import Adapter, Learning
+from core.clock import now_s
+from core.database import Database
+from core.ids import AdapterId
+from feedback.learning.pairing import learnable
+from feedback.runs import RunStore
+from feedback.store import FeedbackStore
+from feedback.types import Learnable, News
+from trainer.runs.triggers import due
+
+logger = logging.getLogger("attune.trainer")
+
+_SHARE_PER_USER = 0.5
+"""No end user alone stands behind more than half of what a shared adapter learns."""
+
+_AGE_CHECK_S = 1.0
+
+_Considered = tuple[int, int, bool, Learning]
+
+
+class Watch:
+    """Looks at what feedback is new. Cheap to call often: when nothing was said, two queries."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._registry = Registry(database)
+        self._feedback = FeedbackStore(database)
+        self._runs = RunStore(database)
+        self._considered: dict[AdapterId, _Considered] = {}
+        self._last_look = (-1, -1)
+        self._looked_at_s = 0.0
+
+    def open_due_runs(self) -> None:
+        """Open a run for every adapter that is due and has none under way."""
+        look = (self._feedback.last_seq(), self._database.last_change())
+        unchanged = look == self._last_look
+        if unchanged and time.monotonic() - self._looked_at_s < _AGE_CHECK_S:
+            return
+        self._last_look, self._looked_at_s = look, time.monotonic()
+        adapters = {a.id: a for a in self._registry.adapters() if a.learning.enabled}
+        marks = self._runs.watermarks()
+        news = self._feedback.news_by_adapter({i: marks.get(i, 0) for i in adapters})
+        busy = {run.adapter_id for run in self._runs.active()}
+        self._considered = {i: seen for i, seen in self._considered.items() if i in news}
+        for adapter_id, fresh in news.items():
+            if adapter_id not in busy:
+                self._consider(adapters[adapter_id], fresh)
+
+    def _consider(self, adapter: Adapter, news: News) -> None:
+        learning = adapter.learning
+        aged = now_s() - news.oldest_at_s >= learning.max_age_s
+        state = (news.count, news.max_seq, aged, learning)
+        if self._considered.get(adapter.id) == state:
+            return  # pairing reads everything that was ever said: once per piece of news
+        if news.count < learning.new_items and not aged:
+            return
+        found = read_feedback(self._feedback, adapter)
+        ups = sum(label.desirable for label in found.labels)
+        reason = due(
+            learning,
+            ups,
+            len(found.labels) - ups,
+            len(found.pairs),
+            news.count,
+            news.oldest_at_s,
+            now_s(),
+        )
+        if reason is not None:
+            self._runs.open(
+                adapter.tenant_id,
+                adapter.id,
+                reason,
+                news.max_seq,
+                news.newest_at_s,
+                adapter.live_version,
+            )
+            logger.info("Run opened for '%s': %s", adapter.name, reason)
+        self._considered[adapter.id] = state  # last: what failed half-way is tried again
+
+
+def read_feedback(store: FeedbackStore, adapter: Adapter) -> Learnable:
+    """What the adapter can learn from all that was said so far."""
+    return learnable(
+        adapter.id,
+        store.effective(adapter.id),
+        now_s=now_s(),
+        expire_after_s=adapter.learning.expire_after_s,
+        max_share_per_user=None if adapter.scope == "user" else _SHARE_PER_USER,
+    )
