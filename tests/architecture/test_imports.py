@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from core.settings import Settings
-
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "vllm", "trl", "onnx", "transformers", "peft")
 LOADED = f"import sys; print(*(name for name in {HEAVY!r} if name in sys.modules))"
@@ -20,17 +18,3 @@ def test_the_command_line_settings_and_routes_load_nothing_heavy(module: str) ->
     command = [sys.executable, "-c", f"import {module}; {LOADED}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert (done.returncode, done.stderr, done.stdout.strip()) == (0, "", "")
-
-
-@pytest.mark.parametrize("name", sorted(Settings.model_fields))
-def test_every_setting_says_what_it_is(name: str) -> None:
-    description = Settings.model_fields[name].description
-    assert description is not None
-    assert description.endswith(".")
-    assert len(description) > 15
-
-
-def test_a_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ATTUNE_MAX_LORA_RANK", "64")
-    monkeypatch.setenv("ATTUNE_NO_SUCH_SETTING", "1")
-    assert Settings().max_lora_rank == 64
