@@ -14,12 +14,14 @@ from statistics import median
 from typing import Any
 
 import httpx
+from rich.table import Table
 
 from adapters.validate import read_base
 from core.errors import Unavailable
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
 from deploy.bench.random_model import write_random_model
+from deploy.bench.results import figure_table
 from deploy.bench.setting import Served, progress, serving
 
 ADAPTERS = tuple(f"lora-{number}" for number in range(8))
@@ -45,7 +47,7 @@ LOADS = {
 }
 
 
-def measure_lora(*, rounds: int = 3, models: Sequence[str] = tuple(LOADS)) -> dict[str, Any]:
+def measure(*, rounds: int = 3, models: Sequence[str] = tuple(LOADS)) -> dict[str, Any]:
     """Run the benchmark, for each model on two servers one after the other.
 
     Tokens per second and ratios by model. Each figure is the median of `rounds`, base alone and
@@ -61,6 +63,27 @@ def measure_lora(*, rounds: int = 3, models: Sequence[str] = tuple(LOADS)) -> di
                     path = write_random_model(Path(folder) / "model", path)
             figures["models"][model] = _both(path, Path(folder), LOADS[model], rounds)
     return figures
+
+
+def table(figures: Mapping[str, Any]) -> Table:
+    """What `attune bench lora` shows."""
+    rows, after = [], ("mixed", "ratio")
+    for model, of_model in figures["models"].items():
+        for title, name in (("Attune's", "attune"), ("vLLM's own", "stock")):
+            row = [model.replace("-", " "), title]  # a row may break at blanks
+            for kind in ("decode", "prefill"):
+                row += [
+                    f"{of_model[name][f'{kind}_{who}_tokens_per_s']:,.0f}"
+                    for who in ("base", "mixed")
+                ]
+                row.append(f"{of_model[name][f'{kind}_ratio']:.2f}")
+            rows.append(row)
+    return figure_table(
+        f"Base alone or {figures['adapters']} adapters of rank {figures['rank']} mixed, tokens/s",
+        ("model", "LoRA code", "decode base", *after, "prefill base", *after),
+        rows,
+        names=2,
+    )
 
 
 def _both(model: Path, folder: Path, loads: Mapping[str, Load], rounds: int) -> dict[str, Any]:

@@ -8,8 +8,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -17,17 +16,20 @@ from typing import Any
 
 import aiohttp
 import httpx
+from rich.table import Table
 
 from adapters.validate import read_base
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
+from deploy.bench.figures import Growth
 from deploy.bench.many import counted
 from deploy.bench.memory import process_name, resident_bytes
-from deploy.bench.setting import TENANT, Served, progress
+from deploy.bench.results import figure_table
+from deploy.bench.setting import Served, progress, serving
 from deploy.bench.stream import Answer, request_body, stream_into
 from deploy.client import Client
-from deploy.demo.world import Question, ask, facts_right, style_of
-from deploy.processes.server_process import ServerProcess
+from deploy.demo.users import Answered, likes
+from deploy.demo.world import Question, ask
 
 ADAPTERS = 20
 PLACES = {"ATTUNE_MAX_CPU_LORAS": "8", "ATTUNE_MAX_LORAS": "4"}
@@ -49,9 +51,12 @@ class Tally:
     unexplained: Counter[str] = field(default_factory=Counter)
 
 
-def measure_soak(*, minutes: float) -> dict[str, Any]:
+def measure(*, minutes: float = 10.0) -> dict[str, Any]:
     """Run it; `failed_because` lists what went wrong, and is empty if nothing did."""
-    with tempfile.TemporaryDirectory(prefix="attune-bench-") as folder, _serving() as served:
+    with (
+        tempfile.TemporaryDirectory(prefix="attune-bench-") as folder,
+        serving("Attune with its trainer", PLACES, trainer=True) as served,
+    ):
         with progress.status("Pushing adapters …"):
             _push(served, Path(folder))
         began = served.metrics()
@@ -70,8 +75,26 @@ def measure_soak(*, minutes: float) -> dict[str, Any]:
             "runs": runs,
             "memory": memory_of(samples, names),
             "tracebacks_in_the_log": log.count("Traceback (most recent call last)"),
-            **counted(began, ended),
+            **counted(Growth(began, ended)),
         }
+    )
+
+
+def table(figures: Mapping[str, Any]) -> Table:
+    """What `attune bench soak` shows."""
+    rows = [(kind, f"{count:,}") for kind, count in figures["done"].items()]
+    rows += [(f"expected: {kind}", f"{n:,}") for kind, n in figures["expected_errors"].items()]
+    rows.append(("unexplained errors", str(sum(figures["unexplained"].values()))))
+    rows.append(("loads / evictions", f"{figures['loads']:,} / {figures['evictions']:,}"))
+    rows += [(f"training runs {state}", str(count)) for state, count in figures["runs"].items()]
+    rows.append(("tracebacks in the log", str(figures["tracebacks_in_the_log"])))
+    for name, entry in figures["memory"].items():
+        early, late = (entry[f"{when}_bytes"] / 2**20 for when in ("early", "late"))
+        grown = f"{early:,.0f} → {late:,.0f} ({100 * entry['growth']:+.1f}%)"
+        rows.append((f"memory of {name}, MiB", grown))
+    caption = "Failed: " + "; ".join(figures["failed_because"] or ["nothing"])
+    return figure_table(
+        f"{figures['minutes']:g} minutes of everything at once", ("", ""), rows, caption
     )
 
 
@@ -103,19 +126,6 @@ def judge(figures: dict[str, Any]) -> dict[str, Any]:
     if 60 * figures["minutes"] >= RUNS_EXPECTED_AFTER_S and not figures["runs"].get("succeeded"):
         reasons.append("no training run was promoted")
     return figures | {"failed_because": reasons}
-
-
-@contextmanager
-def _serving() -> Iterator[Served]:
-    """`attune serve` with its trainer, more adapters than places, on a fresh home."""
-    with tempfile.TemporaryDirectory(prefix="attune-bench-") as home:
-        process = ServerProcess(Path(home), environment=PLACES)
-        try:
-            with progress.status("Starting Attune with its trainer …"):
-                process.start()
-            yield Served(process, process.key(TENANT))
-        finally:
-            process.stop()
 
 
 def _push(served: Served, folder: Path) -> None:
@@ -255,7 +265,7 @@ class Soak:
             answer = await self._ask("asked to rate", _chat(TAUGHT, question, max_tokens=96))
             if answer is not None:
                 text = answer["choices"][0]["message"]["content"] or ""
-                thumb = style_of(text) == TASTE and facts_right(question, text)
+                thumb = likes(Answered(question, answer["id"], text, TAUGHT), TASTE)
                 item = {"completion_id": answer["id"], "value": thumb}
                 status = await self._status("/v1/feedback", {"json": item})
                 self._note("rated", "" if status == 201 else f"feedback: {status}")

@@ -33,10 +33,14 @@ _DATA = b"data: "
 
 @dataclass(slots=True)
 class Answer:
-    """What came of one request; filled while it streams. Times are perf_counter seconds."""
+    """What came of one request; filled while it streams. Times are perf_counter seconds.
+
+    `prompt` is the number its request was given: of its prompt, or of the adapter asked.
+    """
 
     prompt: int
     began_s: float = 0.0
+    ended_s: float = 0.0
     models: set[str] = field(default_factory=set)
     tokens: list[int] = field(default_factory=list)
     arrivals_s: list[float] = field(default_factory=list)
@@ -110,6 +114,7 @@ async def stream_into(
     except (aiohttp.ClientError, TimeoutError) as error:
         answer.failure = f"{type(error).__name__}: {error}"
     finally:
+        answer.ended_s = time.perf_counter()
         answer.done.set()
 
 

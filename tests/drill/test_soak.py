@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.bench.soak import measure_soak
+from deploy.bench.soak import measure
 
 pytestmark = pytest.mark.drill
 
@@ -13,7 +13,7 @@ MINUTES = 2.0
 
 def test_everything_at_once_goes_right() -> None:
     """Memory is not judged: in so short a time the trainer's first run counts as growth."""
-    found = measure_soak(minutes=MINUTES)
+    found = measure(minutes=MINUTES)
     assert found["unexplained"] == {}
     assert found["tracebacks_in_the_log"] == 0
     assert "failed" not in found["runs"]
