@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -42,13 +41,18 @@ MOST_GROWTH = 0.05
 RUNS_EXPECTED_AFTER_S = 240.0
 
 
-@dataclass(slots=True)
-class Tally:
-    """What happened, by kind; `unexplained` says what should not have."""
-
-    done: Counter[str] = field(default_factory=Counter)
-    expected_errors: Counter[str] = field(default_factory=Counter)
-    unexplained: Counter[str] = field(default_factory=Counter)
+QUESTION = {"messages": [{"role": "user", "content": "Hello?"}]}
+STRANGER = {"authorization": "Bearer sk-at-aaaaaaaaaaaa-" + "a" * 48}
+LONG = {"model": "base", "prompt": "a " * 20_000}
+NOBODYS = {"completion_id": "chatcmpl-" + "0" * 40, "value": True}
+# What is asked although there is no such thing, and the one right status of each.
+NONSENSE: tuple[tuple[str, str, dict[str, Any], int], ...] = (
+    ("an unknown model", "/v1/chat/completions", {"json": QUESTION | {"model": "no"}}, 404),
+    ("no JSON", "/v1/chat/completions", {"content": b"{"}, 400),
+    ("an unknown key", "/v1/chat/completions", {"json": {}, "headers": STRANGER}, 401),
+    ("a prompt that is too long", "/v1/completions", {"json": LONG}, 400),
+    ("feedback on nothing", "/v1/feedback", {"json": NOBODYS}, 404),
+)
 
 
 def measure(*, minutes: float = 10.0) -> dict[str, Any]:
@@ -61,7 +65,7 @@ def measure(*, minutes: float = 10.0) -> dict[str, Any]:
             _push(served, Path(folder))
         began = served.metrics()
         with progress.status(f"{minutes:g} minutes of everything at once …"):
-            tally, samples = asyncio.run(_soak(served, 60.0 * minutes))
+            soak, samples = asyncio.run(_soak(served, 60.0 * minutes))
         ended = served.metrics()
         runs = _runs(served)
         names = {pid: process_name(pid) for pid in samples[-1]}
@@ -69,9 +73,9 @@ def measure(*, minutes: float = 10.0) -> dict[str, Any]:
     return judge(
         {
             "minutes": minutes,
-            "done": dict(tally.done),
-            "expected_errors": dict(tally.expected_errors),
-            "unexplained": dict(tally.unexplained),
+            "done": dict(soak.done),
+            "expected_errors": dict(soak.expected_errors),
+            "unexplained": dict(soak.unexplained),
             "runs": runs,
             "memory": memory_of(samples, names),
             "tracebacks_in_the_log": log.count("Traceback (most recent call last)"),
@@ -146,37 +150,36 @@ def _runs(served: Served) -> dict[str, int]:
     return dict(Counter(str(run["state"]) for run in found))
 
 
-async def _soak(served: Served, seconds: float) -> tuple[Tally, list[dict[int, int]]]:
-    tally, samples = Tally(), []
+async def _soak(served: Served, seconds: float) -> tuple[Soak, list[dict[int, int]]]:
+    samples = []
     async with served.client(WHOLE + 8) as client, served.streams(STREAMED) as session:
-        soak = Soak(client, session, tally, time.monotonic() + seconds)
-        tasks = [asyncio.create_task(soak.streams(random.Random(n))) for n in range(STREAMED)]
-        tasks += [asyncio.create_task(soak.wholes(random.Random(50 + n))) for n in range(WHOLE)]
-        tasks += [
-            asyncio.create_task(work)
-            for work in (soak.leaves(), soak.errs(), soak.swaps(), soak.teaches())
-        ]
+        soak = Soak(client, session, time.monotonic() + seconds)
+        work = [soak.streams(random.Random(number)) for number in range(STREAMED)]
+        work += [soak.wholes(random.Random(50 + number)) for number in range(WHOLE)]
+        work += [soak.leaves(), soak.errs(), soak.swaps(), soak.teaches()]
+        tasks = [asyncio.create_task(each) for each in work]
         while soak.goes_on():
             samples.append(await asyncio.to_thread(resident_bytes, served.process.pid))
             await asyncio.sleep(1.0)
         await asyncio.gather(*tasks)
-    return tally, samples
+    return soak, samples
 
 
 class Soak:
-    """The clients; each goes on until the time is up."""
+    """The clients, each of which goes on until the time is up, and what came of it by kind.
+
+    `unexplained` counts what should not have happened.
+    """
 
     def __init__(
-        self,
-        client: httpx.AsyncClient,
-        session: aiohttp.ClientSession,
-        tally: Tally,
-        until_s: float,
+        self, client: httpx.AsyncClient, session: aiohttp.ClientSession, until_s: float
     ) -> None:
         self._client = client
         self._session = session
-        self._tally = tally
         self._until_s = until_s
+        self.done: Counter[str] = Counter()
+        self.expected_errors: Counter[str] = Counter()
+        self.unexplained: Counter[str] = Counter()
 
     def goes_on(self) -> bool:
         """Whether there is time left."""
@@ -192,14 +195,18 @@ class Soak:
             whole = answer.finished and answer.closed and len(answer.tokens) == tokens
             one = len(answer.models) == 1
             named = {name.rpartition("@")[0] or name for name in answer.models} <= {model, "base"}
-            fault = answer.failure or ("" if whole else "a stream was cut off")
-            self._note("streamed", fault or ("" if one and named else "an answer of two versions"))
+            if answer.failure or not whole:
+                self.unexplained[f"streamed: {answer.failure or 'a stream was cut off'}"] += 1
+            elif not (one and named):
+                self.unexplained["streamed: an answer of two versions"] += 1
+            else:
+                self.done["streamed"] += 1
 
     async def wholes(self, rng: random.Random) -> None:
         """Answers in one piece."""
         while self.goes_on():
             body = _chat(_model(rng), ask(rng, "train"), max_tokens=24)
-            await self._ask("answered in one piece", body)
+            await self._post("answered in one piece", "/v1/chat/completions", json=body)
 
     async def leaves(self) -> None:
         """A client that goes away in the middle of its answers."""
@@ -212,87 +219,55 @@ class Soak:
                 ) as response:
                     async for _ in response.aiter_raw():
                         break
-                self._tally.expected_errors["cancelled by the client"] += 1
+                self.expected_errors["cancelled by the client"] += 1
             except httpx.HTTPError as error:
-                self._tally.unexplained[f"leaving: {type(error).__name__}"] += 1
+                self.unexplained[f"leaving: {type(error).__name__}"] += 1
             await asyncio.sleep(0.3)
 
     async def errs(self) -> None:
-        """A client that asks for what there is not; each mistake has its one right status."""
-        question = {"messages": [{"role": "user", "content": "Hello?"}]}
-        stranger = {"authorization": "Bearer sk-at-aaaaaaaaaaaa-" + "a" * 48}
-        nonsense: list[tuple[str, str, dict[str, Any], int]] = [
-            ("an unknown model", "/v1/chat/completions", {"json": question | {"model": "no"}}, 404),
-            ("no JSON", "/v1/chat/completions", {"content": b"{"}, 400),
-            ("an unknown key", "/v1/chat/completions", {"json": {}, "headers": stranger}, 401),
-            (
-                "a prompt that is too long",
-                "/v1/completions",
-                {"json": {"model": "base", "prompt": "a " * 20_000}},
-                400,
-            ),
-            (
-                "feedback on nothing",
-                "/v1/feedback",
-                {"json": {"completion_id": "chatcmpl-" + "0" * 40, "value": True}},
-                404,
-            ),
-        ]
+        """A client that asks for what there is not."""
         while self.goes_on():
-            for kind, path, request, status in nonsense:
-                got = await self._status(path, request)
-                if got == status:
-                    self._tally.expected_errors[f"{kind}: {status}"] += 1
-                else:
-                    self._tally.unexplained[f"{kind}: {got} instead of {status}"] += 1
+            for kind, path, request, status in NONSENSE:
+                await self._post(f"{kind}: {status}", path, status, **request)
                 await asyncio.sleep(0.2)
 
     async def swaps(self) -> None:
         """Another version of the same adapter every few seconds."""
-        number = 2
+        path, number = f"/v1/adapters/{SWAPPED}/activate", 2
         while self.goes_on():
             await asyncio.sleep(SWAP_EVERY_S)
             number = 3 - number
-            path = f"/v1/adapters/{SWAPPED}/activate"
-            status = await self._status(path, {"json": {"version": number}})
-            self._note("swapped", "" if status == 200 else f"activate: {status}")
+            await self._post("swapped", path, json={"version": number})
 
     async def teaches(self) -> None:
         """A user with a taste, who rates every answer of the adapter that learns."""
         rng = random.Random(90)
         while self.goes_on():
             question = ask(rng, "train")
-            answer = await self._ask("asked to rate", _chat(TAUGHT, question, max_tokens=96))
-            if answer is not None:
+            body = _chat(TAUGHT, question, max_tokens=96)
+            response = await self._post("asked to rate", "/v1/chat/completions", json=body)
+            if response is not None:
+                answer = response.json()
                 text = answer["choices"][0]["message"]["content"] or ""
                 thumb = likes(Answered(question, answer["id"], text, TAUGHT), TASTE)
                 item = {"completion_id": answer["id"], "value": thumb}
-                status = await self._status("/v1/feedback", {"json": item})
-                self._note("rated", "" if status == 201 else f"feedback: {status}")
+                await self._post("rated", "/v1/feedback", 201, json=item)
             await asyncio.sleep(THUMB_EVERY_S)
 
-    async def _ask(self, kind: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+    async def _post(
+        self, kind: str, path: str, status: int = 200, **request: Any
+    ) -> httpx.Response | None:
+        """Ask; the response if it has this status, else None. Either is counted."""
         try:
-            response = await self._client.post("/v1/chat/completions", json=body)
+            response = await self._client.post(path, **request)
         except httpx.HTTPError as error:
-            self._note(kind, f"{type(error).__name__}")
+            self.unexplained[f"{kind}: {type(error).__name__}"] += 1
             return None
-        right = response.status_code == 200
-        self._note(kind, "" if right else f"{response.status_code}: {response.text[:100]}")
-        found: dict[str, Any] | None = response.json() if right else None
-        return found
-
-    async def _status(self, path: str, request: Mapping[str, Any]) -> int | str:
-        try:
-            return (await self._client.post(path, **request)).status_code
-        except httpx.HTTPError as error:
-            return type(error).__name__
-
-    def _note(self, kind: str, fault: str) -> None:
-        if fault:
-            self._tally.unexplained[f"{kind}: {fault}"] += 1
-        else:
-            self._tally.done[kind] += 1
+        if response.status_code != status:
+            self.unexplained[f"{kind}: {response.status_code}: {response.text[:100]}"] += 1
+            return None
+        (self.done if status < 400 else self.expected_errors)[kind] += 1
+        return response
 
 
 def _model(rng: random.Random) -> str:
