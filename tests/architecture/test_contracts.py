@@ -18,7 +18,7 @@ PACKAGES = ("core", "adapters", "feedback", "trainer", "server", "deploy")
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
     "contracts"
 ]
-NAMES = {contract["id"]: contract["name"] for contract in CONTRACTS}
+NAMES = {contract.get("id", contract["name"]): contract["name"] for contract in CONTRACTS}
 
 # (contract, the room that errs, what it imports). A room stands for its first module.
 PLANTED = [
