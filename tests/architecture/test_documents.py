@@ -14,17 +14,23 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 ROOMS = "core|adapters|feedback|trainer|server|deploy|tests"
-KINDS_OF_TESTS = "architecture|unit|contract|integration|drill"
+TESTS = "architecture|unit|contract|integration|drill"
 INVENTED = {"core/migrations/versions/NNNN_what_it_does.py", "deploy/bench/results/NAME.json"}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_every_file_a_document_names_is_there(path: Path) -> None:
-    text = path.read_text()
+    assert gone(files_named(path.read_text())) == []
+
+
+def files_named(text: str) -> list[str]:
+    """Paths of the tree in a text; those of tests may begin below `tests`."""
     named = re.findall(rf"`((?:{ROOMS})/[\w/*.-]+)`", text)
-    named += [f"tests/{name}" for name in re.findall(rf"`((?:{KINDS_OF_TESTS})/[\w/*.-]+)`", text)]
-    gone = [name for name in named if name not in INVENTED and not any(ROOT.glob(name.rstrip("/")))]
-    assert gone == []
+    return named + [f"tests/{name}" for name in re.findall(rf"`((?:{TESTS})/[\w/*.-]+)`", text)]
+
+
+def gone(names: list[str]) -> list[str]:
+    return [name for name in names if name not in INVENTED and not any(ROOT.glob(name.rstrip("/")))]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -46,5 +52,6 @@ def anchors(text: str) -> set[str]:
 
 
 def test_what_is_gone_is_seen() -> None:
-    assert not any(ROOT.glob("server/no_such_room.py"))
+    named = files_named("`server/no_such.py`, `unit/test_world.py`, `unit/test_no_such.py`")
+    assert gone(named) == ["server/no_such.py", "tests/unit/test_no_such.py"]
     assert anchors("# A `b` c, d\n") == {"a-b-c-d"}
