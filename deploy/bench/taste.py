@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.settings import Settings
-from deploy.demo.users import MAX_TOKENS, TEMPERATURE, Answered, likes, score
-from deploy.demo.world import Question, ask
+from deploy.demo.users import MAX_TOKENS, TEMPERATURE
+from deploy.demo.world import Question, ask, facts_right, style_of
 from feedback.types import Label
 from trainer.methods import train
 from trainer.runs.defaults import hyperparameters
@@ -35,7 +35,7 @@ def learn_taste(model: WarmModel, out: Path) -> Path:
     prompts = [({"role": "user", "content": question.text},) for question in questions]
     texts = model.generate(prompts, None, TEMPERATURE, MAX_TOKENS, seed=0)
     labels = [
-        Label(prompt, text, likes(_answered(question, text), TASTE), None, None, 0.0, (), ())
+        Label(prompt, text, _liked(question, text), None, None, 0.0, (), ())
         for prompt, question, text in zip(prompts, questions, texts, strict=True)
     ]
     ups = [label for label in labels if label.desirable][:_UPS]
@@ -143,12 +143,15 @@ def export_answers(
 
 def judged(questions: Sequence[Question], texts: Sequence[str]) -> dict[str, float]:
     """Shares of the answers in the liked style, and with right facts."""
-    found = score(map(_answered, questions, texts), TASTE)
-    return {"preferred": found.preferred, "facts": found.facts}
+    count = len(questions)
+    return {
+        "preferred": sum(style_of(text) == TASTE for text in texts) / count,
+        "facts": sum(facts_right(q, t) for q, t in zip(questions, texts, strict=True)) / count,
+    }
 
 
-def _answered(question: Question, text: str) -> Answered:
-    return Answered(question, id="", text=text, version="")
+def _liked(question: Question, text: str) -> bool:
+    return style_of(text) == TASTE and facts_right(question, text)
 
 
 def _prompt(question: Question) -> tuple[dict[str, str], ...]:
