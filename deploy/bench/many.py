@@ -209,7 +209,7 @@ async def _measure(
     served: Served, count: int, draw: Draw, streams: int, seconds: float
 ) -> dict[str, Any]:
     """One point: a quarter of the time to warm up, then `seconds` that count."""
-    async with served.streams(streams) as session:
+    async with served.session(streams) as session:
         chances = [random.Random(client) for client in range(streams)]
         weighed = weights(count, draw)
 

@@ -11,19 +11,20 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from statistics import median
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import aiohttp
+import httpx
 from rich.table import Table
 
-from core.errors import Unavailable
+from core.errors import Conflict, Unavailable
 from deploy.bench.figures import Growth, gaps_ms, percentile, tokens_per_s
 from deploy.bench.results import figure_table
 from deploy.bench.setting import Served, progress, serving, serving_plain
-from deploy.bench.stream import Answer, request_body, stream_into
+from deploy.bench.stream import Answer, request_body, stream_into, whole
 from deploy.demo.world import ask
 
 BOTH = ("plain", "attune")
@@ -32,6 +33,8 @@ SATURATED_TOKENS = 64
 QUICK_TOKENS = 4
 _BLOCK = 4096
 
+Asked = TypeVar("Asked")
+Found = TypeVar("Found")
 
 Sides = Mapping[str, aiohttp.ClientSession]
 """A session with each of the two servers, by their names."""
@@ -65,6 +68,8 @@ def measure(
     with ExitStack() as stack:
         plain = stack.enter_context(serving_plain())
         attune = stack.enter_context(serving("Attune"))
+        if httpx.get(f"{plain.process.url}/v1/adapters").status_code != 404:
+            raise Conflict("The plain server has Attune in front; there is nothing to compare.")
         both = {"plain": plain, "attune": attune}
         return asyncio.run(_measure(both, rounds, requests, quick, streams))
 
@@ -99,23 +104,22 @@ async def _measure(
     rng = random.Random(0)
     async with AsyncExitStack() as stack:
         sides = {
-            name: await stack.enter_async_context(server.streams(requests))
+            name: await stack.enter_async_context(server.session(requests))
             for name, server in servers.items()
         }
         for session in sides.values():  # every path walked once before anything counts
-            await _saturated(session, requests, rng)
-            await _one(session, rng)
+            await _saturated(session, _bodies(rng, requests, SATURATED_TOKENS))
+            await _latency_ms(session, *_bodies(rng, 1, QUICK_TOKENS))
         with progress.status("Measuring single requests …"), tempfile.TemporaryFile() as file:
             disk, before = Disk(file), servers["attune"].metrics()
-            latencies = await _latencies(sides, quick, rng, disk)
+            bodies = _bodies(rng, quick, QUICK_TOKENS)
+            latencies = await _in_turns(sides, bodies, _latency_ms, disk.flush)
             grown = Growth(before, servers["attune"].metrics())
         with progress.status("Measuring streams …"):
-            chunks = await _chunk_times(sides, streams, rng)
+            chunks = await _in_turns(sides, _bodies(rng, streams, CHUNKS), _chunk_gaps_ms)
         with progress.status(f"Measuring {requests} at once …"):
-            rates: dict[str, list[float]] = {name: [] for name in BOTH}
-            for number in range(rounds):
-                for name in _turn(number):
-                    rates[name].append(await _saturated(sides[name], requests, rng))
+            groups = (_bodies(rng, requests, SATURATED_TOKENS) for _ in range(rounds))
+            rates = await _in_turns(sides, groups, _saturated)
     return {
         "rounds": rounds,
         "requests_at_once": requests,
@@ -159,51 +163,42 @@ def added_per_chunk(gaps_ms: dict[str, list[list[float]]]) -> dict[str, Any]:
     }
 
 
-def _turn(number: int) -> Sequence[str]:
-    """Who is first changes with every round: neither always follows the other."""
-    return BOTH if number % 2 == 0 else BOTH[::-1]
+async def _in_turns(
+    sides: Sides,
+    requests: Iterable[Asked],
+    once: Callable[[aiohttp.ClientSession, Asked], Awaitable[Found]],
+    afterwards: Callable[[], None] = lambda: None,
+) -> dict[str, list[Found]]:
+    """What `once` finds for each request on either side, and `afterwards` after both.
+
+    Who is first changes with every request: neither side always follows the other.
+    """
+    found: dict[str, list[Found]] = {name: [] for name in BOTH}
+    for number, request in enumerate(requests):
+        for name in BOTH if number % 2 == 0 else BOTH[::-1]:
+            found[name].append(await once(sides[name], request))
+        afterwards()
+    return found
 
 
-async def _latencies(
-    sides: Sides, count: int, rng: random.Random, disk: Disk
-) -> dict[str, list[float]]:
-    taken: dict[str, list[float]] = {name: [] for name in BOTH}
-    for number in range(count):
-        for name in _turn(number):
-            taken[name].append(await _one(sides[name], rng))
-        disk.flush()
-    return taken
+def _bodies(rng: random.Random, count: int, tokens: int) -> list[dict[str, Any]]:
+    return [request_body("base", ask(rng, "train").text, tokens) for _ in range(count)]
 
 
-async def _one(session: aiohttp.ClientSession, rng: random.Random) -> float:
+async def _latency_ms(session: aiohttp.ClientSession, body: dict[str, Any]) -> float:
     """Milliseconds for one short answer in one piece."""
-    body = request_body("base", ask(rng, "train").text, QUICK_TOKENS) | {"stream": False}
     began = time.perf_counter()
-    async with session.post("/v1/chat/completions", json=body) as response:
-        text = await response.text()
-    elapsed = 1e3 * (time.perf_counter() - began)
-    if response.status != 200:
-        raise Unavailable(f"{response.url} answered {response.status}: {text[:200]}")
-    return elapsed
+    await whole(session, "/v1/chat/completions", body | {"stream": False})
+    return 1e3 * (time.perf_counter() - began)
 
 
-async def _chunk_times(
-    sides: Sides, count: int, rng: random.Random
-) -> dict[str, list[list[float]]]:
-    """Gaps between neighbouring chunks, in ms, of one stream after the other."""
-    taken: dict[str, list[list[float]]] = {name: [] for name in BOTH}
-    for number in range(count):
-        body = request_body("base", ask(rng, "train").text, CHUNKS)
-        for name in _turn(number):
-            taken[name].append(gaps_ms([await _streamed(sides[name], body)]))
-    return taken
+async def _chunk_gaps_ms(session: aiohttp.ClientSession, body: dict[str, Any]) -> list[float]:
+    """Gaps between neighbouring chunks of one stream."""
+    return gaps_ms([await _streamed(session, body)])
 
 
-async def _saturated(session: aiohttp.ClientSession, requests: int, rng: random.Random) -> float:
-    """Tokens per second of `requests` streams at once, from the first request to the last end."""
-    bodies = [
-        request_body("base", ask(rng, "train").text, SATURATED_TOKENS) for _ in range(requests)
-    ]
+async def _saturated(session: aiohttp.ClientSession, bodies: list[dict[str, Any]]) -> float:
+    """Tokens per second of streams at once, from the first request to the last end."""
     began = time.perf_counter()
     answers = await asyncio.gather(*(_streamed(session, body) for body in bodies))
     return tokens_per_s(answers, time.perf_counter() - began)

@@ -39,17 +39,8 @@ class Served:
             files = [("file", (file, (folder / file).read_bytes())) for file in ADAPTER_FILES]
             api.post(f"/v1/adapters/{name}/versions", files=files)
 
-    def client(self, connections: int) -> httpx.AsyncClient:
-        """An asynchronous client with a connection for each stream."""
-        return httpx.AsyncClient(
-            base_url=self.process.url,
-            headers=self._headers(),
-            timeout=120.0,
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-        )
-
-    def streams(self, connections: int) -> aiohttp.ClientSession:
-        """A session for streamed answers; make it inside the running event loop."""
+    def session(self, connections: int) -> aiohttp.ClientSession:
+        """A client with a connection for each request under way; make it inside the event loop."""
         return aiohttp.ClientSession(
             self.process.url,
             headers=self._headers(),

@@ -4,6 +4,7 @@ an adapter that learns; does memory stay where it is, and is every error explain
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import tempfile
 import time
@@ -14,7 +15,6 @@ from statistics import median
 from typing import Any
 
 import aiohttp
-import httpx
 from rich.table import Table
 
 from adapters.validate import read_base
@@ -48,7 +48,7 @@ NOBODYS = {"completion_id": "chatcmpl-" + "0" * 40, "value": True}
 # What is asked although there is no such thing, and the one right status of each.
 NONSENSE: tuple[tuple[str, str, dict[str, Any], int], ...] = (
     ("an unknown model", "/v1/chat/completions", {"json": QUESTION | {"model": "no"}}, 404),
-    ("no JSON", "/v1/chat/completions", {"content": b"{"}, 400),
+    ("no JSON", "/v1/chat/completions", {"data": b"{"}, 400),
     ("an unknown key", "/v1/chat/completions", {"json": {}, "headers": STRANGER}, 401),
     ("a prompt that is too long", "/v1/completions", {"json": LONG}, 400),
     ("feedback on nothing", "/v1/feedback", {"json": NOBODYS}, 404),
@@ -152,8 +152,8 @@ def _runs(served: Served) -> dict[str, int]:
 
 async def _soak(served: Served, seconds: float) -> tuple[Soak, list[dict[int, int]]]:
     samples = []
-    async with served.client(WHOLE + 8) as client, served.streams(STREAMED) as session:
-        soak = Soak(client, session, time.monotonic() + seconds)
+    async with served.session(STREAMED + WHOLE + 8) as session:
+        soak = Soak(session, time.monotonic() + seconds)
         work = [soak.streams(random.Random(number)) for number in range(STREAMED)]
         work += [soak.wholes(random.Random(50 + number)) for number in range(WHOLE)]
         work += [soak.leaves(), soak.errs(), soak.swaps(), soak.teaches()]
@@ -171,10 +171,7 @@ class Soak:
     `unexplained` counts what should not have happened.
     """
 
-    def __init__(
-        self, client: httpx.AsyncClient, session: aiohttp.ClientSession, until_s: float
-    ) -> None:
-        self._client = client
+    def __init__(self, session: aiohttp.ClientSession, until_s: float) -> None:
         self._session = session
         self._until_s = until_s
         self.done: Counter[str] = Counter()
@@ -213,14 +210,13 @@ class Soak:
         rng = random.Random(70)
         while self.goes_on():
             body = _chat(_model(rng), ask(rng, "train"), max_tokens=96, stream=True)
+            body |= {"ignore_eos": True}
             try:
-                async with self._client.stream(
-                    "POST", "/v1/chat/completions", json=body | {"ignore_eos": True}
-                ) as response:
-                    async for _ in response.aiter_raw():
-                        break
+                async with self._session.post("/v1/chat/completions", json=body) as response:
+                    await response.content.readany()
+                    response.close()
                 self.expected_errors["cancelled by the client"] += 1
-            except httpx.HTTPError as error:
+            except aiohttp.ClientError as error:
                 self.unexplained[f"leaving: {type(error).__name__}"] += 1
             await asyncio.sleep(0.3)
 
@@ -245,9 +241,8 @@ class Soak:
         while self.goes_on():
             question = ask(rng, "train")
             body = _chat(TAUGHT, question, max_tokens=96)
-            response = await self._post("asked to rate", "/v1/chat/completions", json=body)
-            if response is not None:
-                answer = response.json()
+            answer = await self._post("asked to rate", "/v1/chat/completions", json=body)
+            if answer is not None:
                 text = answer["choices"][0]["message"]["content"] or ""
                 thumb = likes(Answered(question, answer["id"], text, TAUGHT), TASTE)
                 item = {"completion_id": answer["id"], "value": thumb}
@@ -256,18 +251,20 @@ class Soak:
 
     async def _post(
         self, kind: str, path: str, status: int = 200, **request: Any
-    ) -> httpx.Response | None:
-        """Ask; the response if it has this status, else None. Either is counted."""
+    ) -> dict[str, Any] | None:
+        """Ask; the answer if it has this status, else None. Either is counted."""
         try:
-            response = await self._client.post(path, **request)
-        except httpx.HTTPError as error:
+            async with self._session.post(path, **request) as response:
+                text = await response.text()
+        except (aiohttp.ClientError, TimeoutError) as error:
             self.unexplained[f"{kind}: {type(error).__name__}"] += 1
             return None
-        if response.status_code != status:
-            self.unexplained[f"{kind}: {response.status_code}: {response.text[:100]}"] += 1
+        if response.status != status:
+            self.unexplained[f"{kind}: {response.status}: {text[:100]}"] += 1
             return None
         (self.done if status < 400 else self.expected_errors)[kind] += 1
-        return response
+        found: dict[str, Any] = json.loads(text)
+        return found
 
 
 def _model(rng: random.Random) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from core.errors import Unavailable
+
 
 class _Choice(msgspec.Struct):
     token_ids: list[int] | None = None
@@ -88,6 +90,18 @@ def request_body(model: str, question: str, max_tokens: int) -> dict[str, Any]:
         "return_token_ids": True,
         "stream": True,
     }
+
+
+async def whole(session: aiohttp.ClientSession, path: str, body: Mapping[str, Any]) -> bytes:
+    """The body of an answer in one piece. Raises Unavailable for any but a 200."""
+    try:
+        async with session.post(path, json=body) as response:
+            content = await response.read()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise Unavailable(f"A request of the benchmark failed: {error!r}") from error
+    if response.status != 200:
+        raise Unavailable(f"{response.url} answered {response.status}: {content[:200]!r}")
+    return content
 
 
 async def stream_into(

@@ -118,7 +118,7 @@ async def _measure(
     rng = random.Random(0)
     questions = [ask(rng, "held_out").text for _ in lengths]
     bodies = [request_body(ADAPTER, *asked) for asked in zip(questions, lengths, strict=True)]
-    async with served.streams(streams) as session:
+    async with served.session(streams) as session:
         own = await _own_answers(session, questions, lengths)
 
         def in_turn(client: int, turn: int) -> Request:
