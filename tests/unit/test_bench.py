@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from adapters.validate import read_base, validate_adapter
 from core.settings import SHIPPED_MODEL
+from deploy.bench import edge, lora, many, overhead, soak, swap
 from deploy.bench.adapters import MODULES, write_adapter
 from deploy.bench.figures import (
     Growth,
@@ -23,6 +27,7 @@ from deploy.bench.lora import summary
 from deploy.bench.results import cpu_model, surroundings, write_result
 from deploy.bench.stream import Answer, Judged, judge
 
+ROOT = Path(__file__).parents[2]
 OWN = {("a@1", 0): [1, 2, 3], ("a@2", 0): [1, 5, 6]}
 
 
@@ -153,6 +158,17 @@ def test_a_random_adapter_passes_the_door_and_is_its_seeds_own(tmp_path: Path) -
 
 def test_the_processors_model_is_read_from_proc() -> None:
     assert cpu_model("processor\t: 0\nmodel name\t: Some CPU @ 2GHz\n") == "Some CPU @ 2GHz"
+
+
+@pytest.mark.parametrize("benchmark", [edge, lora, many, overhead, soak, swap])
+def test_the_figures_in_the_repository_are_shown_whole_in_80_columns(benchmark: Any) -> None:
+    name = benchmark.__name__.rpartition(".")[2].replace("many", "adapters")
+    figures = json.loads((ROOT / f"deploy/bench/results/{name}.json").read_text())["figures"]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(benchmark.table(figures))
+    shown = console.export_text()
+    assert len(shown.splitlines()) > 8
+    assert "…" not in shown
 
 
 def test_a_result_says_where_when_and_with_what_it_was_measured(tmp_path: Path) -> None:
