@@ -10,14 +10,13 @@ from typing import Literal
 from feedback.types import Check, Message, Verdict
 
 __all__ = [
-    "Check", "Evaluation", "GateLimits", "Hyperparameters", "Interval", "MethodName", "OnProgress",
-    "Progress", "Prompt", "Start", "SuiteResult", "TrainResult", "Verdict",
+    "Check", "Evaluation", "GateLimits", "Hyperparameters", "Interval", "OnProgress", "Progress",
+    "Prompt", "Start", "SuiteResult", "TrainResult", "Verdict",
 ]  # fmt: skip
 
 Prompt = tuple[Message, ...] | str
 """Chat messages, or plain text for completion."""
 
-MethodName = Literal["kto", "dpo"]
 Start = Literal["fresh", "continued"]
 """`fresh`: a new adapter on the base model. `continued`: the live version trained further."""
 
@@ -57,13 +56,13 @@ class TrainResult:
     """A PEFT adapter folder (adapter_model.safetensors + adapter_config.json) and its figures."""
 
     path: Path
-    method: MethodName
+    method: str
     start: Start
     steps: int
     train_s: float
     final_loss: float
     dropped_too_long: int
-    examples: int = 0  # learnt from, replay included
+    examples: int = 0  # learnt from
     dropped_unreadable: int = 0  # refused by the model's chat template
 
 

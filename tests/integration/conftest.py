@@ -44,11 +44,13 @@ class Habits:
 
     def labels(self, model: WarmModel, seed: int, prefer: str = "gladly") -> list[Label]:
         """One thumb for the base's own answer to every question: up if it has the preference."""
+        from trainer.model.sampling import generate
+
         prompts = [self.ask(item) for item in self.items]
         return [
             Label(prompt, text, text.startswith(prefer), None, None, 0.0, (), ())
             for prompt, text in zip(
-                prompts, model.generate(prompts, None, 1.0, 20, seed), strict=True
+                prompts, generate(model, prompts, None, 1.0, 20, seed), strict=True
             )
         ]
 
@@ -71,13 +73,17 @@ class Habits:
 
     def share(self, model: WarmModel, adapter: Path | None, opening: str = "gladly") -> float:
         """How many of the answers at temperature 1 begin with `opening`, 0 to 1."""
+        from trainer.model.sampling import generate
+
         asked = [self.ask(item) for item in self.items]
-        texts = model.generate(asked, adapter, 1.0, 20, seed=99)
+        texts = generate(model, asked, adapter, 1.0, 20, seed=99)
         return sum(text.startswith(opening) for text in texts) / len(texts)
 
     def right(self, model: WarmModel, adapter: Path | None) -> float:
         """How many greedy answers name the right number, 0 to 1."""
-        texts = model.generate([self.ask(item) for item in self.items], adapter, 0.0, 20)
+        from trainer.model.sampling import generate
+
+        texts = generate(model, [self.ask(item) for item in self.items], adapter, 0.0, 20)
         found = zip(self.items, texts, strict=True)
         return sum(number(item) in text.split() for item, text in found) / len(texts)
 

@@ -12,21 +12,18 @@ import torch
 
 from core.errors import Conflict, Invalid, Unavailable
 from feedback.types import Label
-from trainer.methods import pairs_as_labels, scaled, train
-from trainer.methods.rows import interleaved_passes, label_weights, passes
-from trainer.model.warm import WarmModel, adapter_digest
+from trainer.methods import METHODS
+from trainer.methods.folders import scaled
+from trainer.methods.kto import label_weights, pairs_as_labels
+from trainer.methods.loop import Training, train
+from trainer.methods.order import interleaved_passes, passes
+from trainer.model.sampling import adapter_digest
+from trainer.model.scoring import logprobs
+from trainer.model.warm import WarmModel
 from trainer.types import Hyperparameters, Progress
 
 SMALL = Hyperparameters(rank=4, alpha=8, steps=30, learning_rate=2e-3, beta=1.0)
 BRIEF = replace(SMALL, steps=3)
-
-
-def never() -> bool:
-    return False
-
-
-def ignore(_: Progress) -> None:
-    pass
 
 
 @pytest.fixture(scope="session")
@@ -35,14 +32,14 @@ def liked(tiny_model: WarmModel, habits, tmp_path_factory: pytest.TempPathFactor
     labels = habits.labels(tiny_model, seed=1) + habits.labels(tiny_model, seed=2)
     return train(
         tiny_model,
-        method="kto",
-        start="fresh",
-        examples=labels[:32],
-        live_adapter=None,
-        hyperparameters=SMALL,
-        out=tmp_path_factory.mktemp("adapters") / "liked",
-        on_progress=ignore,
-        stop=never,
+        Training(
+            method=METHODS["kto"],
+            start="fresh",
+            examples=labels[:32],
+            live_adapter=None,
+            hyperparameters=SMALL,
+            out=tmp_path_factory.mktemp("adapters") / "liked",
+        ),
     ).path
 
 
@@ -55,14 +52,14 @@ def test_thumbs_teach_a_habit_and_leave_the_facts(tiny_model, habits, liked) -> 
 def test_pairs_teach_a_habit_and_leave_the_facts(tiny_model, habits, tmp_path) -> None:
     result = train(
         tiny_model,
-        method="dpo",
-        start="fresh",
-        examples=habits.pairs()[:12],
-        live_adapter=None,
-        hyperparameters=SMALL,
-        out=tmp_path / "adapter",
-        on_progress=ignore,
-        stop=never,
+        Training(
+            method=METHODS["dpo"],
+            start="fresh",
+            examples=habits.pairs()[:12],
+            live_adapter=None,
+            hyperparameters=SMALL,
+            out=tmp_path / "adapter",
+        ),
     )
     assert habits.share(tiny_model, result.path) >= 0.9
     assert habits.right(tiny_model, result.path) >= habits.right(tiny_model, None) - 0.05
@@ -92,14 +89,15 @@ def test_a_fresh_start_is_the_reference_and_a_continued_one_is_measured_from_the
         steps: list[Progress] = []
         train(
             tiny_model,
-            method="dpo",
-            start=start,
-            examples=habits.pairs(),
-            live_adapter=live,
-            hyperparameters=BRIEF,
-            out=tmp_path / start,
-            on_progress=steps.append,
-            stop=never,
+            Training(
+                method=METHODS["dpo"],
+                start=start,
+                examples=habits.pairs(),
+                live_adapter=live,
+                hyperparameters=BRIEF,
+                out=tmp_path / start,
+                on_progress=steps.append,
+            ),
         )
         assert [step.step for step in steps] == [1, 2, 3]
         first[start] = steps[0].metrics["rewards/margins"]
@@ -114,14 +112,14 @@ def test_the_same_arguments_give_the_same_bytes_and_another_seed_others(
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         result = train(
             tiny_model,
-            method="kto",
-            start="fresh",
-            examples=habits.labels(tiny_model, seed=1),
-            live_adapter=None,
-            hyperparameters=replace(BRIEF, seed=seed),
-            out=tmp_path / name,
-            on_progress=ignore,
-            stop=never,
+            Training(
+                method=METHODS["kto"],
+                start="fresh",
+                examples=habits.labels(tiny_model, seed=1),
+                live_adapter=None,
+                hyperparameters=replace(BRIEF, seed=seed),
+                out=tmp_path / name,
+            ),
         )
         digests.append(adapter_digest(result.path))
     assert digests[0] == digests[1] != digests[2]
@@ -132,14 +130,16 @@ def test_a_cancelled_run_leaves_nothing_behind(tiny_model, habits, tmp_path) -> 
     with pytest.raises(Conflict) as caught:
         train(
             tiny_model,
-            method="kto",
-            start="fresh",
-            examples=habits.labels(tiny_model, seed=1),
-            live_adapter=None,
-            hyperparameters=SMALL,
-            out=tmp_path / "adapter",
-            on_progress=seen.append,
-            stop=lambda: len(seen) >= 2,
+            Training(
+                method=METHODS["kto"],
+                start="fresh",
+                examples=habits.labels(tiny_model, seed=1),
+                live_adapter=None,
+                hyperparameters=SMALL,
+                out=tmp_path / "adapter",
+                on_progress=seen.append,
+                stop=lambda: len(seen) >= 2,
+            ),
         )
     assert caught.value.code == "cancelled"
     assert len(seen) <= 3
@@ -161,10 +161,10 @@ def test_training_leaves_the_base_bit_for_bit(tiny_model, tiny_model_path, liked
 def test_a_borrower_that_changes_the_base_is_found_out(tiny_model_path, habits) -> None:
     model = WarmModel(str(tiny_model_path), threads=1)
     asked = [habits.ask(item) for item in habits.items[:4]]
-    before = model.logprobs([(prompt, "well .") for prompt in asked], None)
+    before = logprobs(model, [(prompt, "well .") for prompt in asked], None)
     with pytest.raises(Unavailable, match="weights changed"), model.borrow() as base:
         next(base.parameters()).data[0, 0] += 1e-3
-    assert model.logprobs([(prompt, "well .") for prompt in asked], None) == before
+    assert logprobs(model, [(prompt, "well .") for prompt in asked], None) == before
 
 
 def test_examples_that_do_not_fit_are_counted(tiny_model, habits, tmp_path) -> None:
@@ -173,15 +173,14 @@ def test_examples_that_do_not_fit_are_counted(tiny_model, habits, tmp_path) -> N
     refused = replace(labels[0], prompt=({"role": "robot", "content": "hum"},))
     result = train(
         tiny_model,
-        method="kto",
-        start="fresh",
-        examples=labels,
-        replay=[endless, refused],
-        live_adapter=None,
-        hyperparameters=replace(BRIEF, max_length=64),
-        out=tmp_path / "adapter",
-        on_progress=ignore,
-        stop=never,
+        Training(
+            method=METHODS["kto"],
+            start="fresh",
+            examples=[*labels, endless, refused],
+            live_adapter=None,
+            hyperparameters=replace(BRIEF, max_length=64),
+            out=tmp_path / "adapter",
+        ),
     )
     assert (result.examples, result.dropped_too_long, result.dropped_unreadable) == (20, 1, 1)
 
@@ -199,14 +198,14 @@ def test_feedback_that_cannot_teach_is_refused(
     with pytest.raises(Invalid, match=message):
         train(
             tiny_model,
-            method="kto",
-            start="fresh",
-            examples=spoil(habits.labels(tiny_model, seed=1)),
-            live_adapter=None,
-            hyperparameters=BRIEF,
-            out=tmp_path / "adapter",
-            on_progress=ignore,
-            stop=never,
+            Training(
+                method=METHODS["kto"],
+                start="fresh",
+                examples=spoil(habits.labels(tiny_model, seed=1)),
+                live_adapter=None,
+                hyperparameters=BRIEF,
+                out=tmp_path / "adapter",
+            ),
         )
 
 
@@ -217,7 +216,7 @@ def test_scaling_keeps_the_weights_and_shrinks_the_update(tiny_model, habits, li
     assert json.loads((half / "adapter_config.json").read_text())["lora_alpha"] == 4.0
     pairs = habits.pairs()
     item = [(pairs[0].prompt, pairs[0].rejected)]
-    base, some, full = (tiny_model.logprobs(item, path)[0] for path in (None, half, liked))
+    base, some, full = (logprobs(tiny_model, item, path)[0] for path in (None, half, liked))
     assert base > some > full
 
 
