@@ -46,9 +46,7 @@ def learn_taste(model: WarmModel, out: Path) -> Path:
     downs = [label for label in labels if not label.desirable][:_DOWNS]
     training = Training(
         method=METHODS["kto"],
-        start="fresh",
         examples=[*ups, *downs],
-        live_adapter=None,
         hyperparameters=hyperparameters(Settings(), model.parameters),
         out=out,
     )

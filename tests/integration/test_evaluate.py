@@ -24,7 +24,7 @@ SMALL = Hyperparameters(rank=4, alpha=8, steps=30, learning_rate=2e-3, beta=1.0)
 
 
 def by_pairs(model: WarmModel, examples, out: Path, hyperparameters=SMALL) -> Path:
-    training = Training(METHODS["dpo"], "fresh", examples, None, hyperparameters, out)
+    training = Training(METHODS["dpo"], examples, hyperparameters, out)
     return train(model, training).path
 
 

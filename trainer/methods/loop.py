@@ -28,18 +28,18 @@ from trainer.types import Hyperparameters, OnProgress, Start, TrainResult
 
 @dataclass(frozen=True, slots=True)
 class Training(Generic[E]):
-    """One candidate to train: by what, from what, into the folder `out`.
+    """One candidate to train: by which method, from what, into the folder `out`.
 
-    `live_adapter` is what `continued` starts from; it keeps its rank, alpha and modules. `stop`
-    is asked after every step.
+    A `continued` start is from `live_adapter`, whose rank, alpha and modules it keeps. `stop` is
+    asked after every step.
     """
 
     method: Method[E]
-    start: Start
     examples: Sequence[E]
-    live_adapter: Path | None
     hyperparameters: Hyperparameters
     out: Path
+    start: Start = "fresh"
+    live_adapter: Path | None = None
     on_progress: OnProgress = lambda _: None
     stop: Callable[[], bool] = lambda: False
 

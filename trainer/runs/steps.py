@@ -122,11 +122,11 @@ class Steps:
         )
         training = Training(
             method=method,
-            start=candidate.start,
             examples=examples,
-            live_adapter=self._live(adapter, run),
             hyperparameters=hyperparameters(self._settings, self._model().parameters),
             out=out,
+            start=candidate.start,
+            live_adapter=self._live(adapter, run),
             on_progress=self._progress(run_id, candidate),
             stop=lambda: self._cancelled(run),
         )
