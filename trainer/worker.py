@@ -135,9 +135,9 @@ class Worker:
         """Import the training libraries and load the model before the first run needs them."""
         import trainer.judging.evaluate
         import trainer.methods.loop  # noqa: F401
-        from trainer.model.sampling import generate
+        from trainer.model.sampling import answers
 
-        generate(self.model, ["."], None, 0.0, 1, 0)
+        answers(self.model, ["."], None, 0.0, 1, 0)
 
     def _dbos_config(self) -> DBOSConfig:
         url = self._database.url

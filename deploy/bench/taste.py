@@ -32,15 +32,15 @@ _UPS, _DOWNS = 16, 48
 def learn_taste(model: WarmModel, out: Path) -> Path:
     """Train an adapter as `attune demo` does: thumbs of a user who likes one style."""
     from trainer.methods.loop import Training, train
-    from trainer.model.sampling import generate
+    from trainer.model.sampling import answers
 
     rng = random.Random(0)
     questions = [ask(rng, "train") for _ in range(400)]
     prompts = [({"role": "user", "content": question.text},) for question in questions]
-    texts = generate(model, prompts, None, TEMPERATURE, MAX_TOKENS, seed=0)
+    given = answers(model, prompts, None, TEMPERATURE, MAX_TOKENS, seed=0)
     labels = [
-        Label(prompt, text, _liked(question, text), None, None, 0.0, (), ())
-        for prompt, question, text in zip(prompts, questions, texts, strict=True)
+        Label(prompt, answer.text, _liked(question, answer.text), None, None, 0.0, (), ())
+        for prompt, question, answer in zip(prompts, questions, given, strict=True)
     ]
     ups = [label for label in labels if label.desirable][:_UPS]
     downs = [label for label in labels if not label.desirable][:_DOWNS]

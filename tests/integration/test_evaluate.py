@@ -15,7 +15,7 @@ from trainer.judging.suite import SuiteItem
 from trainer.methods import METHODS
 from trainer.methods.loop import Training, train
 from trainer.model.encoding import encode
-from trainer.model.sampling import answers, generate
+from trainer.model.sampling import answers
 from trainer.model.scoring import kl_to_base, logprobs
 from trainer.model.warm import WarmModel
 from trainer.types import Evaluation, GateLimits, Hyperparameters
@@ -123,13 +123,14 @@ def test_scores_in_a_batch_equal_scores_one_by_one(tiny_model, habits) -> None:
 def test_an_answer_does_not_depend_on_its_company(tiny_model, habits) -> None:
     """Greedy answers to prompts of different length are the same alone and padded in a batch."""
     prompts = [habits.ask("reda"), (*habits.ask("wetb"), *habits.ask("farc")), "number of"]
-    together = generate(tiny_model, prompts, None, 0.0, 12)
-    assert together == [generate(tiny_model, [prompt], None, 0.0, 12)[0] for prompt in prompts]
+    together = answers(tiny_model, prompts, None, 0.0, 12)
+    alone = [answers(tiny_model, [prompt], None, 0.0, 12)[0] for prompt in prompts]
+    assert together == tuple(alone)
 
 
 def test_the_same_seed_draws_the_same_answers(tiny_model_path, habits) -> None:
     model = WarmModel(str(tiny_model_path), threads=1)
     prompts = [habits.ask(item) for item in habits.items]
-    first = generate(model, prompts, None, 1.0, 20, seed=1)
-    assert generate(model, prompts, None, 1.0, 20, seed=2) != first
-    assert generate(WarmModel(str(tiny_model_path)), prompts, None, 1.0, 20, seed=1) == first
+    first = answers(model, prompts, None, 1.0, 20, seed=1)
+    assert answers(model, prompts, None, 1.0, 20, seed=2) != first
+    assert answers(WarmModel(str(tiny_model_path)), prompts, None, 1.0, 20, seed=1) == first

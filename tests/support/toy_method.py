@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from feedback.types import Label, Snapshot
-from trainer.methods.method import Method, Row
-from trainer.model.encoding import Tokens
+from trainer.methods.method import Encoded, Method, Recipe, Row
 from trainer.types import Hyperparameters
 
 
@@ -23,20 +19,13 @@ class Imitation(Method[Label]):
     def completions(self, example: Label) -> tuple[str, ...]:
         return (example.completion,)
 
-    def rows(
-        self, examples: Sequence[tuple[Label, Tokens]], hyperparameters: Hyperparameters
-    ) -> list[Row]:
+    def rows(self, examples: Encoded[Label], hyperparameters: Hyperparameters) -> list[Row]:
         count = hyperparameters.steps * hyperparameters.batch_size
         turns = (examples[turn % len(examples)][1] for turn in range(count))
         return [{"input_ids": p + c, "labels": [-100] * len(p) + c} for p, c in turns]
 
-    def recipe(
-        self,
-        examples: Sequence[tuple[Label, Tokens]],
-        settings: dict[str, Any],
-        hyperparameters: Hyperparameters,
-    ) -> tuple[type[Any], Any]:
+    def recipe(self, examples: Encoded[Label], hyperparameters: Hyperparameters) -> Recipe:
         from trl import SFTConfig, SFTTrainer
 
-        size = hyperparameters.batch_size
-        return SFTTrainer, SFTConfig(**settings, per_device_train_batch_size=size)
+        settings = {"per_device_train_batch_size": hyperparameters.batch_size}
+        return Recipe(SFTTrainer, SFTConfig, settings)

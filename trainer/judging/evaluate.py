@@ -37,13 +37,12 @@ def evaluate(
     pairs: Sequence[Pair],
     suite: Sequence[SuiteItem],
     seed: int,
-    prompts: Sequence[Prompt] | None = None,
 ) -> Evaluation:
     """Measure the adapter in `candidate` against the one in `live`, or the base without one.
 
     `labels` and `pairs` are held out: no prompt of theirs was trained on; items too long for
-    the model are left out. KL and length are taken on up to 64 of `prompts`, by default the
-    held-out ones and then the suite's.
+    the model are left out. KL and length are taken on up to 64 prompts, the held-out ones and
+    then the suite's.
     """
     began_s = time.monotonic()
     labels = [label for label in labels if readable(model, label.prompt, label.completion)]
@@ -53,9 +52,7 @@ def evaluate(
         if readable(model, pair.prompt, pair.chosen) and readable(model, pair.prompt, pair.rejected)
     ]
     held_out = [*(label.prompt for label in labels), *(pair.prompt for pair in pairs)]
-    if prompts is None:
-        prompts = [*held_out, *(item.prompt for item in suite)]
-    asked = _distinct(prompts, OPEN_PROMPTS)
+    asked = _distinct([*held_out, *(item.prompt for item in suite)], OPEN_PROMPTS)
     before = answers(model, asked, live, 1.0, ANSWER_TOKENS, seed)
     after = answers(model, asked, candidate, 1.0, ANSWER_TOKENS, seed)
     divergences = kl_to_base(

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from adapters.types import Learning
 from feedback.types import Pair, Snapshot
-from trainer.methods.method import Method, Row
+from trainer.methods.method import Encoded, Method, Recipe, Row
 from trainer.methods.order import passes
-from trainer.model.encoding import Tokens
 from trainer.types import Hyperparameters
 
 
@@ -36,30 +32,23 @@ class Dpo(Method[Pair]):
         """The chosen answer and the rejected one."""
         return example.chosen, example.rejected
 
-    def rows(
-        self, examples: Sequence[tuple[Pair, Tokens]], hyperparameters: Hyperparameters
-    ) -> list[Row]:
+    def rows(self, examples: Encoded[Pair], hyperparameters: Hyperparameters) -> list[Row]:
         """Whole passes, each in a new order."""
         count = _size(hyperparameters) * hyperparameters.steps
         ordered = passes([tokens for _, tokens in examples], count, hyperparameters.seed)
         return [{"prompt_ids": p, "chosen_ids": c, "rejected_ids": r} for p, c, r in ordered]
 
-    def recipe(
-        self,
-        examples: Sequence[tuple[Pair, Tokens]],
-        settings: dict[str, Any],
-        hyperparameters: Hyperparameters,
-    ) -> tuple[type[Any], Any]:
+    def recipe(self, examples: Encoded[Pair], hyperparameters: Hyperparameters) -> Recipe:
         """The sigmoid loss, and a little of the likelihood of the chosen answer."""
         from trl import DPOConfig, DPOTrainer
 
-        return DPOTrainer, DPOConfig(
-            **settings,
-            loss_type=["sigmoid", "sft"],
-            loss_weights=[1.0, hyperparameters.sft_weight],
-            beta=hyperparameters.beta,
-            per_device_train_batch_size=_size(hyperparameters),
-        )
+        settings = {
+            "loss_type": ["sigmoid", "sft"],
+            "loss_weights": [1.0, hyperparameters.sft_weight],
+            "beta": hyperparameters.beta,
+            "per_device_train_batch_size": _size(hyperparameters),
+        }
+        return Recipe(DPOTrainer, DPOConfig, settings)
 
 
 def _size(hyperparameters: Hyperparameters) -> int:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from adapters.types import Learning
 from core.errors import Invalid
 from feedback.types import Label, Pair, Snapshot
-from trainer.methods.method import Method, Row
+from trainer.methods.method import Encoded, Method, Recipe, Row
 from trainer.methods.order import interleaved_passes
-from trainer.model.encoding import Tokens
 from trainer.types import Hyperparameters
 
 
@@ -35,9 +33,7 @@ class Kto(Method[Label]):
         """The judged answer."""
         return (example.completion,)
 
-    def rows(
-        self, examples: Sequence[tuple[Label, Tokens]], hyperparameters: Hyperparameters
-    ) -> list[Row]:
+    def rows(self, examples: Encoded[Label], hyperparameters: Hyperparameters) -> list[Row]:
         """Both kinds spread evenly over each pass; Invalid unless both are there.
 
         The KL term is estimated on each prompt with its neighbour's completion, within a batch.
@@ -63,25 +59,20 @@ class Kto(Method[Label]):
             for place, ((prompt, completion), desirable) in enumerate(batch)
         ]
 
-    def recipe(
-        self,
-        examples: Sequence[tuple[Label, Tokens]],
-        settings: dict[str, Any],
-        hyperparameters: Hyperparameters,
-    ) -> tuple[type[Any], Any]:
+    def recipe(self, examples: Encoded[Label], hyperparameters: Hyperparameters) -> Recipe:
         """The KTO loss, with the rarer kind of label weighted up."""
         from trl import KTOConfig, KTOTrainer
 
         ups = sum(label.desirable for label, _ in examples)
         desirable_weight, undesirable_weight = label_weights(ups, len(examples) - ups)
-        return KTOTrainer, KTOConfig(
-            **settings,
-            loss_type="kto",
-            beta=hyperparameters.beta,
-            desirable_weight=desirable_weight,
-            undesirable_weight=undesirable_weight,
-            per_device_train_batch_size=_size(hyperparameters),
-        )
+        settings = {
+            "loss_type": "kto",
+            "beta": hyperparameters.beta,
+            "desirable_weight": desirable_weight,
+            "undesirable_weight": undesirable_weight,
+            "per_device_train_batch_size": _size(hyperparameters),
+        }
+        return Recipe(KTOTrainer, KTOConfig, settings)
 
 
 def label_weights(ups: int, downs: int) -> tuple[float, float]:

@@ -63,15 +63,15 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
             "refused by the chat template."
         )
     rows = method.rows(examples, hyperparameters)
+    recipe = method.recipe(examples, hyperparameters)
     watch = StepWatch(hyperparameters.steps, training.on_progress, training.stop)
     began_s = time.monotonic()
     with appearing(training.out) as scratch:
-        settings = _settings(scratch, hyperparameters, model.device.type)
-        trainer_class, arguments = method.recipe(examples, settings, hyperparameters)
         with model.borrow() as base:
             peft = _attach(base, training.start, training.live_adapter, hyperparameters)
-            trainer = _on_prepared_rows(trainer_class)(
-                args=arguments,
+            settings = _settings(scratch, hyperparameters, model.device.type)
+            trainer = _on_prepared_rows(recipe.trainer)(
+                args=recipe.config(**settings, **recipe.settings),
                 train_dataset=Dataset.from_list(rows),
                 model=peft,
                 processing_class=model.tokenizer,

@@ -6,7 +6,8 @@ Must not know: any method, where an adapter starts or goes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from adapters.types import Learning
@@ -26,6 +27,18 @@ class Example(Protocol):
 
 
 E = TypeVar("E", bound=Example)
+
+Encoded = Sequence[tuple[E, Tokens]]
+"""Examples with the ids of their prompt and completions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """TRL's trainer, its configuration, and what the method sets in it."""
+
+    trainer: type[Any]
+    config: type[Any]
+    settings: Mapping[str, Any]
 
 
 class Method(ABC, Generic[E]):
@@ -54,19 +67,12 @@ class Method(ABC, Generic[E]):
         """The texts it trains on, each an answer to the example's prompt."""
 
     @abstractmethod
-    def rows(
-        self, examples: Sequence[tuple[E, Tokens]], hyperparameters: Hyperparameters
-    ) -> list[Row]:
+    def rows(self, examples: Encoded[E], hyperparameters: Hyperparameters) -> list[Row]:
         """All rows of a training in the order they are seen, the same for the same seed.
 
         Raises Invalid when the examples, of which there is at least one, cannot teach.
         """
 
     @abstractmethod
-    def recipe(
-        self,
-        examples: Sequence[tuple[E, Tokens]],
-        settings: dict[str, Any],
-        hyperparameters: Hyperparameters,
-    ) -> tuple[type[Any], Any]:
-        """TRL's trainer class and its configuration, made of `settings` and the method's own."""
+    def recipe(self, examples: Encoded[E], hyperparameters: Hyperparameters) -> Recipe:
+        """By what the rows are learnt."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from feedback.types import Snapshot
-from trainer.methods.method import Method, Row
+from trainer.methods.method import Encoded, Method, Recipe, Row
 from trainer.methods.order import passes
-from trainer.model.encoding import Tokens
 from trainer.types import Hyperparameters, Prompt
 
 _NO_LOSS = -100
@@ -46,9 +43,7 @@ class Sft(Method[Demonstration]):
         """The demonstrated answer."""
         return (example.completion,)
 
-    def rows(
-        self, examples: Sequence[tuple[Demonstration, Tokens]], hyperparameters: Hyperparameters
-    ) -> list[Row]:
+    def rows(self, examples: Encoded[Demonstration], hyperparameters: Hyperparameters) -> list[Row]:
         """Whole passes, each in a new order; the prompt is read, not learnt."""
         count = hyperparameters.batch_size * hyperparameters.steps
         ordered = passes([tokens for _, tokens in examples], count, hyperparameters.seed)
@@ -57,15 +52,9 @@ class Sft(Method[Demonstration]):
             for prompt, completion in ordered
         ]
 
-    def recipe(
-        self,
-        examples: Sequence[tuple[Demonstration, Tokens]],
-        settings: dict[str, Any],
-        hyperparameters: Hyperparameters,
-    ) -> tuple[type[Any], Any]:
+    def recipe(self, examples: Encoded[Demonstration], hyperparameters: Hyperparameters) -> Recipe:
         """The mean negative log-likelihood of a step's completion tokens."""
         from trl import SFTConfig, SFTTrainer
 
-        return SFTTrainer, SFTConfig(
-            **settings, per_device_train_batch_size=hyperparameters.batch_size
-        )
+        settings = {"per_device_train_batch_size": hyperparameters.batch_size}
+        return Recipe(SFTTrainer, SFTConfig, settings)

@@ -18,6 +18,8 @@ from trainer.model.encoding import encode_prompt
 from trainer.model.warm import WarmModel
 from trainer.types import Prompt
 
+_BATCH = 75
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -28,20 +30,6 @@ class Answer:
     ended: bool
 
 
-def generate(
-    model: WarmModel,
-    prompts: Sequence[Prompt],
-    adapter_dir: Path | None,
-    temperature: float = 0.0,
-    max_new_tokens: int = 96,
-    seed: int = 0,
-    batch_size: int = 75,
-) -> list[str]:
-    """One answer per prompt, as text; see `answers`."""
-    found = answers(model, prompts, adapter_dir, temperature, max_new_tokens, seed, batch_size)
-    return [answer.text for answer in found]
-
-
 def answers(
     model: WarmModel,
     prompts: Sequence[Prompt],
@@ -49,13 +37,12 @@ def answers(
     temperature: float = 0.0,
     max_new_tokens: int = 96,
     seed: int = 0,
-    batch_size: int = 75,
 ) -> tuple[Answer, ...]:
     """One answer per prompt from the full distribution; temperature 0 is greedy.
 
     The same arguments give the same answers, and the model remembers the last few calls.
     """
-    wanted = (adapter_digest(adapter_dir), temperature, max_new_tokens, seed, batch_size)
+    wanted = (adapter_digest(adapter_dir), temperature, max_new_tokens, seed)
     key = hashlib.sha256(repr((wanted, tuple(prompts))).encode()).hexdigest()
 
     def sample() -> tuple[Answer, ...]:
@@ -63,7 +50,7 @@ def answers(
         with model.adapted(adapter_dir) as adapted, torch.random.fork_rng(cuda):
             torch.manual_seed(seed)
             config = _config(model, adapted, temperature, max_new_tokens)
-            return _sample(model, adapted, prompts, config, batch_size)
+            return _sample(model, adapted, prompts, config)
 
     return model.remembered(key, sample)
 
@@ -99,18 +86,14 @@ def _config(
 
 
 def _sample(
-    model: WarmModel,
-    adapted: Any,
-    prompts: Sequence[Prompt],
-    config: GenerationConfig,
-    batch_size: int,
+    model: WarmModel, adapted: Any, prompts: Sequence[Prompt], config: GenerationConfig
 ) -> tuple[Answer, ...]:
     """In left-padded batches of similar length."""
     heads = [encode_prompt(model.tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(heads)), key=lambda row: len(heads[row]))
     found: dict[int, Answer] = {}
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+    for start in range(0, len(order), _BATCH):
+        rows = order[start : start + _BATCH]
         width = max(len(heads[row]) for row in rows)
         pads = [width - len(heads[row]) for row in rows]
         ids = [[config.pad_token_id] * n + heads[row] for n, row in zip(pads, rows, strict=True)]
