@@ -34,7 +34,7 @@ class Hyperparameters:
     beta: float = 2.0
     steps: int = 40
     batch_size: int = 8
-    sft_weight: float = 0.1
+    sft_weight: float = 0.1  # of the chosen answer's likelihood, in DPO
     max_length: int = 512
     seed: int = 0
 
