@@ -42,7 +42,8 @@ def answers(
 
     The same arguments give the same answers, and the model remembers the last few calls.
     """
-    wanted = (adapter_digest(adapter_dir), temperature, max_new_tokens, seed)
+    adapter = adapter_digest(adapter_dir) if adapter_dir else "base"
+    wanted = (adapter, temperature, max_new_tokens, seed)
     key = hashlib.sha256(repr((wanted, tuple(prompts))).encode()).hexdigest()
 
     def sample() -> tuple[Answer, ...]:
@@ -55,10 +56,8 @@ def answers(
     return model.remembered(key, sample)
 
 
-def adapter_digest(adapter_dir: Path | None) -> str:
-    """SHA-256 over an adapter's weights and configuration; "base" for none."""
-    if adapter_dir is None:
-        return "base"
+def adapter_digest(adapter_dir: Path) -> str:
+    """SHA-256 over an adapter's weights and configuration."""
     sha = hashlib.sha256()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         sha.update((adapter_dir / name).read_bytes())
