@@ -20,8 +20,8 @@ from core.database import Database
 from core.errors import AttuneError, Conflict
 from core.ids import RunId
 from core.settings import Settings
+from trainer.heap import trim_heap
 from trainer.jobs import DurableJob
-from trainer.memory import give_back
 from trainer.runs.steps import Steps
 from trainer.runs.watch import Watch
 
@@ -125,7 +125,7 @@ class Worker:
                 fail(run, f"{type(error).__name__}: {error}", cancelled=False)
                 return "failed"
             finally:
-                give_back()
+                trim_heap()
             tidy(run)
             return "promoted" if verdict.promoted else "rejected"
 
@@ -135,8 +135,9 @@ class Worker:
         """Import the training libraries and load the model before the first run needs them."""
         import trainer.judging.evaluate
         import trainer.methods.loop  # noqa: F401
+        from trainer.model.sampling import answers
 
-        self.model.generate(["."], None, 0.0, 1, 0)
+        answers(self.model, ["."], None, 0.0, 1, 0)
 
     def _dbos_config(self) -> DBOSConfig:
         url = self._database.url

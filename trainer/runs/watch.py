@@ -10,16 +10,13 @@ from adapters.types import Adapter, Learning
 from core.clock import now_s
 from core.database import Database
 from core.ids import AdapterId
-from feedback.learning.pairing import learnable
+from feedback.learning.reading import read_feedback
 from feedback.runs import RunStore
 from feedback.store import FeedbackStore
-from feedback.types import Learnable, News
+from feedback.types import News
 from trainer.runs.triggers import due
 
 logger = logging.getLogger("attune.trainer")
-
-_SHARE_PER_USER = 0.5
-"""No end user alone stands behind more than half of what a shared adapter learns."""
 
 _AGE_CHECK_S = 1.0
 
@@ -84,14 +81,3 @@ class Watch:
             )
             logger.info("Run opened for '%s': %s", adapter.name, reason)
         self._considered[adapter.id] = state  # last: what failed half-way is tried again
-
-
-def read_feedback(store: FeedbackStore, adapter: Adapter) -> Learnable:
-    """What the adapter can learn from all that was said so far."""
-    return learnable(
-        adapter.id,
-        store.effective(adapter.id),
-        now_s=now_s(),
-        expire_after_s=adapter.learning.expire_after_s,
-        max_share_per_user=None if adapter.scope == "user" else _SHARE_PER_USER,
-    )
