@@ -23,7 +23,7 @@ from support.speaker import check_speaker
 from core.errors import AttuneError, Conflict, Invalid
 from deploy.edge.engine import Engine, Generation
 from deploy.edge.installed import Installation
-from deploy.edge.manifest import digest_of, entries_of, read_manifest, write_manifest
+from deploy.edge.manifest import digest_of_files, entries_of, read_manifest, write_manifest
 from deploy.edge.types import Sampling
 from deploy.export.exporter import ExportJob, export_adapter
 
@@ -304,7 +304,7 @@ def test_a_graph_that_was_damaged_before_its_manifest_is_a_clear_error(
     path = folder / "model" / file
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     files = entries_of(folder, below="model")
-    changed = replace(read_manifest(folder), files=files, model_digest=digest_of(files))
+    changed = replace(read_manifest(folder), files=files, model_digest=digest_of_files(files))
     write_manifest(folder, changed)
     with pytest.raises(AttuneError, match="cannot be loaded"):
         Engine(Installation(folder))

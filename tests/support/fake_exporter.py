@@ -17,7 +17,7 @@ from deploy.edge.manifest import (  # noqa: E402
     ADAPTER_FILE,
     Manifest,
     ModelEntry,
-    digest_of,
+    digest_of_files,
     entries_of,
     read_manifest,
     write_manifest,
@@ -80,7 +80,7 @@ def write(asked: dict[str, Any]) -> None:
     (out / "model" / "tokenizer.json").write_bytes(b"{}")
     files = entries_of(out)
     kind = "merged" if job["layout"] == "merged" else "base"
-    whole = {"kind": kind, "layout": job["layout"], "model_digest": digest_of(files)}
+    whole = {"kind": kind, "layout": job["layout"], "model_digest": digest_of_files(files)}
     write_manifest(out, Manifest(files=files, **whole, **common))
 
 
