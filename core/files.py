@@ -145,9 +145,9 @@ def disk_trouble(where: str, then: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise Unavailable(
-                f"The disk is full: free some space for {where}. {then}", code="disk_full"
+                f"The disk of {where} is full: free some space. {then}", code="disk_full"
             ) from error
         reason = error.strerror or str(error)
         raise Unavailable(
-            f"{where} cannot be used now: {reason}. {then}", code="store_unavailable"
+            f"No access to {where}: {reason}. {then}", code="store_unavailable"
         ) from error

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from adapters.artifacts.digest import adapter_digest
 from core.errors import Conflict, Invalid, Unavailable
 from feedback.types import Label
 from trainer.methods import pairs_as_labels, scaled, train
 from trainer.methods.rows import interleaved_passes, label_weights, passes
-from trainer.model.warm import WarmModel, adapter_digest
+from trainer.model.warm import WarmModel
 from trainer.types import Hyperparameters, Progress
 
 SMALL = Hyperparameters(rank=4, alpha=8, steps=30, learning_rate=2e-3, beta=1.0)

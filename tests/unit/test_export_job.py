@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from adapters.artifacts.store import ADAPTER_FILES, ArtifactStore
+from adapters.artifacts.digest import ADAPTER_FILES
+from adapters.artifacts.store import ArtifactStore
 from adapters.exports import Export, ExportRequest, ExportStore, Layout
 from adapters.registry import Registry
 from adapters.types import Adapter, ArtifactInfo

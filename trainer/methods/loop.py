@@ -18,9 +18,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PrinterCallback, TrainerCallback
 
 from core.errors import Conflict, Invalid
+from core.files import appearing
 from feedback.types import Label, Pair
 from trainer.methods import dpo, kto
-from trainer.methods.folders import CONFIG, appearing, write_config
+from trainer.methods.folders import CONFIG, write_config
 from trainer.model.warm import WarmModel
 from trainer.types import (
     Hyperparameters,
@@ -55,7 +56,7 @@ def run(
         )
     watch = _Watch(hyperparameters.steps, on_progress, stop)
     began_s = time.monotonic()
-    with appearing(out) as scratch:
+    with appearing(out, replace=True) as scratch:
         with model.borrow() as base:
             peft = _attach(base, start, live_adapter, hyperparameters)
             trainer = (kto if method == "kto" else dpo).build(

@@ -22,8 +22,8 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from adapters.artifacts.digest import adapter_digest
 from core.errors import Invalid, Unavailable
-from core.ids import Digest
 from trainer.types import Prompt
 
 _LOGITS_AT_ONCE = 2**26
@@ -69,26 +69,6 @@ class WarmModel:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
-
-    @cached_property
-    def digest(self) -> Digest:
-        """What binds an adapter to this base: SHA-256 over its safetensors files, by name.
-
-        For a hub id, whose files may not be at hand, over its configuration and revision.
-        """
-        folder = Path(self.path)
-        sha = hashlib.sha256()
-        if folder.is_dir():
-            for file in sorted(folder.glob("*.safetensors")):
-                sha.update(f"{file.name}\n{file.stat().st_size}\n".encode())
-                with file.open("rb") as stream:
-                    while block := stream.read(1 << 20):
-                        sha.update(block)
-        else:
-            config = self._loaded().config
-            revision = getattr(config, "_commit_hash", None) or ""
-            sha.update(f"{self.path}\n{revision}\n{config.to_json_string()}".encode())
-        return Digest(sha.hexdigest())
 
     @cached_property
     def parameters(self) -> int:
@@ -190,7 +170,8 @@ class WarmModel:
 
         The same arguments give the same answers, and the last few calls are remembered.
         """
-        wanted = (adapter_digest(adapter_dir), temperature, max_new_tokens, seed, batch_size)
+        adapter = adapter_digest(adapter_dir) if adapter_dir else "base"
+        wanted = (adapter, temperature, max_new_tokens, seed, batch_size)
         key = hashlib.sha256(repr((wanted, tuple(prompts))).encode()).hexdigest()
         with self._lock:
             if key not in self._answers:
@@ -340,16 +321,6 @@ class WarmModel:
                 completion[at, len(head) : len(head) + len(tail)] = 1
             batch = {"input_ids": ids.to(self.device), "attention_mask": attention.to(self.device)}
             yield rows, batch, completion[:, 1:].to(self.device)
-
-
-def adapter_digest(adapter_dir: Path | None) -> str:
-    """SHA-256 over an adapter's weights and configuration; "base" for none."""
-    if adapter_dir is None:
-        return "base"
-    sha = hashlib.sha256()
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        sha.update((adapter_dir / name).read_bytes())
-    return sha.hexdigest()
 
 
 def _inputs(ids: dict[str, Any]) -> dict[str, Any]:
