@@ -25,7 +25,8 @@ from deploy.edge.engine import Engine, Generation
 from deploy.edge.installed import Installation
 from deploy.edge.manifest import digest_of_files, entries_of, read_manifest, write_manifest
 from deploy.edge.types import Sampling
-from deploy.export.exporter import ExportJob, export_adapter
+from deploy.export.exporter import export_adapter
+from deploy.export.request import ExportJob
 
 ROOT = Path(__file__).parents[2]
 QUESTION = ({"role": "user", "content": "Where does the otter live in February?"},)

@@ -180,7 +180,7 @@ def test_a_full_disk_is_told_and_what_was_there_stays(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Server, "fetch", full)
-    with pytest.raises(Unavailable, match="disk of .* is full"):
+    with pytest.raises(Unavailable, match=r"disk of .* is full"):
         fetch(fake, exports["exp_base_2"], out)
     check_files(out, read_manifest(out))
     assert (out / STAGING).is_dir()  # for the next try

@@ -286,7 +286,7 @@ def test_a_full_disk_leaves_the_old_one(
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
-        with pytest.raises(Unavailable, match="disk of .* is full"):
+        with pytest.raises(Unavailable, match=r"disk of .* is full"):
             fetch(device, fake)
     assert Installation(device).find("support").name == "support@1"
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 
+from core.settings import SHIPPED_MODEL
 from deploy.bench.edge_table import edge_table
 from deploy.bench.taste import pick
 from deploy.edge.manifest import Precision, Verification
@@ -69,12 +72,31 @@ def test_the_stricter_precision_has_the_stricter_limits() -> None:
     assert int8.argmax_agreement > int4.argmax_agreement >= 0.95
 
 
-def test_a_tenants_own_prompts_are_used_and_filled_up_where_they_are_few() -> None:
+def test_a_tenants_own_prompts_are_used_and_filled_up_where_they_are_few(tmp_path: Path) -> None:
     own = tuple(({"role": "user", "content": f"question {n}"},) for n in range(ENOUGH))
-    assert enough_prompts(own, "tenant") == (own, "tenant")
-    some, source = enough_prompts(own[:3], "tenant")
+    assert enough_prompts(own, "tenant", tmp_path) == (own, "tenant")
+    some, source = enough_prompts(own[:3], "tenant", tmp_path)
     assert (len(some), some[:3], source) == (ENOUGH, own[:3], "tenant+shipped")
-    assert enough_prompts((), "tenant") == (shipped_prompts(), "shipped")
+    assert enough_prompts((), "tenant", tmp_path) == (shipped_prompts(tmp_path), "shipped")
+
+
+def test_any_model_has_shipped_prompts_enough_and_they_stay_the_same(tmp_path: Path) -> None:
+    prompts = shipped_prompts(tmp_path)
+    assert len({str(prompt) for prompt in prompts}) == len(prompts) == ENOUGH
+    assert prompts == shipped_prompts(tmp_path)
+
+
+def test_a_models_own_regression_questions_come_before_everyday_ones(tmp_path: Path) -> None:
+    item = {"prompt": "Where is the otter?", "must_contain": ["river"]}
+    (tmp_path / "regression.jsonl").write_text(json.dumps(item))
+    own, first, *_ = shipped_prompts(tmp_path)
+    assert own == ({"role": "user", "content": "Where is the otter?"},)
+    assert first == (
+        {"role": "user", "content": "Explain in two sentences how a bicycle stays upright."},
+    )
+    shipped = shipped_prompts(SHIPPED_MODEL)
+    assert len(shipped) == ENOUGH
+    assert "wagon" in shipped[0][0]["content"]
 
 
 def test_the_graph_spells_modules_in_its_own_way() -> None:

@@ -170,7 +170,7 @@ def test_a_base_that_was_damaged_is_exported_again(here: Installation) -> None:
     ("mode", "kind", "words"),
     [
         ("low", Conflict, "argmax_agreement 0.81"),
-        ("full", Unavailable, "disk is full"),
+        ("full", Unavailable, "disk of the trainer is full"),
         ("crash", Unavailable, "the builder stumbled"),
     ],
 )

@@ -26,9 +26,13 @@ def test_a_folder_appears_with_all_its_files_and_nothing_beside(tmp_path: Path) 
 
 
 def test_a_block_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), files.appearing(tmp_path / "out") as folder:
-        (folder / "half").write_text("x")
-        raise ZeroDivisionError
+    def fail() -> None:
+        with files.appearing(tmp_path / "out") as folder:
+            (folder / "half").write_text("x")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 
