@@ -80,11 +80,18 @@ def build(
             param="model",
             code="unsupported_architecture",
         ) from error
-    except _FAILS_WITH as error:
-        raise Invalid(
-            f"The model builder failed on this {architecture}: {str(error)[-300:]}",
-            code="export_failed",
-        ) from error
     except OSError as error:
-        # numpy, which writes the weights, tells trouble with the disk in words only.
-        raise OSError(error.errno or errno.ENOSPC, str(error)) from error
+        if "requested and" in str(error):  # numpy tells of a short write in words only
+            raise OSError(errno.ENOSPC, str(error)) from error
+        if error.errno is None:  # transformers, of a file that the model lacks
+            raise _failed(architecture, error) from error
+        raise
+    except _FAILS_WITH as error:
+        raise _failed(architecture, error) from error
+
+
+def _failed(architecture: str, error: Exception) -> Invalid:
+    return Invalid(
+        f"The model builder failed on this {architecture}: {str(error)[-300:]}",
+        code="export_failed",
+    )
