@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from threading import Event
 from typing import Any
@@ -222,17 +223,9 @@ def _usage(ended: Ended) -> dict[str, int]:
 
 def note_json(note: Note) -> dict[str, Any]:
     """The feedback as HTTP shows it: the server's field names."""
-    return {
-        "id": note.id,
-        "object": "feedback",
-        "created_at": datetime.fromtimestamp(note.created_at_s, UTC).isoformat(),
-        "completion_id": note.completion_id,
-        "name": note.name,
-        "value": note.value,
-        "comment": note.comment,
-        "correction": note.correction,
-        "user": note.user,
-    }
+    body = asdict(note)
+    at = datetime.fromtimestamp(body.pop("created_at_s"), UTC)
+    return {"object": "feedback", "created_at": at.isoformat(), **body}
 
 
 async def _error_answer(request: Request, error: Exception) -> Response:

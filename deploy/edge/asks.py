@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from core.errors import Invalid
 from core.ids import parse_client_id
@@ -28,6 +28,12 @@ _UNLESS: dict[str, tuple[Any, ...]] = {
     "structured_outputs": (), "audio": (), "best_of": (1,),
 }  # fmt: skip
 """What the server's engine does and a device does not, with the values that ask for nothing."""
+
+_SAY = {
+    "value": "value: send true or false, a finite number, or a string of at most 1,000 characters",
+    "stop": "stop: send a string or up to 16 strings, none empty",
+}
+"""What to say where several types are taken."""
 
 _SERVER_ONLY = ("comparison", "choice_index", "source", "tags", "metadata", "dryrun", "episode_id")
 
@@ -56,6 +62,16 @@ def _role(role: str) -> str:
     return "system" if role == "developer" else role
 
 
+def _joined(content: Any) -> Any:
+    """The text of a message, whole or in parts."""
+    if not isinstance(content, list):
+        return content
+    texts = [part.get("text") if isinstance(part, dict) else None for part in content]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("only text parts are read on a device")
+    return "".join(str(text) for text in texts)
+
+
 Short: TypeAlias = Annotated[str, Field(max_length=256), AfterValidator(_printable)]
 Name: TypeAlias = Annotated[str, Field(max_length=128), AfterValidator(_printable)]
 Text: TypeAlias = Annotated[str, Field(max_length=MAX_TEXT)]
@@ -69,20 +85,9 @@ class _Body(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
 
-class _Part(_Body):
-    text: str
-
-
-def _joined(content: str | list[_Part]) -> str:
-    text = content if isinstance(content, str) else "".join(part.text for part in content)
-    if len(text) > MAX_TEXT:
-        raise ValueError(f"at most {MAX_TEXT:,} characters")
-    return text
-
-
 class _Message(_Body):
     role: Annotated[Literal["system", "user", "assistant", "developer"], AfterValidator(_role)]
-    content: Annotated[str | list[_Part], AfterValidator(_joined)]
+    content: Annotated[Text, BeforeValidator(_joined)]
 
 
 class _Options(_Body):
@@ -152,13 +157,8 @@ def parse_chat(body: Mapping[str, Any], headers: Mapping[str, str]) -> ChatAsk:
             code="missing_required_parameter",
         )
     asked = _parsed(_ChatBody, {key: value for key, value in body.items() if value is not None})
-    headed = _parsed(
-        _Metadata,
-        {
-            "domain": headers.get("x-attune-domain"),
-            "conversation_id": headers.get("x-attune-conversation"),
-        },
-    )
+    names = {"domain": "x-attune-domain", "conversation_id": "x-attune-conversation"}
+    headed = _parsed(_Metadata, {name: headers.get(header) for name, header in names.items()})
     about = asked.metadata
     return ChatAsk(
         model=asked.model,
@@ -217,7 +217,9 @@ def _parsed(kind: type[Parsed], body: Mapping[str, Any]) -> Parsed:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = [str(part)[:80] for part in first["loc"]]
-        raise Invalid(f"{'.'.join(where)}: {first['msg']}.", param=where[0]) from error
+        told = first["msg"].removeprefix("Value error, ")
+        shown = _SAY.get(where[0]) or f"{'.'.join(where)}: {told}"
+        raise Invalid(f"{shown}.", param=where[0]) from error
 
 
 def _thumb(

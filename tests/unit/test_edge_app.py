@@ -314,6 +314,22 @@ def test_text_parts_are_joined_and_harmless_fields_passed_over(device: Device) -
     )
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "only text parts"),
+        ({"stop": [""]}, "up to 16 strings"),
+        ({"temperature": 3}, "less than or equal to 2"),
+        ({"user": "a\nb"}, "printable"),
+        ({"model": ""}, "GET /v1/models lists them"),
+    ],
+)
+def test_a_refusal_says_what_would_be_taken(
+    device: Device, fields: dict[str, Any], words: str
+) -> None:
+    assert words in device.ask(**fields).json()["error"]["message"]
+
+
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{", b'{"model": "\\ud800"}', b'{"a": "\\u0000"}'])
 def test_a_body_that_is_no_json_object_is_refused(device: Device, raw: bytes) -> None:
     headers = {"content-type": "application/json"}
