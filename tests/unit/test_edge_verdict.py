@@ -17,6 +17,7 @@ from deploy.bench.taste import pick
 from deploy.edge.manifest import Precision, Verification
 from deploy.export.graph import graph_module, lora_nodes
 from deploy.export.prompts import ENOUGH, enough_prompts, shipped_prompts
+from deploy.export.request import ORDERS, ExportJob, Order
 from deploy.export.thresholds import DEFAULTS, Thresholds, as_figures, failures
 
 EQUAL = Verification(
@@ -133,3 +134,21 @@ def test_the_table_has_a_column_for_every_export_and_leaves_out_what_it_has_not(
     assert cells["adapter file, MB"] == ("", "1.25")
     assert cells["switch, ms"] == ("", "0.004")
     assert cells["x transformers"] == ("12.0", "12.0")
+
+
+def test_an_order_reaches_the_process_that_carries_it_out_as_it_was_given() -> None:
+    job = ExportJob(
+        model=Path("/models/town"),
+        model_name="base",
+        layout="base+adapters",
+        precision="int4",
+        adapter_folder=Path("/adapters/1"),
+        adapter="support",
+        version=3,
+        adapter_digest="a" * 64,
+        prompts=(({"role": "user", "content": "Where? é"},),),
+        prompt_source="tenant",
+        thresholds=Thresholds(0.9, 0.8, 0.1),
+    )
+    order = Order(job, Path("/out"), Path("/base"))
+    assert ORDERS.validate_json(ORDERS.dump_json(order)) == order
