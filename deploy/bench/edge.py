@@ -21,7 +21,8 @@ from core.settings import Settings
 from deploy.bench.results import figure_table
 from deploy.bench.setting import progress
 from deploy.edge.manifest import ADAPTER_FILE, Layout, Manifest, Precision, read_manifest
-from deploy.export.exporter import ExportJob, export_model
+from deploy.export.exporter import export_model
+from deploy.export.request import ExportJob
 
 if TYPE_CHECKING:
     from deploy.demo.world import Question

@@ -12,7 +12,7 @@ import aiohttp
 import httpx
 from rich.console import Console
 
-from adapters.artifacts.store import ADAPTER_FILES
+from adapters.artifacts.digest import ADAPTER_FILES
 from core.errors import AttuneError
 from deploy.client import Client
 from deploy.processes.server_process import ServerProcess

@@ -10,27 +10,26 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from adapters.artifacts.digest import base_digest
 from adapters.artifacts.store import ArtifactStore
 from adapters.exports import ActiveState, Export, ExportFile, ExportStore
 from adapters.registry import Registry
 from core.database import Database
 from core.errors import Conflict, Invalid, NotFound, Unavailable
+from core.files import disk_trouble
 from core.ids import AdapterId, Digest
 from core.settings import Settings
 from deploy.edge.manifest import ADAPTERS_FOLDER, Manifest, read_manifest, write_manifest
-from deploy.export.child_process import disk_full, run_child
-from deploy.export.exporter import base_digest
 from deploy.export.own_prompts import own_prompts
+from deploy.export.process import CHILD, run_order
+from deploy.export.request import ExportJob, Order
 from feedback.interactions import InteractionStore
 
-_CHILD = (sys.executable, "-m", "deploy.export.child")
 _TOLD_EVERY_S = 1.0
 """How often progress is written, and so how long a cancel may go unnoticed."""
 _STORED = 0.95
@@ -40,12 +39,12 @@ _STORED = 0.95
 class ExportWork:
     """All exports of one installation, as `trainer.jobs.DurableJob` wants them.
 
-    `child` is the command that builds; by default `deploy.export.child`.
+    `child` is the command that builds; by default `deploy.export.process`.
     """
 
     name = "export"
 
-    def __init__(self, settings: Settings, *, child: Sequence[str] = _CHILD) -> None:
+    def __init__(self, settings: Settings, *, child: Sequence[str] = CHILD) -> None:
         self._settings = settings
         self._child = child
         database = Database(settings.resolved_database_url())
@@ -75,6 +74,7 @@ class ExportWork:
         """Remove what was built on this machine; what counts is in the artifact store."""
         shutil.rmtree(self._folder(piece_id), ignore_errors=True)
 
+    @disk_trouble("the trainer", "Then export again.")
     def base(self, export_id: str) -> None:
         """Export the base model for layout base+adapters, unless that was done before.
 
@@ -94,6 +94,7 @@ class ExportWork:
         self._keep(out, manifest)
         self._exports.record_base(digest, export.precision, manifest.to_json())
 
+    @disk_trouble("the trainer", "Then export again.")
     def build(self, export_id: str) -> None:
         """Build and verify what was asked for, store its files, make the export ready."""
         export = self._exports.advance(export_id, "building", 0.0, "Preparing.")
@@ -123,7 +124,7 @@ class ExportWork:
     def _run(
         self,
         export: Export,
-        job: Mapping[str, Any],
+        job: ExportJob,
         out: Path,
         base: Path | None,
         begin: float,
@@ -141,35 +142,33 @@ class ExportWork:
             done = begin + (end - begin) * min(1.0, max(0.0, share))
             self._exports.advance(export.id, state, done, stage)
 
-        asked = {"job": job, "out": str(out), "base": None if base is None else str(base)}
         threads = self._settings.trainer_threads
-        run_child(
+        run_order(
             self._child,
-            asked,
+            Order(job, out, base),
             out.parent / "log",
             report,
             environment={"OMP_NUM_THREADS": str(threads)} if threads else None,
         )
 
-    def _job(self, export: Export, model: Path, adapter: tuple[Path, str] | None) -> dict[str, Any]:
-        """`deploy.export.exporter.ExportJob` as JSON; without an adapter, of the base alone."""
+    def _job(self, export: Export, model: Path, adapter: tuple[Path, str] | None) -> ExportJob:
+        """What to export; without an adapter, of the base alone."""
         shared = adapter is None and export.layout == "base+adapters"
         prompts = (
             () if shared else own_prompts(self._interactions, export.tenant_id, export.adapter_id)
         )
-        return {
-            "model": str(model),
-            "model_name": self._settings.served_name,
-            "adapter_folder": str(adapter[0]) if adapter else None,
-            "adapter": export.model.rpartition("@")[0] if adapter else None,
-            "version": export.version if adapter else None,
-            "adapter_digest": adapter[1] if adapter else None,
-            "layout": export.layout,
-            "precision": export.precision,
-            "prompts": [list(conversation) for conversation in prompts],
-            "prompt_source": "tenant" if prompts else "shipped",
-            "thresholds": None,
-        }
+        return ExportJob(
+            model=model,
+            model_name=self._settings.served_name,
+            layout=export.layout,
+            precision=export.precision,
+            adapter_folder=adapter[0] if adapter else None,
+            adapter=export.model.rpartition("@")[0] if adapter else None,
+            version=export.version if adapter else None,
+            adapter_digest=adapter[1] if adapter else None,
+            prompts=prompts,
+            prompt_source="tenant" if prompts else "shipped",
+        )
 
     def _adapter(self, export: Export) -> tuple[Path, str] | None:
         """The checked folder and digest of the version; None for the base alone."""
@@ -261,12 +260,7 @@ class ExportWork:
         """An empty folder: what a killed worker left half-done is not built upon."""
         folder = self._folder(export_id)
         shutil.rmtree(folder, ignore_errors=True)
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise disk_full() from error
-            raise
+        folder.mkdir(parents=True)
         return folder
 
 

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
-from adapters.artifacts.store import ADAPTER_FILES
+from adapters.artifacts.digest import ADAPTER_FILES
 from adapters.types import Adapter, Learning, MethodChoice, Version
 from adapters.validate import validate_adapter
 from core.clock import iso

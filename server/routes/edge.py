@@ -11,13 +11,13 @@ from fastapi import APIRouter, Request
 
 from core.clock import now_s
 from core.errors import AttuneError, Conflict, TooLarge
+from core.http_errors import error_json
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from feedback.receivers.device import MAX_BYTES, parse_device, parse_item, parse_items
 from feedback.rows import same_statement
 from feedback.types import Feedback, Interaction
 from server import metrics
 from server.answers.completion_ids import PREFIXES
-from server.errors import error_json
 from server.routes.common import json_object, key_with, runtime_of, take
 from server.runtime import Runtime
 

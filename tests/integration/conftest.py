@@ -194,7 +194,8 @@ def edge_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped model, exported once with exchangeable adapters at fp32. Copy it to change it."""
     import torch
 
-    from deploy.export.exporter import ExportJob, export_model
+    from deploy.export.exporter import export_model
+    from deploy.export.request import ExportJob
 
     torch.set_num_threads(1)  # so small a model gains nothing from more
     out = tmp_path_factory.mktemp("edge") / "base"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from adapters.artifacts.digest import adapter_digest
 from core.errors import Conflict, Invalid, Unavailable
 from core.ids import AdapterId
 from feedback.types import Label, Snapshot
@@ -18,7 +19,6 @@ from trainer.methods.folders import scaled
 from trainer.methods.loop import Training, train
 from trainer.methods.order import passes
 from trainer.methods.sft import Demonstration
-from trainer.model.sampling import adapter_digest
 from trainer.model.scoring import logprobs
 from trainer.model.warm import WarmModel
 from trainer.types import Hyperparameters, Progress

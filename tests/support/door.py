@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from adapters.artifacts.store import ADAPTER_FILES
+from adapters.artifacts.digest import ADAPTER_FILES
 from adapters.types import Adapter, ArtifactInfo, Learning, VersionState
 from adapters.validate import BaseModel
 from core.identity.types import Scope

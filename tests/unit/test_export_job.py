@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from adapters.artifacts.store import ADAPTER_FILES, ArtifactStore
+from adapters.artifacts.digest import ADAPTER_FILES
+from adapters.artifacts.store import ArtifactStore
 from adapters.exports import Export, ExportRequest, ExportStore, Layout
 from adapters.registry import Registry
 from adapters.types import Adapter, ArtifactInfo
@@ -169,7 +170,7 @@ def test_a_base_that_was_damaged_is_exported_again(here: Installation) -> None:
     ("mode", "kind", "words"),
     [
         ("low", Conflict, "argmax_agreement 0.81"),
-        ("full", Unavailable, "disk is full"),
+        ("full", Unavailable, "disk of the trainer is full"),
         ("crash", Unavailable, "the builder stumbled"),
     ],
 )

@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 
-from adapters.artifacts.store import ADAPTER_FILES, ArtifactStore, file_digests
+from adapters.artifacts.digest import ADAPTER_FILES, file_digests
+from adapters.artifacts.store import ArtifactStore
 from adapters.registry import Registry
 from adapters.routing import route
 from adapters.types import Adapter, ArtifactInfo, Learning, Version

@@ -18,7 +18,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PrinterCallback
 
 from core.errors import Invalid
-from trainer.methods.folders import CONFIG, appearing, write_config
+from core.files import appearing
+from trainer.methods.folders import CONFIG, write_config
 from trainer.methods.method import E, Method
 from trainer.methods.step_watch import StepWatch
 from trainer.model.encoding import Tokens, encode
@@ -66,7 +67,7 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
     recipe = method.recipe(examples, hyperparameters)
     watch = StepWatch(hyperparameters.steps, training.on_progress, training.stop)
     began_s = time.monotonic()
-    with appearing(training.out) as scratch:
+    with appearing(training.out, replace=True) as scratch:
         with model.borrow() as base:
             peft = _attach(base, training.start, training.live_adapter, hyperparameters)
             settings = _settings(scratch, hyperparameters, model.device.type)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from adapters.artifacts.digest import adapter_digest
 from trainer.model.encoding import encode_prompt
 from trainer.model.warm import WarmModel
 from trainer.types import Prompt
@@ -54,14 +55,6 @@ def answers(
             return _sample(model, adapted, prompts, config)
 
     return model.remembered(key, sample)
-
-
-def adapter_digest(adapter_dir: Path) -> str:
-    """SHA-256 over an adapter's weights and configuration."""
-    sha = hashlib.sha256()
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        sha.update((adapter_dir / name).read_bytes())
-    return sha.hexdigest()
 
 
 def _config(

@@ -6,7 +6,6 @@ bit for bit. Must not know: feedback, runs, what its borrowers do.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -21,7 +20,6 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from core.errors import Unavailable
-from core.ids import Digest
 
 T = TypeVar("T")
 
@@ -57,26 +55,6 @@ class WarmModel:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
-
-    @cached_property
-    def digest(self) -> Digest:
-        """What binds an adapter to this base: SHA-256 over its safetensors files, by name.
-
-        For a hub id, whose files may not be at hand, over its configuration and revision.
-        """
-        folder = Path(self.path)
-        sha = hashlib.sha256()
-        if folder.is_dir():
-            for file in sorted(folder.glob("*.safetensors")):
-                sha.update(f"{file.name}\n{file.stat().st_size}\n".encode())
-                with file.open("rb") as stream:
-                    while block := stream.read(1 << 20):
-                        sha.update(block)
-        else:
-            config = self._loaded().config
-            revision = getattr(config, "_commit_hash", None) or ""
-            sha.update(f"{self.path}\n{revision}\n{config.to_json_string()}".encode())
-        return Digest(sha.hexdigest())
 
     @cached_property
     def parameters(self) -> int:

@@ -257,8 +257,7 @@ class Steps:
         return Judged(folder, name, measured, judge(measured, self._limits))
 
     def _store(self, folder: Path) -> ArtifactInfo:
-        model = self._model()
-        base = read_base(self._settings.model, digest=model.digest)
+        base = read_base(self._settings.model)
         info = validate_adapter(folder, base, max_rank=self._settings.max_lora_rank)
         self._artifacts.put_folder(folder)
         return info
