@@ -1,4 +1,4 @@
-"""One HTTP request on its way in: what the door's stages find out, and tell the stages after them."""
+"""One HTTP request on its way in: what a stage of the door finds out for the stages after it."""
 
 from __future__ import annotations
 

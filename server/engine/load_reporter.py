@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from adapters.load_reports import LoadReports
 from adapters.types import Version
 from core.errors import AttuneError
@@ -36,5 +38,5 @@ class LoadReporter:
     def _write(self, engine_id: int, state: str, detail: str) -> None:
         try:
             self._reports.put(self._server_id, engine_id, state, detail)
-        except Exception:  # a thread of its own: nobody else would hear of it
+        except SQLAlchemyError:
             logger.exception("Cannot write a load report.")
