@@ -1,66 +1,92 @@
-"""Unknown names: one just made works at once, and a flood costs next to nothing."""
+"""One more look for what is unknown: it is worth asking, and a flood costs next to nothing."""
 
 from __future__ import annotations
 
-from server.sync.lookups import UnknownNames
+import asyncio
+import time
+
+import pytest
+
+from core.errors import Unavailable
+from server.sync.lookups import SharedLook
 
 
-class Clock:
-    """Seconds that pass only when told to."""
+class Looks:
+    """Counts the looks; each waits until `go` is set, and fails if told to."""
 
     def __init__(self) -> None:
-        self.now_s = 0.0
+        self.began: list[float] = []
+        self.at_once = self.most_at_once = 0
+        self.go = asyncio.Event()
+        self.go.set()
+        self.error: Exception | None = None
 
-    def __call__(self) -> float:
-        return self.now_s
-
-
-def look(unknown: UnknownNames, name: object, change: int) -> bool:
-    """Ask, and look at once if it is worth it."""
-    worth = unknown.worth_a_look(name, change)
-    if worth:
-        unknown.looked(name, change)
-    return worth
-
-
-def test_who_asks_while_somebody_looks_for_the_same_name_joins_them() -> None:
-    """A name made a moment ago, asked for by 100 at once: none of them is turned away."""
-    unknown = UnknownNames(per_s=20.0, clock=Clock())
-    assert all(unknown.worth_a_look("new", 1) for _ in range(100))
-    for _ in range(100):
-        unknown.looked("new", 1)
-    assert not unknown.worth_a_look("new", 1)
-    assert sum(look(unknown, number, 1) for number in range(100)) == 19  # it was one look
+    async def __call__(self) -> None:
+        self.began.append(time.monotonic())
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await self.go.wait()
+        self.at_once -= 1
+        if self.error is not None:
+            raise self.error
 
 
-def test_an_unknown_name_is_worth_a_look_once_until_the_registry_changes() -> None:
-    clock = Clock()
-    unknown = UnknownNames(clock=clock)
-    assert look(unknown, "a", 1)
-    assert not look(unknown, "a", 1)
-    assert look(unknown, "b", 1)
-    assert look(unknown, "a", 2)
-    assert not look(unknown, "a", 2)
-    clock.now_s = 1.0
-    assert look(unknown, "a", 2)
+async def test_who_asks_before_a_look_begins_shares_it() -> None:
+    looks = Looks()
+    shared = SharedLook(looks, spacing_s=0.0)
+    await asyncio.gather(*(shared() for _ in range(100)))
+    assert len(looks.began) == 1
 
 
-def test_a_flood_of_names_is_a_few_looks_a_second() -> None:
-    """100,000 different names in ten seconds: a burst of 20, then 20 a second."""
-    clock = Clock()
-    unknown = UnknownNames(per_s=20.0, capacity=50, clock=clock)
-    looks = 0
-    for number in range(100_000):
-        clock.now_s = number / 10_000
-        looks += look(unknown, number, 1)
-    assert 215 <= looks <= 221
-    assert len(unknown._looked) <= 50
+async def test_who_asks_while_a_look_is_under_way_gets_one_that_began_later() -> None:
+    """It may have read the registry before the name was made."""
+    looks = Looks()
+    looks.go.clear()
+    shared = SharedLook(looks, spacing_s=0.0)
+    first = asyncio.create_task(shared())
+    while not looks.began:
+        await asyncio.sleep(0)
+    later = [asyncio.create_task(shared()) for _ in range(100)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(looks.began) == 1
+    looks.go.set()
+    await asyncio.gather(first, *later)
+    assert len(looks.began) == 2
+    assert looks.most_at_once == 1
 
 
-def test_after_a_flood_a_new_name_is_looked_for_again() -> None:
-    clock = Clock()
-    unknown = UnknownNames(per_s=20.0, clock=clock)
-    assert sum(look(unknown, n, 1) for n in range(1000)) == 20
-    assert not look(unknown, "new", 1)
-    clock.now_s = 0.06
-    assert look(unknown, "new", 1)
+async def test_a_flood_of_names_is_a_few_looks_a_second() -> None:
+    """Thousands who ask one after the other and all at once: no two looks within the spacing."""
+    looks = Looks()
+    shared = SharedLook(looks, spacing_s=0.02)
+    for _ in range(4):
+        await asyncio.gather(*(shared() for _ in range(1000)))
+    gaps = [later - earlier for earlier, later in zip(looks.began, looks.began[1:], strict=False)]
+    assert len(looks.began) == 4
+    assert min(gaps) >= 0.019
+
+
+async def test_a_look_that_fails_fails_for_those_who_shared_it_and_not_for_the_next() -> None:
+    looks = Looks()
+    looks.error = Unavailable("The registry cannot be read now; try again.")
+    shared = SharedLook(looks, spacing_s=0.0)
+    said = await asyncio.gather(shared(), shared(), return_exceptions=True)
+    assert [type(error) for error in said] == [Unavailable, Unavailable]
+    with pytest.raises(Unavailable):
+        await shared()
+    looks.error = None
+    await shared()
+
+
+async def test_one_who_stops_waiting_takes_the_look_from_nobody() -> None:
+    looks = Looks()
+    looks.go.clear()
+    shared = SharedLook(looks, spacing_s=0.0)
+    gone, waiting = asyncio.create_task(shared()), asyncio.create_task(shared())
+    while not looks.began:
+        await asyncio.sleep(0)
+    gone.cancel()
+    looks.go.set()
+    await waiting
+    assert len(looks.began) == 1
