@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
+from starlette.routing import Route
 
 from core.errors import AttuneError, Invalid
 from core.settings import Settings
@@ -30,7 +30,7 @@ def attach(app: FastAPI) -> list[OwnRoute]:
         app.include_router(module.router)
     app.add_exception_handler(AttuneError, _on_error)
     added = app.router.routes[len(theirs) :]
-    ours = [route for route in added if isinstance(route, APIRoute)]
+    ours = [route for route in added if isinstance(route, Route)]
     taken = {route.path for route in ours}
     kept = [route for route in theirs if getattr(route, "path", None) not in taken]
     app.router.routes[:] = [*kept, *added]
