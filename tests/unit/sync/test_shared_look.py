@@ -1,4 +1,4 @@
-"""One more look for what is unknown: it is worth asking, and a flood costs next to nothing."""
+"""Looking together: nobody gets an old look, and a flood costs next to nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import pytest
 
 from core.errors import Unavailable
-from server.sync.lookups import SharedLook
+from server.sync.shared_look import SharedLook
 
 
 class Looks:
@@ -33,7 +33,7 @@ class Looks:
 
 async def test_who_asks_before_a_look_begins_shares_it() -> None:
     looks = Looks()
-    shared = SharedLook(looks, spacing_s=0.0)
+    shared = SharedLook(looks)
     await asyncio.gather(*(shared() for _ in range(100)))
     assert len(looks.began) == 1
 
@@ -42,7 +42,7 @@ async def test_who_asks_while_a_look_is_under_way_gets_one_that_began_later() ->
     """It may have read the registry before the name was made."""
     looks = Looks()
     looks.go.clear()
-    shared = SharedLook(looks, spacing_s=0.0)
+    shared = SharedLook(looks)
     first = asyncio.create_task(shared())
     while not looks.began:
         await asyncio.sleep(0)
@@ -70,7 +70,7 @@ async def test_a_flood_of_names_is_a_few_looks_a_second() -> None:
 async def test_a_look_that_fails_fails_for_those_who_shared_it_and_not_for_the_next() -> None:
     looks = Looks()
     looks.error = Unavailable("The registry cannot be read now; try again.")
-    shared = SharedLook(looks, spacing_s=0.0)
+    shared = SharedLook(looks)
     said = await asyncio.gather(shared(), shared(), return_exceptions=True)
     assert [type(error) for error in said] == [Unavailable, Unavailable]
     with pytest.raises(Unavailable):
@@ -82,7 +82,7 @@ async def test_a_look_that_fails_fails_for_those_who_shared_it_and_not_for_the_n
 async def test_one_who_stops_waiting_takes_the_look_from_nobody() -> None:
     looks = Looks()
     looks.go.clear()
-    shared = SharedLook(looks, spacing_s=0.0)
+    shared = SharedLook(looks)
     gone, waiting = asyncio.create_task(shared()), asyncio.create_task(shared())
     while not looks.began:
         await asyncio.sleep(0)
