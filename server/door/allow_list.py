@@ -36,8 +36,8 @@ class AllowList:
             _check_metrics(call)
             await call.answer()
             return
-        call.endpoint = _ENGINE.get(path)
-        if call.endpoint is None:
+        call.endpoint = _ENGINE.get(path, "")
+        if not call.endpoint:
             call.own = next((route for route in self._own if route.form.fullmatch(path)), None)
         if not (call.own or (call.endpoint and method == "POST")):
             raise NotFound(f"No such endpoint: {method} {path[:200]}.")

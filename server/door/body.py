@@ -21,7 +21,7 @@ async def take_body(call: Call, onward: Onward) -> None:
     if length.isdigit() and int(length) > limit:
         raise _too_large(limit)
     call.receive = _limited(call.receive, limit)
-    if call.endpoint is None:
+    if not call.endpoint:
         await call.answer()
         return
     call.begin(parse_request(await _whole(call.receive), call.headers, call.endpoint))

@@ -33,8 +33,8 @@ class Call:
     send: Send
     headers: Mapping[bytes, bytes]
 
-    # allow_list: "chat.completions", …, COUNTING; or None, and the route of our own
-    endpoint: str | None = None
+    # allow_list: "chat.completions", …, COUNTING; or none, and the route of our own
+    endpoint: str = ""
     own: OwnRoute | None = None
 
     # key_check

@@ -16,7 +16,7 @@ async def check_key(call: Call, onward: Onward) -> None:
     public_id, secret_sha256 = split_key(_key_text(call))
     call.key = verify(await call.runtime.lookups.key(public_id), secret_sha256, now_s())
     call.scope.setdefault("state", {})["attune_key"] = call.key
-    if call.endpoint is not None:
+    if call.endpoint:
         require(call.key, "inference")
     await onward(call)
 
