@@ -29,11 +29,11 @@ def attach(app: FastAPI) -> list[OwnRoute]:
     for module in (models, feedback, adapters, runs, exports, edge):
         app.include_router(module.router)
     app.add_exception_handler(AttuneError, _on_error)
-    added = app.router.routes[len(theirs) :]
-    ours = [route for route in added if isinstance(route, Route)]
+    ours = [r for r in app.router.routes if isinstance(r, Route) and r not in theirs]
     taken = {route.path for route in ours}
-    kept = [route for route in theirs if getattr(route, "path", None) not in taken]
-    app.router.routes[:] = [*kept, *added]
+    app.router.routes[:] = [
+        r for r in app.router.routes if r not in theirs or getattr(r, "path", "") not in taken
+    ]
     return [
         OwnRoute(route.path, route.path_regex, BODY_LIMITS.get(route.path, usual_limit))
         for route in ours
