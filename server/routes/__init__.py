@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from starlette.routing import Route
 
 from core.errors import AttuneError, Invalid
+from core.settings import Settings
+from feedback.receivers.device import MAX_BYTES as MAX_SYNC_BYTES
 from server.errors import http_error
+from server.own_route import OwnRoute, usual_limit
 from server.routes import adapters, edge, exports, feedback, models, runs
 
+BODY_LIMITS: Mapping[str, Callable[[Settings], int]] = {
+    "/v1/adapters/{name}/versions": lambda settings: settings.max_upload_bytes,
+    "/v1/edge/sync": lambda settings: max(settings.max_body_bytes, MAX_SYNC_BYTES),
+}
+"""The most bytes of a route's body, where it is not the usual limit."""
 
-def attach(app: FastAPI) -> None:
-    """Put every route on the app, with our error envelope."""
+
+def attach(app: FastAPI) -> list[OwnRoute]:
+    """Put every route on the app, with our error envelope; what of the app has one of these paths
+    goes. Returns our paths: the door lets through no others."""
+    theirs = list(app.router.routes)
     for module in (models, feedback, adapters, runs, exports, edge):
         app.include_router(module.router)
     app.add_exception_handler(AttuneError, _on_error)
+    ours = [r for r in app.router.routes if isinstance(r, Route) and r not in theirs]
+    taken = {route.path for route in ours}
+    app.router.routes[:] = [
+        r for r in app.router.routes if r not in theirs or getattr(r, "path", "") not in taken
+    ]
+    return [
+        OwnRoute(route.path, route.path_regex, BODY_LIMITS.get(route.path, usual_limit))
+        for route in ours
+    ]
 
 
 async def _on_error(_request: Request, error: Exception) -> Response:

@@ -54,8 +54,7 @@ class AttuneEndpoints:
 
     def attach_router(self, app: FastAPI) -> None:
         """Add our routes and put the gateway before every route, ours and vLLM's."""
-        attach(app)
-        app.add_middleware(Gateway, runtime=lambda: self._runtime)
+        app.add_middleware(Gateway, runtime=lambda: self._runtime, own=attach(app))
         app.router.lifespan_context = self._closing(app.router.lifespan_context)
 
     async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:

@@ -83,6 +83,6 @@ async def open_door(home: Path, database_url: str) -> Door:
     base = BaseModel("tiny", {"model.layers.0.self_attn.q_proj": (6, 4)})
     runtime = await start(settings, NoEngine(), base=base, served_name="base", max_model_len=512)
     app = FastAPI()
-    attach(app)
+    own = attach(app)
     app.state.attune = runtime
-    return Door(runtime, Gateway(app, lambda: runtime))
+    return Door(runtime, Gateway(app, lambda: runtime, own))
