@@ -1,4 +1,4 @@
-"""What JSON from outside may say: strict models of it, and what is wrong with it in our words.
+"""JSON at the edge: strict models of what is sent, and what is wrong with it in our words.
 
 Pure. Owns how a pydantic error reads to a caller; knows nothing of HTTP.
 """
@@ -45,6 +45,12 @@ class Body(BaseModel):
                 message = f"Unknown field '{shown}'{hint or '.'} Known: {known}."
                 raise _said(message, field=shown)
         return sent
+
+
+class Resource(BaseModel):
+    """What is shown of one thing; lists continue after its id."""
+
+    id: str
 
 
 def says(rule: str) -> WrapValidator:

@@ -113,11 +113,3 @@ def same_statement(left: Feedback, right: Feedback) -> bool:
     """Whether two items say the same, whenever they say it; unlike `==` it tells True from 1."""
     texts = [json.dumps(feedback_row(item), sort_keys=True) for item in (left, right)]
     return texts[0] == texts[1]
-
-
-def completion_ids(item: Feedback) -> tuple[CompletionId, ...]:
-    """Every completion a feedback item speaks of, each once, in a fixed order."""
-    ids = set() if item.completion_id is None else {item.completion_id}
-    if item.comparison is not None:
-        ids |= {item.comparison.preferred, *item.comparison.rejected}
-    return tuple(sorted(ids))

@@ -6,12 +6,17 @@ import json
 
 from core.error_body import ErrorEnvelope, error_body, status_of
 from core.errors import AttuneError
+from feedback.receivers import receiver_at
 
 
-def http_error(error: AttuneError) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-    """Status, JSON body `{"error": {message, type, param, code}}` and headers."""
-    status = status_of(error)
-    body = json.dumps(ErrorEnvelope(error=error_body(error)).model_dump()).encode()
+def http_error(error: AttuneError, path: str = "") -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    """Status, JSON body and headers; the body as whoever listens at `path` forms it.
+
+    Elsewhere it is `{"error": {message, type, param, code}}`.
+    """
+    status, receiver = status_of(error), receiver_at(path)
+    said = receiver.refusal(error) if receiver else ErrorEnvelope(error=error_body(error))
+    body = json.dumps(said.model_dump()).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),

@@ -7,6 +7,7 @@ adapter, vLLM, tap, commit. The per-chunk path copies nothing and does no I/O.
 
 from __future__ import annotations
 
+import base64
 import hmac
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -18,7 +19,7 @@ from core.clock import now_s
 from core.errors import AttuneError, Invalid, NotFound, TooLarge, Unauthenticated, Unavailable
 from core.identity.keys import require, split_key, verify
 from core.identity.types import ApiKey
-from feedback.receivers.device import MAX_BYTES as MAX_SYNC_BYTES
+from feedback.receivers import receiver_at
 from server import metrics
 from server.answers.completion_ids import PREFIXES
 from server.answers.transcript import ENDPOINTS
@@ -66,7 +67,7 @@ class Gateway:
             if started:
                 raise  # the server breaks the connection off, so that the client notices
             metrics.REFUSED.labels(error.code).inc()
-            status, body, headers = http_error(error)
+            status, body, headers = http_error(error, scope["path"])
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
 
@@ -84,11 +85,12 @@ class Gateway:
             await self._app(scope, receive, send)
             return
         endpoint = ENDPOINTS.get(path)
-        if endpoint is None and path not in _ROUTED and not _OURS.fullmatch(path):
+        ours = _OURS.fullmatch(path) or receiver_at(path)
+        if endpoint is None and path not in _ROUTED and not ours:
             raise NotFound(f"No such endpoint: {scope['method']} {path[:200]}.")
         if "\0" in path or b"%00" in scope.get("query_string", b""):
             raise Invalid("The address holds a NUL character.")  # Postgres takes none, SQLite does
-        key = await _authenticate(runtime, headers)
+        key = await _authenticate(runtime, headers, path)
         if endpoint is None and path not in _ROUTED:
             scope.setdefault("state", {})["attune_key"] = key
             await self._app(scope, _limited(receive, runtime, headers, path), send)
@@ -162,14 +164,15 @@ class Gateway:
             await self._app(scope, receive, send)
 
 
-async def _authenticate(runtime: Runtime, headers: dict[bytes, bytes]) -> ApiKey:
+async def _authenticate(runtime: Runtime, headers: dict[bytes, bytes], path: str) -> ApiKey:
     authorization = headers.get(b"authorization", b"").decode("latin-1")
+    receiver = receiver_at(path)
     # Anthropic's client sends its key as x-api-key.
-    text = (
-        authorization[7:].strip()
-        if authorization[:7].lower() == "bearer "
-        else headers.get(b"x-api-key", b"").decode("latin-1")
-    )
+    text = headers.get(b"x-api-key", b"").decode("latin-1")
+    if authorization[:7].lower() == "bearer ":
+        text = authorization[7:].strip()
+    elif receiver is not None and receiver.auth == "basic":
+        text = _password(authorization) or text
     if not text:
         raise Unauthenticated(
             "No API key. Send 'Authorization: Bearer sk-at-…'; make one with "
@@ -183,6 +186,16 @@ async def _authenticate(runtime: Runtime, headers: dict[bytes, bytes]) -> ApiKey
         finally:
             unknown.looked(public_id, runtime.sync.directory.change)
     return verify(runtime.sync.directory.keys.get(public_id), secret_sha256, now_s())
+
+
+def _password(authorization: str) -> str | None:
+    """The password of Basic credentials; None if they are none."""
+    if authorization[:6].lower() != "basic ":
+        return None
+    try:
+        return base64.b64decode(authorization[6:]).decode().partition(":")[2]
+    except ValueError:
+        return None
 
 
 async def _route(runtime: Runtime, key: ApiKey, asked: Asked) -> Route:
@@ -227,8 +240,9 @@ async def _read_body(receive: Receive, limit: int, headers: dict[bytes, bytes]) 
 def _limited(receive: Receive, runtime: Runtime, headers: dict[bytes, bytes], path: str) -> Receive:
     uploads = path.startswith("/v1/adapters/") and path.endswith("/versions")
     limit = runtime.settings.max_upload_bytes if uploads else runtime.settings.max_body_bytes
-    if path == "/v1/edge/sync":
-        limit = max(limit, MAX_SYNC_BYTES)
+    receiver = receiver_at(path)
+    if receiver is not None and receiver.max_bytes is not None:
+        limit = receiver.max_bytes
     _check_length(headers, limit)
     size = 0
 
