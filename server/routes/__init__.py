@@ -7,12 +7,13 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from core.errors import AttuneError
 from feedback.receivers import RECEIVERS
 from server.errors import http_error
-from server.routes import adapters, exports, feedback, models, receivers, runs
+from server.routes import adapters, exports, feedback, models, receivers, runs, uploads
 
 ROUTERS: list[APIRouter] = [
     models.router,
     feedback.router,
     adapters.router,
+    uploads.router,
     runs.router,
     exports.router,
 ]

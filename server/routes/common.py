@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -14,7 +15,7 @@ from pydantic import BaseModel
 
 from core.bodies import Resource, invalid, says
 from core.error_body import ErrorEnvelope
-from core.errors import Invalid
+from core.errors import Invalid, Unavailable
 from core.identity.keys import require
 from core.identity.types import ApiKey, Scope
 from server.runtime import Runtime
@@ -108,7 +109,7 @@ class Route(APIRoute):
         return handler
 
 
-def router() -> APIRouter:
+def new_router() -> APIRouter:
     """A router whose routes read bodies and refuse as all of ours do."""
     return APIRouter(route_class=Route, responses=ERRORS)
 
@@ -120,6 +121,12 @@ def json_of(raw: bytes) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"The request body is not valid JSON: {error}."
         raise Invalid(message, code="invalid_json") from error
+
+
+async def take_over(runtime: Runtime) -> None:
+    """Have this server follow at once; the change itself is committed whatever happens here."""
+    with suppress(Unavailable):
+        await runtime.sync.refresh()
 
 
 class _JsonRequest(Request):

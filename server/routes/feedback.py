@@ -11,8 +11,7 @@ from core.ids import CompletionId, FeedbackId
 from feedback.receivers.native import FeedbackView
 from feedback.store import FeedbackFilter
 from feedback.types import Kind
-from server.routes.common import After, Limit, PageOf, RuntimeOf, key_with, page_of
-from server.routes.common import router as new_router
+from server.routes.common import After, Limit, PageOf, RuntimeOf, key_with, new_router, page_of
 
 router = new_router()
 

@@ -19,7 +19,7 @@ from feedback.receivers.intake import take_in
 from feedback.types import Feedback
 from server import metrics
 from server.answers.completion_ids import PREFIXES
-from server.routes.common import BASIC, BEARER, RuntimeOf, key_with, router
+from server.routes.common import BASIC, BEARER, RuntimeOf, key_with, new_router
 from server.runtime import Runtime
 
 _TYPES = ("interaction", "feedback")
@@ -53,7 +53,7 @@ class _Caller:
 
 def mounted(receiver: Receiver[Any]) -> APIRouter:
     """The routes of a receiver: POST its path, and DELETE what it took if it erases."""
-    routes = router()
+    routes = new_router()
     scheme = BASIC if receiver.auth == "basic" else BEARER
     key_of = Annotated[ApiKey, Depends(key_with("feedback", scheme=scheme))]
 
