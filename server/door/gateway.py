@@ -36,7 +36,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # Paths of vLLM that a tenant may reach beside the recorded ones; everything else does not exist.
 _ROUTED = frozenset({"/tokenize", "/detokenize", "/v1/messages/count_tokens"})
-_OPEN = frozenset({"/health", "/ping", "/version", "/load"})
+_OPEN = frozenset({"/health", "/ping", "/version", "/load", "/docs", "/openapi.json"})
 _OURS = re.compile(r"/v1/(?:models|feedback|adapters|runs|exports|edge)(?:/.*)?")
 
 

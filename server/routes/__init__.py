@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from core.errors import AttuneError
 from feedback.receivers import RECEIVERS
 from server.errors import http_error
-from server.routes import adapters, exports, feedback, models, receivers, runs, uploads
+from server.routes import adapters, exports, feedback, models, openapi, receivers, runs, uploads
 
 ROUTERS: list[APIRouter] = [
     models.router,
@@ -21,8 +21,10 @@ ROUTERS: list[APIRouter] = [
 
 def attach(app: FastAPI) -> None:
     """Put every route on the app, with our error envelope."""
-    for router in (*ROUTERS, *map(receivers.mounted, RECEIVERS)):
+    routers = [*ROUTERS, *map(receivers.mounted, RECEIVERS)]
+    for router in routers:
         app.include_router(router)
+    openapi.attach(app, routers)
     app.add_exception_handler(AttuneError, _on_error)
 
 

@@ -14,6 +14,7 @@ from adapters.types import Adapter, AdapterScope, Learning
 from core.bodies import Body, says
 from core.errors import Unavailable
 from core.identity.types import ApiKey
+from core.ids import NAME_PATTERN
 from server.routes.adapter_views import (
     AdapterDetail,
     AdapterView,
@@ -24,7 +25,7 @@ from server.routes.adapter_views import (
 )
 from server.routes.common import PageOf, RuntimeOf, key_with, new_router, page_of, take_over
 
-router = new_router()
+router = new_router("adapters")
 
 Reader = Annotated[ApiKey, Depends(key_with("inference"))]
 Trainer = Annotated[ApiKey, Depends(key_with("train"))]
@@ -39,7 +40,7 @@ def _printable(text: str) -> str:
 class CreateBody(Body):
     """A new adapter; one of scope `domain` or `user` names which in `subject`."""
 
-    name: str
+    name: Annotated[str, Field(json_schema_extra={"pattern": f"^{NAME_PATTERN}$"})]
     scope: AdapterScope = "tenant"
     # The same rule as for the user and the domain of a request, or it would never match one.
     subject: Annotated[

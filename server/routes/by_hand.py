@@ -6,12 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from fastapi import Request
+from fastapi import APIRouter, Request, Security
 
 from core.errors import Invalid
 from core.identity.keys import require
 from core.identity.types import ApiKey, Scope
+from server.routes.common import BEARER, ERRORS
 from server.runtime import Runtime
+
+
+def hand_router() -> APIRouter:
+    """A router whose routes are described no further."""
+    return APIRouter(tags=["work"], responses=ERRORS, dependencies=[Security(BEARER)])
 
 
 def runtime_of(request: Request) -> Runtime:

@@ -109,9 +109,9 @@ class Route(APIRoute):
         return handler
 
 
-def new_router() -> APIRouter:
-    """A router whose routes read bodies and refuse as all of ours do."""
-    return APIRouter(route_class=Route, responses=ERRORS)
+def new_router(tag: str) -> APIRouter:
+    """A router whose routes read bodies and refuse as all of ours do; `tag` heads them in /docs."""
+    return APIRouter(route_class=Route, responses=ERRORS, tags=[tag])
 
 
 def json_of(raw: bytes) -> Any:

@@ -13,7 +13,7 @@ from feedback.store import FeedbackFilter
 from feedback.types import Kind
 from server.routes.common import After, Limit, PageOf, RuntimeOf, key_with, new_router, page_of
 
-router = new_router()
+router = new_router("feedback")
 
 Key = Annotated[ApiKey, Depends(key_with("feedback"))]
 

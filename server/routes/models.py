@@ -14,7 +14,7 @@ from core.identity.types import ApiKey
 from server.routes.common import RuntimeOf, key_with, new_router
 from server.runtime import Runtime
 
-router = new_router()
+router = new_router("models")
 
 Key = Annotated[ApiKey, Depends(key_with("inference"))]
 

@@ -53,7 +53,7 @@ class _Caller:
 
 def mounted(receiver: Receiver[Any]) -> APIRouter:
     """The routes of a receiver: POST its path, and DELETE what it took if it erases."""
-    routes = new_router()
+    routes = new_router("feedback")
     scheme = BASIC if receiver.auth == "basic" else BEARER
     key_of = Annotated[ApiKey, Depends(key_with("feedback", scheme=scheme))]
 
@@ -66,6 +66,7 @@ def mounted(receiver: Receiver[Any]) -> APIRouter:
         return _json(answer, status)
 
     def erase(feedback_id: str, key: Any, runtime: RuntimeOf) -> JSONResponse:
+        """Take one item back for good. 404 if it is not the caller's."""
         item_id = FeedbackId(feedback_id[:128])
         if not runtime.feedback.delete(key.tenant_id, item_id):
             raise NotFound(f"No feedback '{item_id}'.", param="id")
@@ -95,7 +96,6 @@ def mounted(receiver: Receiver[Any]) -> APIRouter:
             erase,
             methods=["DELETE"],
             name=f"erase_{receiver.name}",
-            summary="Take one item back for good",
             response_model=type(erased),
             responses=_also(receiver),
         )

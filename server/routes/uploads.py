@@ -21,7 +21,7 @@ from server.routes.adapters import Trainable, Trainer
 from server.routes.common import RuntimeOf, new_router, take_over
 from server.runtime import Runtime
 
-router = new_router()
+router = new_router("adapters")
 
 _CHUNK_BYTES = 1 << 20
 _FORM: dict[str, Any] = {
