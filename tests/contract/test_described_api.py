@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,6 +29,8 @@ from server.answers.transcript import ENDPOINTS
 from server.routes import attach
 
 CASES = 300
+CONTRARY = ("inference_id", "episode_id", "comparison", "correction", "metric_name", "user", "id")
+"""Fields of feedback that, made up by chance, forbid one another."""
 CHECKS = [
     not_a_server_error,
     content_type_conformance,
@@ -136,6 +138,7 @@ def test_300_odd_calls_end_as_described(
     operations = [(path, method) for path, method, _ in ours(document)]
     answer = "chatcmpl-" + door.runtime.signer.token(door.tenant("acme"))
     statuses: Counter[int] = Counter()
+    seen: dict[tuple[str, str], set[int]] = defaultdict(set)
 
     def send(case: schemathesis.Case) -> None:
         if statuses.total() % 2:
@@ -152,13 +155,16 @@ def test_300_odd_calls_end_as_described(
             )
         )
         statuses[response.status_code] += 1
+        seen[case.method, case.path].add(response.status_code)
         case.validate_response(response, checks=CHECKS)
 
     for path, method in operations:
         try_out(schema[path][method], -(-CASES // len(operations)), send)
     assert statuses.total() >= CASES
-    assert statuses.keys() >= {200, 201, 207, 400, 404}
     assert not statuses.keys() & {401, 403}
+    taken = {"/v1/feedback", "/v1/edge/sync", "/api/public/scores", "/v1/adapters"}
+    for path in taken:  # not every call may end as a refusal, or nothing is shown
+        assert any(status < 300 for status in seen["POST", path]), path
 
 
 def try_out(operation: Any, count: int, send: Callable[[schemathesis.Case], None]) -> None:
@@ -176,12 +182,13 @@ def try_out(operation: Any, count: int, send: Callable[[schemathesis.Case], None
 
 
 def acquaint(case: schemathesis.Case, answer: str) -> None:
-    """Have a case speak of an adapter and an answer that exist."""
+    """Have a case speak of an adapter and an answer that exist, and of a thumb."""
     if "name" in case.path_parameters:
         case.path_parameters["name"] = "support"
-    if isinstance(case.body, dict) and receiver_at(case.path):
-        case.body |= {"completion_id": answer, "traceId": answer}
-        for name in ("inference_id", "episode_id", "comparison"):
+    about = {"/v1/feedback": "completion_id", "/api/public/scores": "traceId"}.get(case.path)
+    if about is not None and isinstance(case.body, dict):
+        case.body |= {about: answer, "name": "thumb", "value": True}
+        for name in CONTRARY:
             case.body.pop(name, None)
 
 
