@@ -20,7 +20,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from core.bodies import Body, invalid, says
+from core.bodies import Body, invalid, is_shallow, says
 from core.error_body import ErrorBody, error_body
 from core.errors import Invalid
 from feedback.receivers.base import Caller, Receiver, Refused, Result, alone
@@ -201,7 +201,7 @@ def _fate(result: Result) -> Kept | Rejected:
 
 def _interaction(sent: InteractionItem, device: str, caller: Caller) -> Interaction:
     own_id = caller.derived_id(device, _edge_id(sent.id, "id"))
-    if not _is_shallow(sent.sampling, _MAX_SAMPLING_DEPTH):
+    if not is_shallow(sent.sampling, _MAX_SAMPLING_DEPTH):
         raise Invalid(
             f"sampling: at most {_MAX_SAMPLING_DEPTH} levels of nesting.", param="sampling"
         )
@@ -270,11 +270,3 @@ def _edge_id(text: str, param: str) -> str:
             f"{param}: an offline answer's id is edge-<24 to 40 hex digits>.", param=param
         )
     return text
-
-
-def _is_shallow(value: Any, levels: int) -> bool:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, list):
-        return True
-    return levels > 0 and all(_is_shallow(inner, levels - 1) for inner in value)

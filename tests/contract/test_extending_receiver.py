@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import pytest
 import pytest_asyncio
 from fastapi import Depends
 from pydantic import BaseModel, WrapValidator

@@ -194,8 +194,12 @@ def test_text_no_database_can_hold_is_refused(text: str) -> None:
     refused(completion_id="c", value=True, metadata={"deep": [text]})
 
 
-def test_numbers_that_are_no_json_are_refused() -> None:
+def test_numbers_that_are_no_json_and_endless_nesting_are_refused() -> None:
     refused(completion_id="c", value=True, metadata={"a": float("nan")})
+    nested: list[Any] = []
+    for _ in range(120):
+        nested = [nested]
+    assert "nesting" in refused(completion_id="c", value=True, metadata={"a": nested}).message
 
 
 def test_a_backslash_that_only_looks_like_nul_is_kept() -> None:
