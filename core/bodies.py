@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -19,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from core.clock import iso
 from core.errors import Invalid
 
 _PLACES = ("body", "query", "path")
@@ -48,8 +50,22 @@ class Body(BaseModel):
         return sent
 
 
-class Resource(BaseModel):
-    """What is shown of one thing; lists continue after its id."""
+Time = Annotated[str | None, BeforeValidator(iso)]
+"""A time in seconds, shown as ISO 8601."""
+
+
+class View(BaseModel):
+    """What is shown of a thing of ours."""
+
+    @classmethod
+    def of(cls, thing: Any, **more: Any) -> Self:
+        """The view of a slotted dataclass: its fields by name, and `more` beside them."""
+        fields = {name: getattr(thing, name) for name in thing.__slots__}
+        return cls.model_validate({**fields, **more})
+
+
+class Resource(View):
+    """A thing with an id, after which a list continues."""
 
     id: str
 

@@ -167,7 +167,6 @@ class DeviceReceiver(Receiver[SyncBody]):
     newest_wins = True
 
     def items(self, sent: SyncBody) -> Sequence[Any]:
-        """As the call lists them."""
         if len(sent.items) > MAX_ITEMS:
             raise Invalid(
                 f"At most {MAX_ITEMS} items a call, not {len(sent.items):,}: send the rest in "
@@ -178,13 +177,11 @@ class DeviceReceiver(Receiver[SyncBody]):
         return sent.items
 
     def read(self, item: Any, sent: SyncBody, caller: Caller) -> Interaction | Feedback:
-        """What one item states; times in the future become now."""
         if isinstance(item, InteractionItem):
             return _interaction(item, sent.device, caller)
         return _feedback(item, sent.device, caller)
 
     def respond(self, sent: SyncBody, results: Sequence[Result]) -> tuple[int, BaseModel]:
-        """Each item's fate, under the number the device gave it."""
         return 200, SyncAnswer(results=[_fate(result) for result in results])
 
 

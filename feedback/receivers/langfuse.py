@@ -108,13 +108,11 @@ class LangfuseReceiver(Receiver[list[Score | Refused]]):
     auth = "basic"
 
     def items(self, sent: list[Score | Refused]) -> Sequence[Score | Refused]:
-        """As the call lists them."""
         if len(sent) > MAX_SCORES:
             raise Invalid(f"At most {MAX_SCORES} scores a call, not {len(sent):,}.")
         return sent
 
     def read(self, item: Score, sent: Any, caller: Caller) -> Feedback:
-        """The thumb or the number a score states."""
         metadata = item.metadata if isinstance(item.metadata, dict) else {"value": item.metadata}
         try:
             said = FeedbackBody(
@@ -130,7 +128,6 @@ class LangfuseReceiver(Receiver[list[Score | Refused]]):
         return feedback_said(said, tenant_id=caller.tenant_id, at_s=caller.now_s)
 
     def respond(self, sent: Any, results: Sequence[Result]) -> tuple[int, BaseModel]:
-        """The ids taken, and the refused with their reasons."""
         successes = [
             ScoreTaken(id=result.item.id, status=201 if result.change == "created" else 200)
             for result in results
@@ -147,11 +144,9 @@ class LangfuseReceiver(Receiver[list[Score | Refused]]):
         )
 
     def erased(self, feedback_id: str) -> BaseModel:
-        """It is taken back for good."""
         return Erased(message=f"Score '{feedback_id}' is deleted.")
 
     def refusal(self, error: AttuneError) -> BaseModel:
-        """In Langfuse's shape."""
         return LangfuseError(message=error.message, error=_kind(error))
 
 

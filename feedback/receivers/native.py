@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, Field, WrapValidator
 
-from core.bodies import Body, Resource, says
-from core.clock import iso
+from core.bodies import Body, Resource, Time, says
 from core.errors import Invalid
 from core.ids import CompletionId, FeedbackId, TenantId, new_id, parse_client_id
 from core.thumb import thumb_of
@@ -78,13 +77,6 @@ class FeedbackBody(Body):
     dryrun: bool = False
 
 
-class ComparisonView(BaseModel):
-    """One answer picked over others."""
-
-    preferred: str
-    rejected: list[str]
-
-
 class SourceView(BaseModel):
     """Who said it."""
 
@@ -96,7 +88,7 @@ class FeedbackView(Resource):
     """A feedback item as HTTP shows it."""
 
     object: Literal["feedback"] = "feedback"
-    created_at: str | None
+    created_at: Time = Field(validation_alias="created_at_s")
     kind: Kind
     completion_id: str | None
     choice_index: int
@@ -104,33 +96,17 @@ class FeedbackView(Resource):
     value: bool | float | str | None
     comment: str | None
     correction: str | None
-    comparison: ComparisonView | None
+    comparison: Comparison | None
     source: SourceView
-    user: str | None
+    user: str | None = Field(validation_alias="end_user")
     tags: Mapping[str, str]
     metadata: Mapping[str, Any]
 
-    @classmethod
-    def of(cls, item: Feedback) -> FeedbackView:
-        """The view of an item."""
-        compared = item.comparison
-        return cls(
-            id=item.id,
-            created_at=iso(item.created_at_s),
-            kind=item.kind,
-            completion_id=item.completion_id,
-            choice_index=item.choice_index,
-            name=item.name,
-            value=item.value,
-            comment=item.comment,
-            correction=item.correction,
-            comparison=compared
-            and ComparisonView(preferred=compared.preferred, rejected=list(compared.rejected)),
-            source=SourceView(kind=item.source_kind, id=item.source_id),
-            user=item.end_user,
-            tags=item.tags,
-            metadata=item.metadata,
-        )
+
+def feedback_view(item: Feedback) -> FeedbackView:
+    """The view of an item."""
+    source = {"kind": item.source_kind, "id": item.source_id}
+    return FeedbackView.of(item, kind=item.kind, source=source)
 
 
 class Checked(FeedbackView):
@@ -160,30 +136,25 @@ class NativeReceiver(Receiver[FeedbackBody | Refused]):
     statuses = ((201, "Stored."), (200, "Changed, the same as before, or a dry run."))
 
     def items(self, sent: FeedbackBody | Refused) -> Sequence[FeedbackBody | Refused]:
-        """The call is its one item."""
         return [sent]
 
     def dry_run(self, sent: FeedbackBody | Refused) -> bool:
-        """Whether the item says so."""
         return isinstance(sent, FeedbackBody) and sent.dryrun
 
     def read(self, item: FeedbackBody, sent: Any, caller: Caller) -> Feedback:
-        """The feedback it states."""
         return feedback_said(item, tenant_id=caller.tenant_id, at_s=caller.now_s)
 
     def respond(self, sent: Any, results: Sequence[Result]) -> tuple[int, BaseModel]:
-        """The item as stored."""
         result = results[0]
         if result.error is not None:
             raise result.error
         assert isinstance(result.item, Feedback)
-        view = FeedbackView.of(result.item)
+        view = feedback_view(result.item)
         if result.change is None:
-            return 200, Checked(**dict(view))
+            return 200, Checked.model_construct(**dict(view))
         return 201 if result.change == "created" else 200, view
 
     def erased(self, feedback_id: str) -> BaseModel:
-        """It is taken back for good."""
         return Erased(id=feedback_id)
 
 

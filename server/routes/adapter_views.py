@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from adapters.registry import Activation
-from adapters.types import Adapter, AdapterScope, Learning, Version, VersionState
-from core.bodies import Body, Resource
-from core.clock import iso
+from adapters.types import AdapterScope, Learning, VersionState
+from core.bodies import Body, Resource, Time, View
 
 _DEFAULT = Learning()
 
@@ -44,31 +42,17 @@ class AdapterView(Resource):
     name: str
     scope: AdapterScope
     subject: str | None
-    created_at: str | None
+    created_at: Time = Field(validation_alias="created_at_s")
     live_version: int | None
     generation: int
     learning: Learning
-
-    @classmethod
-    def of(cls, adapter: Adapter) -> AdapterView:
-        """The view of an adapter."""
-        return cls(
-            id=adapter.id,
-            name=adapter.name,
-            scope=adapter.scope,
-            subject=adapter.subject,
-            created_at=iso(adapter.created_at_s),
-            live_version=adapter.live_version,
-            generation=adapter.generation,
-            learning=adapter.learning,
-        )
 
 
 class VersionView(Resource):
     """One immutable set of weights."""
 
     object: Literal["adapter.version"] = "adapter.version"
-    version: int
+    version: int = Field(validation_alias="number")
     state: VersionState
     digest: str
     size_bytes: int
@@ -77,26 +61,8 @@ class VersionView(Resource):
     source: Literal["upload", "run"]
     run_id: str | None
     parent: int | None
-    created_at: str | None
+    created_at: Time = Field(validation_alias="created_at_s")
     note: str
-
-    @classmethod
-    def of(cls, adapter: Adapter, version: Version) -> VersionView:
-        """The view of a version."""
-        return cls(
-            id=f"{adapter.name}@{version.number}",
-            version=version.number,
-            state=version.state,
-            digest=version.digest,
-            size_bytes=version.size_bytes,
-            rank=version.rank,
-            target_modules=version.target_modules,
-            source=version.source,
-            run_id=version.run_id,
-            parent=version.parent,
-            created_at=iso(version.created_at_s),
-            note=version.note,
-        )
 
 
 class LoadedVersion(VersionView):
@@ -105,25 +71,14 @@ class LoadedVersion(VersionView):
     load_error: str | None
 
 
-class Move(BaseModel):
+class Move(View):
     """One move of the live pointer; `version` null is back to the base model."""
 
     version: int | None
     previous: int | None
     actor: str
     reason: str
-    at: str | None
-
-    @classmethod
-    def of(cls, move: Activation) -> Move:
-        """The view of a move."""
-        return cls(
-            version=move.version,
-            previous=move.previous,
-            actor=move.actor,
-            reason=move.reason,
-            at=iso(move.at_s),
-        )
+    at: Time = Field(validation_alias="at_s")
 
 
 class AdapterDetail(AdapterView):

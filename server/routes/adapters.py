@@ -21,7 +21,6 @@ from server.routes.adapter_views import (
     LearningBody,
     LoadedVersion,
     Move,
-    VersionView,
 )
 from server.routes.common import PageOf, RuntimeOf, key_with, new_router, page_of, take_over
 
@@ -116,11 +115,13 @@ def get_adapter(adapter: Readable, runtime: RuntimeOf) -> AdapterDetail:
     versions = runtime.registry.versions(adapter.id)
     reports = runtime.load_reports.of([version.engine_id for version in versions])
     failed = {r["engine_id"]: r["detail"] for r in reports if r["state"] == "failed"}
-    return AdapterDetail(
-        **dict(AdapterView.of(adapter)),
+    return AdapterDetail.of(
+        adapter,
         versions=[
-            LoadedVersion(
-                **dict(VersionView.of(adapter, version)), load_error=failed.get(version.engine_id)
+            LoadedVersion.of(
+                version,
+                id=f"{adapter.name}@{version.number}",
+                load_error=failed.get(version.engine_id),
             )
             for version in reversed(versions)
         ],

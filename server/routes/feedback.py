@@ -8,7 +8,7 @@ from fastapi import Depends
 
 from core.identity.types import ApiKey
 from core.ids import CompletionId, FeedbackId
-from feedback.receivers.native import FeedbackView
+from feedback.receivers.native import FeedbackView, feedback_view
 from feedback.store import FeedbackFilter
 from feedback.types import Kind
 from server.routes.common import After, Limit, PageOf, RuntimeOf, key_with, new_router, page_of
@@ -41,10 +41,10 @@ def list_feedback(
     found = runtime.feedback.list(
         key.tenant_id, where, after=FeedbackId(after) if after else None, limit=limit
     )
-    return page_of([FeedbackView.of(item) for item in found.items], has_more=found.has_more)
+    return page_of([feedback_view(item) for item in found.items], has_more=found.has_more)
 
 
 @router.get("/v1/feedback/{feedback_id}")
 def get_feedback(feedback_id: str, key: Key, runtime: RuntimeOf) -> FeedbackView:
     """One item. 404 if it is not the caller's."""
-    return FeedbackView.of(runtime.feedback.get(key.tenant_id, FeedbackId(feedback_id[:128])))
+    return feedback_view(runtime.feedback.get(key.tenant_id, FeedbackId(feedback_id[:128])))

@@ -77,7 +77,7 @@ async def push_version(
 
         adapter, version = await asyncio.to_thread(make_live)
         await take_over(runtime)
-    return VersionView.of(adapter, version)
+    return VersionView.of(version, id=f"{adapter.name}@{version.number}")
 
 
 async def _store(
