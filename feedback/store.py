@@ -32,7 +32,6 @@ class FeedbackFilter:
     name: str | None = None
     end_user: str | None = None
     adapter_id: AdapterId | None = None
-    since_s: float | None = None
 
 
 class FeedbackStore:
@@ -213,8 +212,6 @@ def _conditions(tenant_id: TenantId, where: FeedbackFilter) -> list[sa.ColumnEle
     }
     conditions = [feedback.c.tenant_id == tenant_id]
     conditions += [column == value for column, value in wanted.items() if value is not None]
-    if where.since_s is not None:
-        conditions.append(feedback.c.updated_at_s >= where.since_s)
     target = feedback_targets.c
     if where.completion_id is not None:
         about = sa.select(target.feedback_seq).where(target.completion_id == where.completion_id)
