@@ -13,7 +13,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from feedback.tables import feedback, interactions
 from feedback.types import Comparison, Feedback, Interaction
 
@@ -40,9 +39,6 @@ def interaction_row(it: Interaction) -> dict[str, Any]:
 def interaction_of(row: sa.RowMapping) -> Interaction:
     """The interaction of a row."""
     values = {name: row[name] for name in Interaction.__slots__}
-    values["id"] = CompletionId(row["id"])
-    values["tenant_id"] = TenantId(row["tenant_id"])
-    values["adapter_id"] = None if row["adapter_id"] is None else AdapterId(row["adapter_id"])
     values["prompt"] = row["prompt"] if isinstance(row["prompt"], str) else tuple(row["prompt"])
     values["answers"] = tuple(row["answers"])
     return Interaction(**values)
@@ -61,14 +57,11 @@ def feedback_row(item: Feedback) -> dict[str, Any]:
 def feedback_of(row: sa.RowMapping) -> Feedback:
     """The feedback item of a row."""
     values = {name: row[name] for name in Feedback.__slots__}
-    values["id"] = FeedbackId(row["id"])
-    values["tenant_id"] = TenantId(row["tenant_id"])
     if isinstance(row["value"], int) and not isinstance(row["value"], bool):
         values["value"] = float(row["value"])  # SQLite keeps the JSON number 1.0 as 1
-    values["completion_id"] = row["completion_id"] and CompletionId(row["completion_id"])
     compared = row["comparison"]
     values["comparison"] = compared and Comparison(
-        CompletionId(compared["preferred"]), tuple(map(CompletionId, compared["rejected"]))
+        compared["preferred"], tuple(compared["rejected"])
     )
     return Feedback(**values)
 
