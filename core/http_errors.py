@@ -6,7 +6,8 @@ The server and the devices' server both answer by it. Knows no web framework.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from pydantic import BaseModel
 
 from core.errors import (
     AttuneError,
@@ -31,6 +32,21 @@ _HTTP: Mapping[type[AttuneError], tuple[int, str, Mapping[str, str]]] = {
 }
 
 
+class ErrorBody(BaseModel):
+    """What went wrong and what to do about it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorEnvelope(BaseModel):
+    """The body of every refusal."""
+
+    error: ErrorBody
+
+
 def status_of(error: AttuneError) -> int:
     """The HTTP status."""
     return _known(error)[0]
@@ -41,14 +57,11 @@ def headers_of(error: AttuneError) -> Mapping[str, str]:
     return _known(error)[2]
 
 
-def error_json(error: AttuneError) -> dict[str, Any]:
-    """`{message, type, param, code}`; an error's body is `{"error": …}` around it."""
-    return {
-        "message": error.message,
-        "type": _known(error)[1],
-        "param": error.param,
-        "code": error.code,
-    }
+def error_body(error: AttuneError) -> ErrorBody:
+    """The error as it stands in an envelope, or beside one refused item of many."""
+    return ErrorBody(
+        message=error.message, type=_known(error)[1], param=error.param, code=error.code
+    )
 
 
 def _known(error: AttuneError) -> tuple[int, str, Mapping[str, str]]:

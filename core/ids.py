@@ -17,7 +17,10 @@ CompletionId = NewType("CompletionId", str)
 Digest = NewType("Digest", str)
 """Lower-case hex SHA-256, 64 characters."""
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+NAME_PATTERN = "[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
+"""What a name looks like, but for `..` and the reserved words."""
+
+_NAME = re.compile(NAME_PATTERN)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FREE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 

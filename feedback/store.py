@@ -14,19 +14,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from core.database import Database
-from core.errors import NotFound
+from core.errors import Conflict, NotFound
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from feedback.interactions import check_limit
-from feedback.rows import (
-    completion_ids,
-    feedback_of,
-    feedback_row,
-    interaction_of,
-    same_statement,
-)
+from feedback.rows import feedback_of, feedback_row, interaction_of, same_statement
 from feedback.tables import feedback, feedback_targets, interactions
 from feedback.targets import lock_tenants, write_targets
-from feedback.types import Feedback, Interaction, Kind, News, Page
+from feedback.types import Change, Feedback, Interaction, Kind, News, Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +32,6 @@ class FeedbackFilter:
     name: str | None = None
     end_user: str | None = None
     adapter_id: AdapterId | None = None
-    since_s: float | None = None
 
 
 class FeedbackStore:
@@ -47,22 +40,29 @@ class FeedbackStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def put(self, item: Feedback, *, newest_wins: bool = False) -> tuple[Feedback, bool]:
-        """Store an item, durable on return; yields it as stored and whether it is new.
+    def put(self, item: Feedback, *, newest_wins: bool = False) -> tuple[Feedback, Change]:
+        """Store an item, durable on return; yields it as stored and what that changed.
 
         The same statement under the same id changes nothing. Another statement under the id
-        takes its place, keeps `created_at_s` and is news to the trainer again; with `newest_wins`
-        one that was said earlier than the stored one does not. Raises NotFound when an answer it
-        speaks of belongs to another tenant.
+        takes its place, keeps `created_at_s` and is news to the trainer again. With `newest_wins`
+        one that was said earlier than the stored one does not, and Conflict is raised for an id
+        under which another answer is judged: whoever chose it could not know of the other.
+        Raises NotFound when an answer it speaks of belongs to another tenant.
         """
         row = feedback_row(item)
         with self._database.write() as connection:
             lock_tenants(connection, [item.tenant_id])
             old = _find(connection, item.tenant_id, item.id)
-            if old is not None and same_statement(feedback_of(old), item):
-                return feedback_of(old), False
-            if old is not None and newest_wins and old["updated_at_s"] > item.said_at_s:
-                return feedback_of(old), False
+            if old is not None:
+                if newest_wins and old["completion_id"] != item.completion_id:
+                    raise Conflict(
+                        f"Feedback '{item.id}' is about another answer already. Give each its "
+                        "own id.",
+                        param="id",
+                    )
+                late = newest_wins and old["updated_at_s"] > item.said_at_s
+                if late or same_statement(feedback_of(old), item):
+                    return feedback_of(old), "unchanged"
             now = {"updated_at_s": item.said_at_s}
             if old is None:
                 now["created_at_s"] = item.created_at_s
@@ -74,10 +74,10 @@ class FeedbackStore:
                 seq = old["seq"]
                 changed = feedback.update().where(feedback.c.seq == seq)
                 connection.execute(changed.values(**row, **now))
-            write_targets(connection, seq, item.tenant_id, completion_ids(item))
+            write_targets(connection, seq, item.tenant_id, item.completion_ids)
             stored = _find(connection, item.tenant_id, item.id)
             assert stored is not None
-            return feedback_of(stored), old is None
+            return feedback_of(stored), "created" if old is None else "updated"
 
     def get(self, tenant_id: TenantId, feedback_id: FeedbackId) -> Feedback:
         """One item; NotFound if the tenant has none of that id."""
@@ -212,8 +212,6 @@ def _conditions(tenant_id: TenantId, where: FeedbackFilter) -> list[sa.ColumnEle
     }
     conditions = [feedback.c.tenant_id == tenant_id]
     conditions += [column == value for column, value in wanted.items() if value is not None]
-    if where.since_s is not None:
-        conditions.append(feedback.c.updated_at_s >= where.since_s)
     target = feedback_targets.c
     if where.completion_id is not None:
         about = sa.select(target.feedback_seq).where(target.completion_id == where.completion_id)

@@ -15,6 +15,8 @@ Item = TypeVar("Item")
 
 Outcome = Literal["completed", "cancelled", "failed"]
 Kind = Literal["thumb", "score", "comment", "correction", "comparison"]
+Change = Literal["created", "updated", "unchanged"]
+"""What storing an item did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,14 @@ class Feedback:
     def said_at_s(self) -> float:
         """When it was last said: the change's time where it was changed, else its creation."""
         return self.created_at_s if self.updated_at_s is None else self.updated_at_s
+
+    @property
+    def completion_ids(self) -> tuple[CompletionId, ...]:
+        """Every answer it speaks of, each once, in a fixed order."""
+        ids = set() if self.completion_id is None else {self.completion_id}
+        if self.comparison is not None:
+            ids |= {self.comparison.preferred, *self.comparison.rejected}
+        return tuple(sorted(ids))
 
     @property
     def kind(self) -> Kind:

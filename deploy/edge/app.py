@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from core.errors import AttuneError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
-from core.http_errors import error_json, headers_of, status_of
+from core.http_errors import error_body, headers_of, status_of
 from deploy.edge.answering import Answering, Begun, Ended, Told
 from deploy.edge.asks import ChatAsk, parse_chat, parse_json, parse_note
 from deploy.edge.installed import Installation
@@ -192,7 +192,7 @@ async def _stream(
                     yield _event(head | {"choices": [], "usage": _usage(event)})
                 yield "data: [DONE]\n\n"
     except AttuneError as error:
-        yield _event({"error": error_json(error)})
+        yield _event({"error": error_body(error).model_dump()})
 
 
 def _event(data: Mapping[str, Any]) -> str:
@@ -230,7 +230,9 @@ def note_json(note: Note) -> dict[str, Any]:
 
 async def _error_answer(request: Request, error: Exception) -> Response:
     assert isinstance(error, AttuneError)
-    return JSONResponse({"error": error_json(error)}, status_of(error), headers_of(error))
+    return JSONResponse(
+        {"error": error_body(error).model_dump()}, status_of(error), headers_of(error)
+    )
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:

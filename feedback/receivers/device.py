@@ -1,53 +1,51 @@
-"""One item a device collected offline, made into an Interaction or a Feedback, or refused.
+"""`POST /v1/edge/sync`: answers and feedback that a device collected while it was offline.
 
-Owns the form of `POST /v1/edge/sync` and its limits. Pure: what exists (adapters, issued ids) is
-asked of the `Lookup` it is handed. Knows nothing of HTTP, SQL or signatures.
+Owns the form of the call and its limits. Every item is stored, was stored already, or is refused
+with the reason; the others stay.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Annotated, Any, Literal, Protocol
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
-from core.errors import Invalid, NotFound
-from core.ids import AdapterId, CompletionId, TenantId
-from feedback.receivers.native import MAX_TEXT, parse_feedback
+from core.bodies import Body, invalid, is_shallow, says
+from core.errors import Invalid
+from core.http_errors import ErrorBody, error_body
+from feedback.receivers.base import Caller, Receiver, Refused, Result, alone
+from feedback.receivers.native import (
+    MAX_TEXT,
+    Comment,
+    Correction,
+    FeedbackBody,
+    Name,
+    Short,
+    Value,
+    feedback_said,
+)
 from feedback.types import Feedback, Interaction
 
 MAX_ITEMS = 200
 MAX_BYTES = 4_000_000
-_DEVICE = re.compile(r"[0-9a-f]{32}")
 _EDGE_ID = re.compile(r"edge-[0-9a-f]{24,40}")
 _FINISHED = frozenset({"stop", "length"})
 _MAX_SAMPLING_BYTES = 2_000
 _MAX_SAMPLING_DEPTH = 16
-_MAX_TIME_S = 1e300
 
-Short = Annotated[str, Field(min_length=1, max_length=256)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, lt=1e300, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Milliseconds = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
-
-
-class Lookup(Protocol):
-    """What parsing must ask of the server, all of it about one tenant and one device."""
-
-    def completion_id(self, edge_id: str) -> CompletionId:
-        """The server's id of an offline answer: always the same for the same `edge_id`."""
-        ...
-
-    def issued(self, completion_id: str) -> bool:
-        """Whether the tenant was given an answer of this id by the server itself."""
-        ...
-
-    def adapter_id(self, name: str, version: int | None) -> AdapterId:
-        """The tenant's adapter of that name. NotFound if it, or that version, does not exist."""
-        ...
 
 
 class _Part(BaseModel):
@@ -56,12 +54,16 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
-class _MessageBody(_Part):
+class MessageItem(_Part):
+    """A chat message of text."""
+
     role: Annotated[str, Field(min_length=1, max_length=32)]
     content: Annotated[str, Field(max_length=MAX_TEXT)]
 
 
-class _InteractionBody(_Part):
+class InteractionItem(_Part):
+    """An answer a device gave by itself, and what gave it."""
+
     seq: int
     type: Literal["interaction"]
     id: str
@@ -71,7 +73,7 @@ class _InteractionBody(_Part):
     adapter: Short | None = None
     version: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     export_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    messages: Annotated[list[_MessageBody], Field(min_length=1, max_length=1_000)]
+    messages: Annotated[list[MessageItem], Field(min_length=1, max_length=1_000)]
     answer: Annotated[str, Field(max_length=MAX_TEXT)]
     finish_reason: Short | None = None
     user: Short | None = None
@@ -84,57 +86,119 @@ class _InteractionBody(_Part):
     duration_ms: Milliseconds | None = None
 
 
-def parse_device(value: Any) -> str:
-    """The device's own id, a UUID's 32 hex digits. Raises Invalid."""
-    if not isinstance(value, str) or not _DEVICE.fullmatch(value):
-        raise Invalid("device must be the 32 lower-case hex digits of a UUID.", param="device")
-    return value
+class FeedbackItem(_Part):
+    """What was said of an answer, a device's own or the server's."""
+
+    seq: Any = None
+    type: Literal["feedback"]
+    id: str  # without one, the item sent again would be another item
+    completion_id: str
+    created_at: Annotated[Seconds, says("created_at: send seconds since the epoch.")]
+    value: Value = None
+    comment: Comment | None = None
+    correction: Correction = None
+    name: Name | None = None
+    user: Short | None = None
 
 
-def parse_items(value: Any) -> list[Any]:
-    """The call's list of items, none of them looked at yet. Raises Invalid beyond 200."""
-    if not isinstance(value, list):
-        raise Invalid("items must be a list.", param="items")
-    if len(value) > MAX_ITEMS:
-        raise Invalid(
-            f"At most {MAX_ITEMS} items a call, not {len(value):,}: send the rest in further "
-            "calls.",
-            param="items",
-            code="too_many_items",
-        )
-    return value
+_ITEMS: dict[Any, type[_Part]] = {"interaction": InteractionItem, "feedback": FeedbackItem}
 
 
-def parse_item(
-    item: Any, *, tenant_id: TenantId, device: str, now_s: float, lookup: Lookup
-) -> Interaction | Feedback:
-    """What one item of a call states; times in the future become `now_s`.
+def _by_type(value: Any, _union: ValidatorFunctionWrapHandler) -> Any:
+    """The union, but refused item by item, with the errors of the one model that is meant."""
+    if not isinstance(value, dict):
+        return Refused(value, Invalid("An item must be an object.", param="items"))
+    kind = value.get("type")
+    if not isinstance(kind, str) or kind not in _ITEMS:
+        return Refused(value, Invalid("type must be 'interaction' or 'feedback'.", param="type"))
+    return alone(value, _ITEMS[kind].model_validate)
 
-    Raises Invalid naming the field, NotFound for an adapter, a version or an answer the tenant
-    does not have.
+
+class SyncBody(Body):
+    """One call of a device."""
+
+    device: Annotated[
+        str,
+        Field(pattern=r"^[0-9a-f]{32}$"),
+        says("device must be the 32 lower-case hex digits of a UUID."),
+    ]
+    items: Annotated[
+        list[Annotated[InteractionItem | FeedbackItem, WrapValidator(_by_type)]],
+        Field(json_schema_extra={"maxItems": MAX_ITEMS}),
+    ]
+
+
+class Kept(BaseModel):
+    """An item that is stored, now or before."""
+
+    seq: int | None
+    id: str
+    status: Literal["stored", "already_stored"]
+
+
+class Rejected(BaseModel):
+    """An item that is not taken, and why."""
+
+    seq: int | None
+    status: Literal["rejected"] = "rejected"
+    error: ErrorBody
+
+
+class SyncAnswer(BaseModel):
+    """One result per item, in the order of the call."""
+
+    object: Literal["edge.sync"] = "edge.sync"
+    results: list[Kept | Rejected]
+
+
+class DeviceReceiver(Receiver[SyncBody]):
+    """Store a device's items durably before answering; the same item again changes nothing.
+
+    Each item is stored, was stored already, or is rejected with the reason; the others stay. 400
+    beyond 200 items, 413 beyond 4 MB.
     """
-    if not isinstance(item, dict):
-        raise Invalid("An item must be an object.", param="items")
-    kind = item.get("type")
-    if kind == "interaction":
-        return _interaction(item, tenant_id, device, now_s, lookup)
-    if kind == "feedback":
-        return _feedback(item, tenant_id, now_s, lookup)
-    raise Invalid("type must be 'interaction' or 'feedback'.", param="type")
+
+    name = "device"
+    path = "/v1/edge/sync"
+    body = SyncBody
+    answer = SyncAnswer
+    statuses = ((200, "What became of each item."),)
+    max_bytes = MAX_BYTES
+    newest_wins = True
+
+    def items(self, sent: SyncBody) -> Sequence[Any]:
+        if len(sent.items) > MAX_ITEMS:
+            raise Invalid(
+                f"At most {MAX_ITEMS} items a call, not {len(sent.items):,}: send the rest in "
+                "further calls.",
+                param="items",
+                code="too_many_items",
+            )
+        return sent.items
+
+    def read(self, item: Any, sent: SyncBody, caller: Caller) -> Interaction | Feedback:
+        if isinstance(item, InteractionItem):
+            return _interaction(item, sent.device, caller)
+        return _feedback(item, sent.device, caller)
+
+    def respond(self, sent: SyncBody, results: Sequence[Result]) -> tuple[int, BaseModel]:
+        return 200, SyncAnswer(results=[_fate(result) for result in results])
 
 
-def _interaction(
-    item: Mapping[str, Any], tenant_id: TenantId, device: str, now_s: float, lookup: Lookup
-) -> Interaction:
-    try:
-        sent = _InteractionBody.model_validate(item)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])[:80]
-        raise Invalid(f"{where}: {first['msg']}.", param=where) from error
-    _edge_id(sent.id, "id")
-    _check_text(item)
-    if not _is_shallow(sent.sampling, _MAX_SAMPLING_DEPTH):
+def _fate(result: Result) -> Kept | Rejected:
+    sent = result.sent
+    seq = sent.get("seq") if isinstance(sent, dict) else getattr(sent, "seq", None)
+    seq = seq if type(seq) is int else None
+    if result.error is not None:
+        return Rejected(seq=seq, error=error_body(result.error))
+    assert result.item is not None
+    status = "already_stored" if result.change == "unchanged" else "stored"
+    return Kept(seq=seq, id=result.item.id, status=status)
+
+
+def _interaction(sent: InteractionItem, device: str, caller: Caller) -> Interaction:
+    own_id = caller.derived_id(device, _edge_id(sent.id, "id"))
+    if not is_shallow(sent.sampling, _MAX_SAMPLING_DEPTH):
         raise Invalid(
             f"sampling: at most {_MAX_SAMPLING_DEPTH} levels of nesting.", param="sampling"
         )
@@ -142,7 +206,7 @@ def _interaction(
         raise Invalid(f"sampling: at most {_MAX_SAMPLING_BYTES:,} bytes of JSON.", param="sampling")
     adapter_id = None
     if sent.adapter is not None:
-        adapter_id = lookup.adapter_id(sent.adapter, sent.version)
+        adapter_id = caller.adapter_id(sent.adapter, sent.version)
     elif sent.version is not None:
         raise Invalid("version: a version needs its adapter.", param="version")
     answered = f"{sent.adapter}@{sent.version}"
@@ -152,10 +216,10 @@ def _interaction(
             param="model_answered",
         )
     return Interaction(
-        id=lookup.completion_id(sent.id),
-        tenant_id=tenant_id,
+        id=own_id,
+        tenant_id=caller.tenant_id,
         endpoint="chat.completions",
-        created_at_s=min(sent.created_at, now_s),
+        created_at_s=min(sent.created_at, caller.now_s),
         outcome="completed" if sent.finish_reason in _FINISHED else "cancelled",
         model_requested=sent.model_requested,
         model_answered=sent.model_answered,
@@ -177,36 +241,24 @@ def _interaction(
     )
 
 
-def _feedback(
-    item: Mapping[str, Any], tenant_id: TenantId, now_s: float, lookup: Lookup
-) -> Feedback:
-    if not isinstance(item.get("id"), str):
-        # Without one, the item sent again would be another item.
-        raise Invalid("id: an offline feedback item needs its own id.", param="id")
-    created_at = item.get("created_at")
-    if isinstance(created_at, bool) or not isinstance(created_at, int | float):
-        raise Invalid("created_at: send seconds since the epoch.", param="created_at")
-    if not 0 <= created_at < _MAX_TIME_S:  # and no whole number too large for a float
-        raise Invalid("created_at: send seconds since the epoch.", param="created_at")
-    about = item.get("completion_id")
-    if not isinstance(about, str):
-        raise Invalid("completion_id: name the answer it is about.", param="completion_id")
+def _feedback(sent: FeedbackItem, device: str, caller: Caller) -> Feedback:
+    about: str = sent.completion_id
     if about.startswith("edge-"):
-        about = lookup.completion_id(_edge_id(about, "completion_id"))
-    elif not lookup.issued(about):
-        raise NotFound(
-            f"No answer '{about[:100]}'. Send the id the answer came with.",
-            param="completion_id",
-            code="completion_not_found",
+        about = caller.derived_id(device, _edge_id(about, "completion_id"))
+    try:
+        said = FeedbackBody(
+            id=sent.id,
+            completion_id=about,
+            value=sent.value,
+            comment=sent.comment,
+            correction=sent.correction,
+            name=sent.name,
+            user=sent.user,
         )
-    said = {
-        name: item[name]
-        for name in ("id", "value", "comment", "correction", "name", "user")
-        if item.get(name) is not None
-    }
-    at_s = min(float(created_at), now_s)
-    parsed, _ = parse_feedback({**said, "completion_id": about}, tenant_id=tenant_id, now_s=at_s)
-    return replace(parsed, created_at_s=at_s)
+    except ValidationError as error:
+        raise invalid(error.errors()) from error
+    at_s = min(sent.created_at, caller.now_s)
+    return feedback_said(said, tenant_id=caller.tenant_id, at_s=at_s)
 
 
 def _edge_id(text: str, param: str) -> str:
@@ -215,24 +267,3 @@ def _edge_id(text: str, param: str) -> str:
             f"{param}: an offline answer's id is edge-<24 to 40 hex digits>.", param=param
         )
     return text
-
-
-def _is_shallow(value: Any, levels: int) -> bool:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, list):
-        return True
-    return levels > 0 and all(_is_shallow(inner, levels - 1) for inner in value)
-
-
-def _check_text(item: Mapping[str, Any]) -> None:
-    """The same rule as for feedback: what a database would have to bend is refused."""
-    try:
-        text = json.dumps(dict(item), ensure_ascii=False, allow_nan=False)
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise Invalid("The text holds half a UTF-16 pair; send valid Unicode.") from error
-    except (ValueError, RecursionError) as error:
-        raise Invalid("sampling: NaN, infinity and endless nesting are not taken.") from error
-    if "\\u0000" in text.replace("\\\\", ""):
-        raise Invalid("The text holds a NUL character; remove it.")

@@ -1,54 +1,61 @@
-"""The body of `POST /v1/feedback`, made into one frozen Feedback or refused with a reason.
+"""`POST /v1/feedback`: our own form, one item a call.
 
 Owns the accepted spellings (several products' field names mean the same) and the size limits.
-Knows nothing of HTTP; whether the completion id was issued to the tenant is checked elsewhere.
+Knows nothing of HTTP; whether the answers it names were given to the tenant is checked elsewhere.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, WrapValidator
 
+from core.bodies import Body, Resource, Time, says
 from core.errors import Invalid
 from core.ids import CompletionId, FeedbackId, TenantId, new_id, parse_client_id
-from feedback.types import Comparison, Feedback
+from core.thumb import thumb_of
+from feedback.receivers.base import Caller, Receiver, Refused, Result, alone
+from feedback.types import Comparison, Feedback, Kind
 
 MAX_TEXT = 100_000
 MAX_JSON_BYTES = 16_384
-UP = frozenset({"up", "thumbs_up", "good"})
-DOWN = frozenset({"down", "thumbs_down", "bad"})
 
 Answer = Annotated[str, Field(min_length=1, max_length=160)]
 Short = Annotated[str, Field(min_length=1, max_length=256)]
 Name = Annotated[str, Field(min_length=1, max_length=128)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-ValueText = Annotated[str, Field(max_length=1_000)]
+Comment = Annotated[str, Field(max_length=10_000)]
+Value = Annotated[
+    bool
+    | Annotated[float, Field(allow_inf_nan=False)]
+    | Annotated[str, Field(max_length=1_000)]
+    | None,
+    says("value: send true or false, a finite number, or a string of at most 1,000 characters."),
+]
+Correction = Annotated[
+    Annotated[str, Field(max_length=MAX_TEXT)]
+    | Annotated[list[dict[str, Any]], Field(max_length=1_000)]
+    | None,
+    says(f"correction: send a string of at most {MAX_TEXT:,} characters, or chat messages."),
+]
 
 
-class _Part(BaseModel):
-    # Strict: pydantic must not make 1 of true, or "1" of 1.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class ComparisonBody(_Part):
+class ComparisonBody(Body):
     """One answer picked over others to the same prompt, all by completion id."""
 
     preferred: Answer
     rejected: Annotated[list[Answer], Field(min_length=1, max_length=16)]
 
 
-class SourceBody(_Part):
+class SourceBody(Body):
     """Who says it: a person, a model as judge, or a program."""
 
     kind: Literal["human", "llm", "code"] = "human"
     id: Short | None = None
 
 
-class FeedbackBody(_Part):
+class FeedbackBody(Body):
     """What `POST /v1/feedback` takes. Fields in one row of the guide are other names for one."""
 
     completion_id: Answer | None = None
@@ -57,34 +64,109 @@ class FeedbackBody(_Part):
     choice_index: Annotated[int, Field(ge=0, le=127)] = 0
     name: Name | None = None
     metric_name: Name | None = None
-    value: bool | Number | ValueText | None = None
-    comment: Annotated[str, Field(max_length=10_000)] | None = None
-    correction: (
-        Annotated[str, Field(max_length=MAX_TEXT)]
-        | Annotated[list[dict[str, Any]], Field(max_length=1_000)]
-        | None
-    ) = None
+    value: Value = None
+    comment: Comment | None = None
+    correction: Correction = None
     comparison: ComparisonBody | None = None
     source: SourceBody = SourceBody()
     end_user: Short | None = None
     user: Short | None = None
-    tags: Annotated[dict[Name, Short], Field(max_length=32)] = {}
-    metadata: Annotated[dict[str, Any], Field(max_length=64)] = {}
+    tags: Annotated[dict[Name, Short], Field(max_length=32)] = Field(default_factory=dict)
+    metadata: Annotated[dict[str, Any], Field(max_length=64)] = Field(default_factory=dict)
     id: str | None = None
     dryrun: bool = False
 
 
-def parse_feedback(
-    body: Mapping[str, Any], *, tenant_id: TenantId, now_s: float
-) -> tuple[Feedback, bool]:
-    """The feedback a decoded JSON body states, and whether it is only a dry run.
+class SourceView(BaseModel):
+    """Who said it."""
 
-    Raises Invalid naming the field. Without `name` the value is a thumb; a thumb may be true or
-    false, "up" or "down", 1, 0 or -1.
+    kind: Literal["human", "llm", "code"]
+    id: str | None
+
+
+class FeedbackView(Resource):
+    """A feedback item as HTTP shows it."""
+
+    object: Literal["feedback"] = "feedback"
+    created_at: Time = Field(validation_alias="created_at_s")
+    kind: Kind
+    completion_id: str | None
+    choice_index: int
+    name: str
+    value: bool | float | str | None
+    comment: str | None
+    correction: str | None
+    comparison: Comparison | None
+    source: SourceView
+    user: str | None = Field(validation_alias="end_user")
+    tags: Mapping[str, str]
+    metadata: Mapping[str, Any]
+
+
+def feedback_view(item: Feedback) -> FeedbackView:
+    """The view of an item."""
+    source = {"kind": item.source_kind, "id": item.source_id}
+    return FeedbackView.of(item, kind=item.kind, source=source)
+
+
+class Checked(FeedbackView):
+    """The answer to a dry run: the item as it would be stored."""
+
+    dryrun: Literal[True] = True
+
+
+class Erased(BaseModel):
+    """The answer to taking an item back."""
+
+    id: str
+    object: Literal["feedback.deleted"] = "feedback.deleted"
+    deleted: Literal[True] = True
+
+
+class NativeReceiver(Receiver[FeedbackBody | Refused]):
+    """Store one item durably before answering; the same id again is an update, not a second.
+
+    404 for an answer this server never gave this tenant.
     """
-    sent = _validated(body)
+
+    name = "native"
+    path = "/v1/feedback"
+    body = Annotated[FeedbackBody, WrapValidator(alone)]
+    answer = FeedbackView | Checked
+    statuses = ((201, "Stored."), (200, "Changed, the same as before, or a dry run."))
+
+    def items(self, sent: FeedbackBody | Refused) -> Sequence[FeedbackBody | Refused]:
+        return [sent]
+
+    def dry_run(self, sent: FeedbackBody | Refused) -> bool:
+        return isinstance(sent, FeedbackBody) and sent.dryrun
+
+    def read(self, item: FeedbackBody, sent: Any, caller: Caller) -> Feedback:
+        return feedback_said(item, tenant_id=caller.tenant_id, at_s=caller.now_s)
+
+    def respond(self, sent: Any, results: Sequence[Result]) -> tuple[int, BaseModel]:
+        result = results[0]
+        if result.error is not None:
+            raise result.error
+        assert isinstance(result.item, Feedback)
+        view = feedback_view(result.item)
+        if result.change is None:
+            return 200, Checked.model_construct(**dict(view))
+        return 201 if result.change == "created" else 200, view
+
+    def erased(self, feedback_id: str) -> BaseModel:
+        return Erased(id=feedback_id)
+
+
+def feedback_said(sent: FeedbackBody, *, tenant_id: TenantId, at_s: float) -> Feedback:
+    """The feedback a body states. Raises Invalid naming the field.
+
+    Without `name` the value is a thumb; see `core.thumb` for its spellings.
+    """
     if sent.episode_id is not None:
         _refuse("episode_id", "feedback on a whole conversation is not taken; send completion_id.")
+    if len(json.dumps(sent.metadata)) > MAX_JSON_BYTES:
+        _refuse("metadata", f"at most {MAX_JSON_BYTES} bytes of JSON.")
     target = _one_of(sent.completion_id, sent.inference_id, "completion_id", "inference_id")
     name = _one_of(sent.name, sent.metric_name, "name", "metric_name")
     value, comment, correction = sent.value, sent.comment, _correction(sent.correction)
@@ -103,10 +185,10 @@ def parse_feedback(
         _refuse("completion_id", "name the answer by the id it came with (chatcmpl-…).")
     if name is None:
         name = "comparison" if comparison else "correction" if correction else "comment"
-    item = Feedback(
+    return Feedback(
         id=FeedbackId(parse_client_id(sent.id) if sent.id is not None else new_id("fb")),
         tenant_id=tenant_id,
-        created_at_s=now_s,
+        created_at_s=at_s,
         completion_id=CompletionId(target) if target is not None else None,
         choice_index=sent.choice_index,
         name=name,
@@ -120,51 +202,10 @@ def parse_feedback(
         tags=sent.tags,
         metadata=sent.metadata,
     )
-    return item, sent.dryrun
 
 
 def _refuse(param: str, message: str) -> NoReturn:
     raise Invalid(f"{param}: {message}", param=param)
-
-
-def _validated(body: Mapping[str, Any]) -> FeedbackBody:
-    for field in body:
-        if field not in FeedbackBody.model_fields:
-            near = get_close_matches(str(field), FeedbackBody.model_fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "put your own data into metadata."
-            _refuse(str(field)[:80], f"unknown field; {hint}")
-    try:
-        sent = FeedbackBody.model_validate(body)
-    except ValidationError as error:
-        raise _invalid(error) from error
-    try:
-        text = json.dumps(dict(body), ensure_ascii=False, allow_nan=False)
-        metadata = json.dumps(sent.metadata)
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise Invalid("The text holds half a UTF-16 pair; send valid Unicode.") from error
-    except (ValueError, RecursionError) as error:
-        message = "metadata: NaN, infinity and endless nesting are not taken."
-        raise Invalid(message, param="metadata") from error
-    if "\\u0000" in text.replace("\\\\", ""):
-        raise Invalid("The text holds a NUL character; remove it.")
-    if len(metadata) > MAX_JSON_BYTES:
-        _refuse("metadata", f"at most {MAX_JSON_BYTES} bytes of JSON.")
-    return sent
-
-
-def _invalid(error: ValidationError) -> Invalid:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = [str(part) for part in first["loc"]]
-    field = where[0] if where else "body"
-    if field == "value":
-        message = "send true or false, a finite number, or a string of at most 1,000 characters"
-    elif field == "correction":
-        message = f"send a string of at most {MAX_TEXT} characters, or chat messages"
-    else:
-        message = first["msg"]
-    path = ".".join(where) if field not in ("value", "correction") else field
-    return Invalid(f"{path or 'body'}: {message}.", param=path or None)
 
 
 def _one_of(left: str | None, right: str | None, name: str, other: str) -> str | None:
@@ -180,12 +221,9 @@ def _named(
         return name, None
     if name is not None and name not in ("thumb", "thumbs"):
         return name, value
-    if isinstance(value, bool):
-        return "thumb", value
-    if value == 1 or value in UP:
-        return "thumb", True
-    if value in (0, -1) or value in DOWN:
-        return "thumb", False
+    thumb = thumb_of(value)
+    if thumb is not None:
+        return "thumb", thumb
     if name is None:
         _refuse("name", "a value that is no thumb needs a name, for example 'score'.")
     _refuse("value", "a thumb is true or false, 'up' or 'down', 1 or -1.")

@@ -71,7 +71,7 @@ class Gateway:
             if started:
                 raise  # the server breaks the connection off, so that the client notices
             metrics.REFUSED.labels(error.code).inc()
-            status, body, error_headers = http_error(error)
+            status, body, error_headers = http_error(error, scope["path"])
             await send({"type": "http.response.start", "status": status, "headers": error_headers})
             await send({"type": "http.response.body", "body": body})
 

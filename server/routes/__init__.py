@@ -3,54 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.routing import Route
 
-from core.errors import AttuneError, Invalid
+from core.errors import AttuneError
 from core.settings import Settings
-from feedback.receivers.device import MAX_BYTES as MAX_SYNC_BYTES
+from feedback.receivers import RECEIVERS, receiver_at
 from server.errors import http_error
 from server.own_route import OwnRoute, usual_limit
-from server.routes import adapters, edge, exports, feedback, models, runs
+from server.routes import adapters, exports, feedback, models, openapi, receivers, runs, uploads
+
+ROUTERS: list[APIRouter] = [
+    models.router,
+    feedback.router,
+    adapters.router,
+    uploads.router,
+    runs.router,
+    exports.router,
+]
 
 BODY_LIMITS: Mapping[str, Callable[[Settings], int]] = {
     "/v1/adapters/{name}/versions": lambda settings: settings.max_upload_bytes,
-    "/v1/edge/sync": lambda settings: max(settings.max_body_bytes, MAX_SYNC_BYTES),
 }
-"""The most bytes of a route's body, where it is not the usual limit."""
+"""The most bytes of a route's body, where it is not the usual limit; receivers say their own."""
 
 
 def attach(app: FastAPI) -> list[OwnRoute]:
     """Put every route on the app, with our error envelope; what of the app has one of these paths
     goes. Returns our paths: the door lets through no others."""
     theirs = list(app.router.routes)
-    for module in (models, feedback, adapters, runs, exports, edge):
-        app.include_router(module.router)
+    routers = [*ROUTERS, *map(receivers.mounted, RECEIVERS)]
+    for router in routers:
+        app.include_router(router)
+    openapi.attach(app, routers)
     app.add_exception_handler(AttuneError, _on_error)
     ours = [r for r in app.router.routes if isinstance(r, Route) and r not in theirs]
     taken = {route.path for route in ours}
     app.router.routes[:] = [
         r for r in app.router.routes if r not in theirs or getattr(r, "path", "") not in taken
     ]
-    return [
-        OwnRoute(route.path, route.path_regex, BODY_LIMITS.get(route.path, usual_limit))
-        for route in ours
-    ]
+    return [_as_the_door_knows_it(route) for route in ours]
 
 
-async def _on_error(_request: Request, error: Exception) -> Response:
+def _as_the_door_knows_it(route: Route) -> OwnRoute:
+    limit = BODY_LIMITS.get(route.path, usual_limit)
+    receiver = receiver_at(route.path)
+    if receiver is None:
+        return OwnRoute(route.path, route.path_regex, limit)
+    if receiver.max_bytes is not None:
+        limit = partial(_at_least, receiver.max_bytes)
+    return OwnRoute(route.path, route.path_regex, limit, takes_basic=receiver.auth == "basic")
+
+
+def _at_least(size_bytes: int, settings: Settings) -> int:
+    return max(size_bytes, usual_limit(settings))
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AttuneError)
-    return response_of(error)
-
-
-def response_of(error: AttuneError) -> Response:
-    """An error as a response."""
-    status, body, headers = http_error(error)
+    status, body, headers = http_error(error, request.url.path)
     return Response(
         body, status, headers={k.decode(): v.decode() for k, v in headers if k != b"content-length"}
     )
-
-
-__all__ = ["Invalid", "RequestValidationError", "attach", "response_of"]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from adapters.exports import (
@@ -24,10 +24,18 @@ from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.identity.keys import require
 from core.identity.types import ApiKey
 from core.ids import Digest, parse_digest
-from server.routes.common import json_object, key_with, limit_of, page, runtime_of, take
+from server.routes.by_hand import (
+    hand_router,
+    json_object,
+    key_with,
+    limit_of,
+    page,
+    runtime_of,
+    take,
+)
 from server.runtime import Runtime
 
-router = APIRouter()
+router = hand_router()
 
 Choice = TypeVar("Choice", bound=str)
 

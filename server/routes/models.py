@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import Depends
+from pydantic import BaseModel
 
 from adapters.routing import AUTO, route
+from core.bodies import Resource
 from core.errors import NotFound
-from server.routes.common import key_with, runtime_of
+from core.identity.types import ApiKey
+from server.routes.common import RuntimeOf, key_with, new_router
+from server.runtime import Runtime
 
-router = APIRouter()
+router = new_router("models")
+
+Key = Annotated[ApiKey, Depends(key_with("inference"))]
+
+
+class ModelView(Resource):
+    """A name to put into `model`, and the version that answers for it now."""
+
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: Literal["attune"] = "attune"
+    parent: str | None
+    live_version: int | None
+    max_model_len: int
+
+
+class ModelList(BaseModel):
+    """All names, in one page."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelView]
 
 
 @router.get("/v1/models")
-async def list_models(request: Request) -> dict[str, Any]:
+async def list_models(key: Key, runtime: RuntimeOf) -> ModelList:
     """The base model, `auto`, and the tenant's adapters, each also by live version."""
-    key = key_with(request, "inference")
-    runtime = runtime_of(request)
     await runtime.sync.look()  # an adapter made a moment ago is listed
-    directory = runtime.sync.directory
-    data = [_card(runtime.served_name, 0, None, None, runtime.max_model_len)]
-    data.append(_card(AUTO, 0, runtime.served_name, None, runtime.max_model_len))
-    for (tenant_id, name), adapter in directory.by_name.items():
+    data = [_view(runtime, runtime.served_name), _view(runtime, AUTO)]
+    for (tenant_id, name), adapter in runtime.sync.directory.by_name.items():
         if tenant_id == key.tenant_id:
-            data.append(
-                _card(
-                    name,
-                    int(adapter.created_at_s),
-                    runtime.served_name,
-                    adapter.live_version,
-                    runtime.max_model_len,
-                )
-            )
-    return {"object": "list", "data": data}
+            data.append(_view(runtime, name, adapter.created_at_s, adapter.live_version))
+    return ModelList(data=data)
 
 
 @router.get("/v1/models/{model}")
-async def get_model(model: str, request: Request) -> dict[str, Any]:
+async def get_model(model: str, key: Key, runtime: RuntimeOf) -> ModelView:
     """One of them, pinned versions included. 404 for what the caller may not use."""
-    key = key_with(request, "inference")
-    runtime = runtime_of(request)
     if model == AUTO:
-        return _card(AUTO, 0, runtime.served_name, None, runtime.max_model_len)
+        return _view(runtime, AUTO)
     try:
         chosen = route(
             runtime.sync.directory,
@@ -54,19 +64,16 @@ async def get_model(model: str, request: Request) -> dict[str, Any]:
     except NotFound as error:
         raise NotFound(error.message, param="model", code="model_not_found") from error
     version = chosen.version.number if chosen.version else None
-    created = int(chosen.adapter.created_at_s) if chosen.adapter else 0
-    return _card(model, created, runtime.served_name, version, runtime.max_model_len)
+    return _view(runtime, model, chosen.adapter.created_at_s if chosen.adapter else 0, version)
 
 
-def _card(
-    name: str, created: int, parent: str | None, version: int | None, max_model_len: int
-) -> dict[str, Any]:
-    return {
-        "id": name,
-        "object": "model",
-        "created": created,
-        "owned_by": "attune",
-        "parent": parent if parent != name else None,
-        "live_version": version,
-        "max_model_len": max_model_len,
-    }
+def _view(
+    runtime: Runtime, name: str, created_at_s: float = 0, version: int | None = None
+) -> ModelView:
+    return ModelView(
+        id=name,
+        created=int(created_at_s),
+        parent=runtime.served_name if name != runtime.served_name else None,
+        live_version=version,
+        max_model_len=runtime.max_model_len,
+    )

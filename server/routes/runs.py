@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from core.clock import iso
@@ -14,7 +14,8 @@ from core.errors import Conflict, Invalid
 from core.ids import RunId
 from feedback.runs import Run
 from feedback.types import Page
-from server.routes.common import (
+from server.routes.by_hand import (
+    hand_router,
     json_object,
     key_with,
     limit_of,
@@ -24,7 +25,7 @@ from server.routes.common import (
     whole_number,
 )
 
-router = APIRouter()
+router = hand_router()
 
 
 @router.get("/v1/runs")

@@ -13,8 +13,11 @@ import pytest_asyncio
 from support.door import Door, open_door
 
 from core.database import Database
+from core.errors import Unavailable
 from feedback.interactions import InteractionFilter
 from feedback.runs import RunStore
+from feedback.store import FeedbackStore
+from feedback.types import Feedback
 from trainer.runs.watch import Watch
 
 DEVICE = "d" * 32
@@ -292,6 +295,25 @@ async def test_a_call_out_of_form_is_refused_whole(
     async with door.client("acme", "feedback") as client:
         response = await client.post("/v1/edge/sync", json=body)
     assert (response.status_code, response.json()["error"]["param"]) == (status, param)
+
+
+class BusyStore(FeedbackStore):
+    """A store whose database cannot be reached."""
+
+    def put(self, item: Feedback, *, newest_wins: bool = False) -> Any:
+        raise Unavailable("The database is busy.")
+
+
+async def test_a_database_out_of_reach_refuses_the_call_and_no_item(
+    door: Door, tmp_path: Path
+) -> None:
+    """An item that is rejected is never sent again; a call that was refused is."""
+    door.version(door.adapter("acme", "support"), tmp_path / "v1")
+    door.runtime.feedback = BusyStore(door.runtime.database)
+    async with door.client("acme", "feedback") as client:
+        body = {"device": DEVICE, "items": [answer(1), thumb(1)]}
+        response = await client.post("/v1/edge/sync", json=body)
+    assert response.status_code == 503
 
 
 async def test_a_call_over_the_limit_is_refused_with_the_limit(door: Door) -> None:

@@ -17,7 +17,7 @@ from deploy.edge.asks import parse_note
 from deploy.edge.http import Broken, Patience, Server
 from deploy.edge.store import Store
 from deploy.edge.sync import Report, run
-from feedback.receivers.device import parse_device, parse_item
+from feedback.receivers.device import DeviceReceiver, SyncBody
 from feedback.types import Feedback, Interaction
 
 
@@ -200,8 +200,11 @@ def test_what_is_sent_is_what_the_server_takes(store: Store) -> None:
         store.put_note(parse_note({"completion_id": answered(1).id, **body}, now_s=7.0))
 
     class Known:
-        def completion_id(self, edge_id: str) -> CompletionId:
-            return CompletionId(f"chatcmpl-{edge_id}")
+        tenant_id = TenantId("t_1")
+        now_s = 5_000.0
+
+        def derived_id(self, *parts: str) -> CompletionId:
+            return CompletionId(f"chatcmpl-{parts[-1]}")
 
         def issued(self, completion_id: str) -> bool:
             return False
@@ -209,17 +212,10 @@ def test_what_is_sent_is_what_the_server_takes(store: Store) -> None:
         def adapter_id(self, name: str, version: int | None) -> AdapterId:
             return AdapterId(f"{name}@{version}")
 
-    tenant = TenantId("t_1")
-    read = [
-        parse_item(
-            json.loads(json.dumps(item.body)),
-            tenant_id=tenant,
-            device=parse_device(store.device),
-            now_s=5_000.0,
-            lookup=Known(),
-        )
-        for item in store.waiting(100)
-    ]
+    device = DeviceReceiver()
+    call = {"device": store.device, "items": [item.body for item in store.waiting(100)]}
+    sent = SyncBody.model_validate(json.loads(json.dumps(call)))
+    read = [device.read(item, sent, Known()) for item in device.items(sent)]
     answers, said = read[:2], read[2:]
     assert [item.outcome for item in answers if isinstance(item, Interaction)] == [
         "completed",

@@ -8,13 +8,16 @@ import pytest
 
 from core.errors import Invalid
 from core.ids import TenantId
-from feedback.receivers.native import parse_feedback
+from feedback.receivers.base import Refused, alone
+from feedback.receivers.native import FeedbackBody, NativeReceiver, feedback_said
 from feedback.types import Comparison, Feedback
 
 
 def parsed(**body: Any) -> Feedback:
-    item, _ = parse_feedback(body, tenant_id=TenantId("acme"), now_s=12.5)
-    return item
+    sent = alone(body, FeedbackBody.model_validate)
+    if isinstance(sent, Refused):
+        raise sent.error
+    return feedback_said(sent, tenant_id=TenantId("acme"), at_s=12.5)
 
 
 def refused(**body: Any) -> Invalid:
@@ -103,8 +106,9 @@ def test_an_id_is_made_when_none_is_sent() -> None:
 
 
 def test_a_dry_run_is_told_apart() -> None:
-    body = {"completion_id": "c", "value": True, "dryrun": True}
-    assert parse_feedback(body, tenant_id=TenantId("acme"), now_s=0.0)[1] is True
+    body = FeedbackBody(completion_id="c", value=True, dryrun=True)
+    assert NativeReceiver().dry_run(body)
+    assert not NativeReceiver().dry_run(FeedbackBody(completion_id="c", value=True))
 
 
 def test_a_correction_may_be_text_or_messages() -> None:
@@ -171,7 +175,6 @@ def test_a_broken_comparison_is_refused_by_field(comparison: Any, param: str) ->
         ({"completion_id": "c", "comment": "x" * 10_001}, "comment"),
         ({"completion_id": "c", "correction": "x" * 100_001}, "correction"),
         ({"completion_id": "c", "value": True, "metadata": {"a": "x" * 20_000}}, "metadata"),
-        ({"completion_id": "c", "value": True, "metadata": {"a": float("nan")}}, "metadata"),
     ],
 )
 def test_what_is_wrong_is_named(body: dict[str, Any], param: str) -> None:
@@ -189,6 +192,14 @@ def test_an_unknown_field_is_refused_with_the_name_it_resembles() -> None:
 def test_text_no_database_can_hold_is_refused(text: str) -> None:
     refused(completion_id="c", comment=text)
     refused(completion_id="c", value=True, metadata={"deep": [text]})
+
+
+def test_numbers_that_are_no_json_and_endless_nesting_are_refused() -> None:
+    refused(completion_id="c", value=True, metadata={"a": float("nan")})
+    nested: list[Any] = []
+    for _ in range(120):
+        nested = [nested]
+    assert "nesting" in refused(completion_id="c", value=True, metadata={"a": nested}).message
 
 
 def test_a_backslash_that_only_looks_like_nul_is_kept() -> None:

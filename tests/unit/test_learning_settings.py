@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from adapters.types import Learning
-from core.errors import Invalid
-from server.routes.adapters import parse_learning
+from core.bodies import invalid
+from server.routes.adapter_views import LearningBody
 
 
 def test_a_method_is_one_of_those_there_are() -> None:
-    assert parse_learning({"method": "sft"}, Learning()).method == "sft"
-    assert parse_learning({"method": "auto"}, Learning(method="sft")).method == "auto"
+    assert LearningBody(method="sft").on(Learning()).method == "sft"
+    assert LearningBody(method="auto").on(Learning(method="sft")).method == "auto"
     for unknown in ("orpo", "", None, 1, ["sft"]):
-        with pytest.raises(Invalid, match="must be one of auto, dpo, kto, sft") as caught:
-            parse_learning({"method": unknown}, Learning())
-        assert caught.value.param == "learning.method"
+        with pytest.raises(ValidationError) as caught:
+            LearningBody.model_validate({"method": unknown})
+        refused = invalid(caught.value.errors())
+        assert refused.param == "method"
+        assert all(f"'{known}'" in refused.message for known in ("auto", "dpo", "kto", "sft"))
 
 
 def test_fields_left_out_stay_as_they_are() -> None:
     before = Learning(method="dpo", min_pairs=3)
-    assert parse_learning({"new_items": 5}, before) == Learning(
-        method="dpo", min_pairs=3, new_items=5
-    )
+    assert LearningBody(new_items=5).on(before) == Learning(method="dpo", min_pairs=3, new_items=5)

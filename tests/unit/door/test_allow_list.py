@@ -17,7 +17,7 @@ from server.routes import attach
 HIDDEN = [
     "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters", "/invocations", "/sleep",
     "/wake_up", "/scale_elastic_ep", "/is_scaling_elastic_ep", "/collective_rpc", "/pause",
-    "/resume", "/reset_prefix_cache", "/server_info", "/start_profile", "/docs", "/openapi.json",
+    "/resume", "/reset_prefix_cache", "/server_info", "/start_profile", "/redoc",
     "/v1/embeddings", "/pooling", "/score", "/rerank", "/inference/v1/generate", "/tokenizer_info",
     "//v1/chat/completions", "/v1//chat/completions", "/v1/chat/completions/", "/V1/models",
     "/v1/chat/completions/../../load_lora_adapter", "/v1/./models", "/v1/modelsx", "/v1/model",

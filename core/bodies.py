@@ -1,0 +1,128 @@
+"""JSON at the edge: strict models of what is sent, and what is wrong with it in our words.
+
+Pure. Owns how a pydantic error reads to a caller; knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from core.clock import iso
+from core.errors import Invalid
+
+_PLACES = ("body", "query", "path")
+_OURS = "said_by_us"
+_MAX_DEPTH = 100
+
+
+class Body(BaseModel):
+    """A request's body, or a part of one: no field it does not know, nothing made of another type.
+
+    Strict, because pydantic must not make 1 of true, or "1" of 1.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_every_field(cls, sent: Any) -> Any:
+        for name in sent if isinstance(sent, Mapping) else ():
+            if name not in cls.model_fields:
+                near = get_close_matches(str(name), cls.model_fields, n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else ""
+                known = ", ".join(cls.model_fields)
+                shown = str(name)[:80]
+                message = f"Unknown field '{shown}'{hint or '.'} Known: {known}."
+                raise _said(message, field=shown)
+        return sent
+
+
+Time = Annotated[str | None, BeforeValidator(iso)]
+"""A time in seconds, shown as ISO 8601."""
+
+
+class View(BaseModel):
+    """What is shown of a thing of ours."""
+
+    @classmethod
+    def of(cls, thing: Any, **more: Any) -> Self:
+        """The view of a slotted dataclass: its fields by name, and `more` beside them."""
+        fields = {name: getattr(thing, name) for name in thing.__slots__}
+        return cls.model_validate({**fields, **more})
+
+
+class Resource(View):
+    """A thing with an id, after which a list continues."""
+
+    id: str
+
+
+def says(rule: str) -> WrapValidator:
+    """Put into an `Annotated`: whatever is wrong with the value, the caller reads `rule`."""
+
+    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValueError as error:
+            raise _said(rule) from error
+
+    return WrapValidator(validate)
+
+
+def invalid(errors: Sequence[Any]) -> Invalid:
+    """What pydantic found, as the caller reads it: the first of it, and the field by its path."""
+    first = errors[0]
+    where = [str(part) for part in first["loc"]]
+    if where and where[0] in _PLACES:
+        del where[0]
+    context = first.get("ctx", {})
+    if "field" in context:
+        where.append(context["field"])
+    param = ".".join(where)[:200]
+    if first["type"] == _OURS:
+        return Invalid(context["message"], param=param or None)
+    if not param:
+        return Invalid("The request body must be a JSON object.", code="invalid_json")
+    problem = "this field is required" if first["type"] == "missing" else first["msg"]
+    return Invalid(f"{param}: {problem}.", param=param)
+
+
+def check_text(sent: Any) -> None:
+    """Raises Invalid for what a database would have to bend, or a writer of JSON break on."""
+    if not is_shallow(sent, _MAX_DEPTH):
+        raise Invalid(f"At most {_MAX_DEPTH} levels of nesting are taken.")
+    try:
+        text = json.dumps(sent, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Invalid("The text holds half a UTF-16 pair; send valid Unicode.") from error
+    except ValueError as error:
+        raise Invalid("NaN and infinity are not taken.") from error
+    if "\\u0000" in text.replace("\\\\", ""):
+        raise Invalid("The text holds a NUL character; remove it.")
+
+
+def is_shallow(value: Any, levels: int) -> bool:
+    """Whether lists and objects are nested at most so deep."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return True
+    return levels > 0 and all(is_shallow(inner, levels - 1) for inner in value)
+
+
+def _said(message: str, **context: str) -> PydanticCustomError:
+    return PydanticCustomError(_OURS, "{message}", {"message": message, **context})

@@ -1,0 +1,80 @@
+"""What happens to the items of a call, whichever receiver read them: checked, then stored.
+
+Whether an answer was given to the caller is asked of `Caller`; nothing is stored of a dry run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.errors import AttuneError, NotFound, Unavailable
+from core.ids import CompletionId
+from feedback.interactions import InteractionStore
+from feedback.receivers.base import Caller, Receiver, Refused, Result
+from feedback.store import FeedbackStore
+from feedback.types import Change, Feedback, Interaction
+
+
+def take_in(
+    receiver: Receiver[Any],
+    sent: Any,
+    caller: Caller,
+    interactions: InteractionStore,
+    feedback: FeedbackStore,
+) -> list[Result]:
+    """One result per item of the call, in its order; what is stored is durable on return.
+
+    Answers come before feedback, so that one call may bring both.
+    """
+    results = [_read(receiver, item, sent, caller) for item in receiver.items(sent)]
+    if receiver.dry_run(sent):
+        return results
+    answers = [result.item for result in results if isinstance(result.item, Interaction)]
+    seen = set(interactions.stored(caller.tenant_id, [answer.id for answer in answers]))
+    # An answer told before stays as it was: neither its row nor what is learnt from it may change.
+    new = {answer.id: answer for answer in reversed(answers) if answer.id not in seen}
+    interactions.append(list(reversed(new.values())))
+    return [_stored(receiver, result, seen, feedback) for result in results]
+
+
+def _read(receiver: Receiver[Any], item: Any, sent: Any, caller: Caller) -> Result:
+    if isinstance(item, Refused):
+        return Result(item.sent, error=item.error)
+    try:
+        read = receiver.read(item, sent, caller)
+        if isinstance(read, Feedback):
+            _check_issued(read, caller)
+    except Unavailable:
+        raise  # the call as a whole can be sent again; an item that is refused is not
+    except AttuneError as error:
+        return Result(item, error=error)
+    return Result(item, read)
+
+
+def _check_issued(item: Feedback, caller: Caller) -> None:
+    for completion_id in item.completion_ids:
+        if not caller.issued(completion_id):
+            raise NotFound(
+                f"No answer '{completion_id[:100]}'. Send the id the answer came with "
+                "(its 'id' field).",
+                param="completion_id",
+                code="completion_not_found",
+            )
+
+
+def _stored(
+    receiver: Receiver[Any], result: Result, seen: set[CompletionId], feedback: FeedbackStore
+) -> Result:
+    item = result.item
+    if isinstance(item, Interaction):
+        change: Change = "unchanged" if item.id in seen else "created"
+        seen.add(item.id)
+        return Result(result.sent, item, change)
+    if isinstance(item, Feedback):
+        try:
+            return Result(result.sent, *feedback.put(item, newest_wins=receiver.newest_wins))
+        except Unavailable:
+            raise
+        except AttuneError as error:
+            return Result(result.sent, error=error)
+    return result
