@@ -182,7 +182,7 @@ def try_out(operation: Any, count: int, send: Callable[[schemathesis.Case], None
 
 
 def acquaint(case: schemathesis.Case, answer: str) -> None:
-    """Have a case speak of an adapter and an answer that exist, of a thumb, of a tenant's adapter."""
+    """Have a case speak of an answer and an adapter that exist, or of a new one, and of a thumb."""
     if "name" in case.path_parameters:
         case.path_parameters["name"] = "support"
     if case.path == "/v1/adapters" and isinstance(case.body, dict):
