@@ -6,28 +6,14 @@ surrogate, JSON holds no NaN. One odd answer must not spoil a commit shared with
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
 import sqlalchemy as sa
 
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
+from core.text import UNSTORABLE, fit
 from feedback.types import Comparison, Feedback, Interaction
-
-_UNSTORABLE = {0: "\ufffd"} | dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
-
-
-def fit(text: str, limit: int) -> str:
-    """`text` as a column of `limit` characters can hold it.
-
-    Longer text keeps its beginning and ends in a hash of the whole, so that two different long
-    values (two users, say) stay different.
-    """
-    text = text.translate(_UNSTORABLE)
-    if len(text) <= limit:
-        return text
-    return text[: limit - 17] + "~" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def interaction_row(it: Interaction) -> dict[str, Any]:
@@ -82,8 +68,8 @@ def feedback_row(item: Feedback) -> dict[str, Any]:
         "choice_index": item.choice_index,
         "name": fit(item.name, 128),
         "value": float(item.value) if number and item.value is not None else item.value,
-        "comment": None if item.comment is None else item.comment.translate(_UNSTORABLE),
-        "correction": None if item.correction is None else item.correction.translate(_UNSTORABLE),
+        "comment": None if item.comment is None else item.comment.translate(UNSTORABLE),
+        "correction": None if item.correction is None else item.correction.translate(UNSTORABLE),
         "comparison": compared
         and {"preferred": compared.preferred, "rejected": list(compared.rejected)},
         "source_kind": item.source_kind,

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from core.database import Database
 from core.errors import NotFound
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
+from core.page import Page
 from feedback.interactions import check_limit
 from feedback.rows import (
     completion_ids,
@@ -26,7 +27,7 @@ from feedback.rows import (
 )
 from feedback.tables import feedback, feedback_targets, interactions
 from feedback.targets import lock_tenants, write_targets
-from feedback.types import Feedback, Interaction, Kind, News, Page
+from feedback.types import Feedback, Interaction, Kind, News
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from fastapi.responses import JSONResponse
 from core.clock import iso, now_s
 from core.errors import Invalid, NotFound
 from core.ids import CompletionId, FeedbackId
+from core.page import Page
 from feedback.receivers.native import parse_feedback
 from feedback.store import FeedbackFilter
-from feedback.types import Feedback, Kind, Page
+from feedback.types import Feedback, Kind
 from server import metrics
 from server.routes.common import json_object, key_with, limit_of, page, runtime_of
 

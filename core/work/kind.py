@@ -1,0 +1,102 @@
+"""What a kind of durable work is: one class in its own room, named once in the registry of kinds.
+
+The server makes routes from it, the worker carries its pieces out; neither knows any kind.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from core.database import Database
+from core.errors import NotFound
+from core.identity.types import Scope
+from core.ids import Digest, TenantId
+from core.settings import Settings
+from core.work.ledger import Ledger
+from core.work.types import Facts, Spec, Work
+
+Order = TypeVar("Order", bound=BaseModel)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The installation that work is ordered and carried out in."""
+
+    settings: Settings
+    database: Database
+    served_name: str  # what clients call the base model
+    base: str  # the base model's folder or name
+
+
+class Durable(Protocol):
+    """Makes a method a step that is remembered: after a crash what it returned is known."""
+
+    def __call__(self, method: Callable[P, R]) -> Callable[P, R]: ...
+
+
+class Kind(ABC, Generic[Facts, Order]):
+    """One kind of work at one place.
+
+    `order` is the body that asks for a piece, `listing` the filters of the list, `view` a piece
+    as HTTP shows it. Whoever has a scope of `readers` may look; ordering needs `train`.
+    Importing a kind and making one must load nothing heavy: the server does both.
+    """
+
+    spec: ClassVar[Spec[Any]]
+    order: ClassVar[type[BaseModel]]
+    listing: ClassVar[type[BaseModel]]
+    view: ClassVar[type[BaseModel]]
+    readers: ClassVar[tuple[Scope, ...]] = ("train",)
+    has_files: ClassVar[bool] = False
+    step_prefix: ClassVar[str] = ""
+    """Begins the names of its durable steps, which must differ between kinds."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.ledger: Ledger[Facts] = Ledger(place.database, self.spec)
+
+    @abstractmethod
+    def open(self, tenant_id: TenantId, order: Order) -> Work[Facts]:
+        """Queue what is ordered, or yield what answers it already.
+
+        Raises Invalid, NotFound or Conflict for what cannot be done.
+        """
+
+    @abstractmethod
+    def present(self, work: Work[Facts]) -> BaseModel:
+        """The piece as HTTP shows it, a `view`."""
+
+    @abstractmethod
+    def workflow(self, durable: Durable) -> Callable[[str], object]:
+        """How one piece is carried out, given its id: calls of steps made `durable`, in order.
+
+        A step may be called again after a crash, also on another machine, so it must find or
+        redo its own earlier work; what it leaves behind belongs in the stores. An AttuneError
+        ends the piece; Conflict `cancelled` as cancelled.
+        """
+
+    def where(self, tenant_id: TenantId, asked: Mapping[str, Any]) -> Mapping[str, str | None]:
+        """The filters of a `listing` as the ledger's columns."""
+        return asked
+
+    def file(self, work: Work[Facts], path: str) -> tuple[Path, Digest]:
+        """A file of an ended piece, for kinds with `has_files`: where it lies, and its hash."""
+        raise NotFound(f"{self.spec.noun.capitalize()} {work.id} has no such file.", param="path")
+
+    def prepare(self) -> None:
+        """Make the worker ready before its first look."""
+
+    def look(self) -> None:
+        """Open what is due by itself. Called several times a second: cheap when nothing is."""
+
+    def folder(self, work_id: str) -> Path:
+        """Where a piece keeps its files until it ends; the worker removes it then."""
+        return self.place.settings.home.resolve() / self.spec.plural / work_id

@@ -1,0 +1,224 @@
+"""The export as a kind of work: how one is ordered, shown, downloaded and carried out.
+
+Importing it loads neither torch nor onnx.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from adapters.artifacts.store import ArtifactStore
+from adapters.directory import Directory
+from adapters.registry import Registry
+from adapters.routing import AUTO, BASE, route
+from adapters.types import Route
+from core.clock import iso
+from core.errors import Conflict, Invalid, NotFound
+from core.ids import AdapterId, Digest, TenantId, parse_digest
+from core.work.kind import Durable, Kind, Place
+from deploy.edge.manifest import Layout, Precision
+from deploy.export.job import ExportSteps
+from deploy.export.types import EXPORT, Exported, ExportFacts
+
+
+class ExportOrder(BaseModel):
+    """Ask for a model to take away: a name means its live version."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: str | None = Field(
+        None, description="An adapter, a version (NAME@N) or the base model's name."
+    )
+    layout: Layout = "merged"
+    precision: Precision = "int8"
+
+
+class ExportListing(BaseModel):
+    """Which exports to list."""
+
+    model: str | None = Field(None, description="A version, or an adapter: all its versions.")
+    state: Literal["queued", "building", "verifying", "ready", "failed", "cancelled"] | None = None
+    layout: Layout | None = None
+    precision: Precision | None = None
+
+
+class FileView(BaseModel):
+    """One file of an export."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+class ExportView(BaseModel):
+    """An export: what is exported, how far it is, its files."""
+
+    id: str
+    object: str = "export"
+    state: str
+    progress: float
+    message: str
+    model: str
+    adapter: str | None
+    version: int | None
+    layout: Layout
+    precision: Precision
+    created_at: str
+    finished_at: str | None
+    error: str | None
+    manifest: dict[str, Any] | None
+    adapter_manifest: dict[str, Any] | None
+    files: list[FileView]
+
+
+class Export(Kind[ExportFacts, ExportOrder]):
+    """Exports for devices: what is under way already is not begun a second time."""
+
+    spec = EXPORT
+    order = ExportOrder
+    listing = ExportListing
+    view = ExportView
+    readers = ("train", "feedback")  # whoever trains, and devices, which carry a key for feedback
+    has_files = True
+    step_prefix = "export."
+    builder: ClassVar[Sequence[str]] = (sys.executable, "-m", "deploy.export.child")
+    """The command that builds."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        settings = place.settings
+        self._registry = Registry(place.database)
+        self._artifacts = ArtifactStore(
+            settings.resolved_artifacts_url(), cache=settings.home / "cache"
+        )
+
+    @cached_property
+    def steps(self) -> ExportSteps:
+        """What an export does, step by step."""
+        return ExportSteps(self.place, self.builder, self.folder)
+
+    def open(self, tenant_id: TenantId, order: ExportOrder) -> Exported:
+        """Queue an export, or yield the finished one of the same if its files are all there.
+
+        Raises NotFound for what the tenant does not have, Conflict for an adapter without a live
+        version.
+        """
+        chosen = self._route(tenant_id, order.model)
+        if chosen.adapter is not None and chosen.version is None:
+            name = str(order.model)[:80]
+            raise Conflict(
+                f"'{name}' has no live version, so there is nothing to export. Name a version "
+                f"('{name}@N') or '{self.place.served_name}'.",
+                param="model",
+            )
+        adapter_id = chosen.adapter.id if chosen.adapter else None
+        # Whatever the base is served as: a device knows it by one name alone.
+        facts = ExportFacts(
+            model=chosen.public_name if chosen.adapter else BASE,
+            version=chosen.version.number if chosen.version else None,
+            layout=order.layout,
+            precision=order.precision,
+        )
+        key = request_key(tenant_id, adapter_id, facts, self.place.base)
+        done = self.ledger.newest(key, "ready")
+        if done is not None and self._is_whole(done):
+            return done
+        waiting = "Waiting for the trainer."
+        return self.ledger.open(tenant_id, key, facts, adapter_id=adapter_id, message=waiting)[0]
+
+    def present(self, work: Exported) -> ExportView:
+        """The export as HTTP shows it."""
+        facts = work.facts
+        return ExportView(
+            id=work.id,
+            state=work.state,
+            progress=work.progress,
+            message=work.message,
+            model=facts.model,
+            adapter=facts.model.rpartition("@")[0] if work.adapter_id is not None else None,
+            version=facts.version,
+            layout=facts.layout,
+            precision=facts.precision,
+            created_at=str(iso(work.created_at_s)),
+            finished_at=iso(work.finished_at_s),
+            error=work.error,
+            manifest=facts.manifest and dict(facts.manifest),
+            adapter_manifest=facts.adapter_manifest and dict(facts.adapter_manifest),
+            files=[
+                FileView(path=file.path, sha256=file.sha256, size_bytes=file.size_bytes)
+                for file in facts.files
+            ],
+        )
+
+    def file(self, work: Exported, path: str) -> tuple[Path, Digest]:
+        """One file. Conflict until the export is ready, NotFound for a path not among its files."""
+        if work.state != "ready":
+            raise Conflict(f"Export {work.id} is {work.state}: it has no files to download.")
+        for file in work.facts.files:
+            if file.path == path:
+                # Only the record's digest becomes a path, never the URL.
+                digest = parse_digest(file.sha256)
+                return self._artifacts.file(digest), digest
+        return super().file(work, path)
+
+    def workflow(self, durable: Durable) -> Callable[[str], object]:
+        """First the base model, where it is shared and not exported yet; then what was asked."""
+        base, build = durable(self.steps.base), durable(self.steps.build)
+
+        def export(export_id: str) -> object:
+            base(export_id)
+            return build(export_id)
+
+        return export
+
+    def _route(self, tenant_id: TenantId, model: str | None) -> Route:
+        served_name = self.place.served_name
+        if not model:
+            raise Invalid(
+                f"Say what to export: an adapter, a version (NAME@N) or '{served_name}'.",
+                param="model",
+            )
+        if model == AUTO:
+            raise NotFound(
+                f"'{AUTO}' is no model of its own: name an adapter, a version (NAME@N) or "
+                f"'{served_name}'.",
+                param="model",
+                code="model_not_found",
+            )
+        directory = Directory()
+        try:
+            adapter = self._registry.get(tenant_id, model.partition("@")[0])
+        except NotFound:
+            pass  # in the words of `route`, or the base model
+        else:
+            versions = {version.number: version for version in self._registry.versions(adapter.id)}
+            directory = Directory(
+                by_name={(tenant_id, adapter.name): adapter}, versions={adapter.id: versions}
+            )
+        # No draw lies in the exploration share: a name means its live version.
+        return route(directory, tenant_id, model, served_name=served_name, draw=1.0)
+
+    def _is_whole(self, export: Exported) -> bool:
+        return all(
+            self._artifacts.has_file(Digest(file.sha256), file.size_bytes)
+            for file in export.facts.files
+        )
+
+
+def request_key(
+    tenant_id: TenantId, adapter_id: AdapterId | None, facts: ExportFacts, base: str
+) -> str:
+    """A hash of what is exported: two with the same have the same files.
+
+    `base` names the base model, so that what was exported of another is not taken for this one's.
+    """
+    parts = (adapter_id, facts.version, facts.layout, facts.precision, base)
+    text = json.dumps([tenant_id, facts.model, *parts])
+    return hashlib.sha256(text.encode()).hexdigest()
