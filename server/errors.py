@@ -1,36 +1,17 @@
-"""Errors as OpenAI clients read them: one table from our kinds to HTTP, one envelope."""
+"""Refusals as HTTP: status, body and headers of an error."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from core.errors import (
-    AttuneError,
-    Conflict,
-    Forbidden,
-    Invalid,
-    NotFound,
-    TooLarge,
-    Unauthenticated,
-    Unavailable,
-)
-
-_HTTP: dict[type[AttuneError], tuple[int, str]] = {
-    Invalid: (400, "invalid_request_error"),
-    Unauthenticated: (401, "authentication_error"),
-    Forbidden: (403, "permission_error"),
-    NotFound: (404, "not_found_error"),
-    Conflict: (409, "conflict_error"),
-    TooLarge: (413, "invalid_request_error"),
-    Unavailable: (503, "service_unavailable_error"),
-}
+from core.error_body import ErrorEnvelope, error_body, status_of
+from core.errors import AttuneError
 
 
 def http_error(error: AttuneError) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
     """Status, JSON body `{"error": {message, type, param, code}}` and headers."""
-    status, _ = _kind_of(error)
-    body = json.dumps({"error": error_json(error)}).encode()
+    status = status_of(error)
+    body = json.dumps(ErrorEnvelope(error=error_body(error)).model_dump()).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
@@ -43,19 +24,3 @@ def http_error(error: AttuneError) -> tuple[int, bytes, list[tuple[bytes, bytes]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return status, body, headers
-
-
-def error_json(error: AttuneError) -> dict[str, Any]:
-    """The object `{message, type, param, code}` alone."""
-    return {
-        "message": error.message,
-        "type": _kind_of(error)[1],
-        "param": error.param,
-        "code": error.code,
-    }
-
-
-def _kind_of(error: AttuneError) -> tuple[int, str]:
-    return next(
-        (known for cls, known in _HTTP.items() if isinstance(error, cls)), (500, "server_error")
-    )

@@ -20,7 +20,7 @@ from adapters.types import Adapter, Learning, Version
 from adapters.validate import validate_adapter
 from core.clock import iso
 from core.errors import Invalid, Unavailable
-from server.routes.common import json_object, key_with, page, runtime_of, take
+from server.routes.by_hand import json_object, key_with, page, runtime_of, take
 from server.runtime import Runtime
 
 router = APIRouter()

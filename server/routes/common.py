@@ -1,77 +1,144 @@
-"""What every route needs: the runtime, the caller's key, a parsed body, a list envelope."""
+"""What every route is made of: the caller's key, the running parts, a read body, list envelopes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
-from fastapi import Request
+from fastapi import APIRouter, Depends, Query, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBasic, HTTPBearer
+from pydantic import BaseModel
 
+from core.bodies import invalid, says
+from core.error_body import ErrorEnvelope
 from core.errors import Invalid
 from core.identity.keys import require
 from core.identity.types import ApiKey, Scope
 from server.runtime import Runtime
 
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "model": ErrorEnvelope,
+        "description": "400: malformed, `param` names where. 401: no key this server knows. 403: "
+        "the key lacks the scope. 404: the key's tenant has no such thing. 409: the state has "
+        "moved on, or the name is taken. 413: the body is over the limit.",
+    },
+    503: {"model": ErrorEnvelope, "description": "Not now; try again."},
+}
+"""`responses=` of a router: the refusals any of its routes may answer with."""
 
-def runtime_of(request: Request) -> Runtime:
+BEARER = HTTPBearer(auto_error=False, description="An Attune key, `sk-at-…`.")
+BASIC = HTTPBasic(auto_error=False, description="Any user name; an Attune key as the password.")
+
+
+async def runtime_of(request: Request) -> Runtime:
     """The running server's parts."""
     runtime: Runtime = request.app.state.attune
     return runtime
 
 
-def key_with(request: Request, scope: Scope) -> ApiKey:
-    """The caller's key (the gateway has verified it). Raises Forbidden without `scope`."""
-    key: ApiKey = request.state.attune_key
-    require(key, scope)
-    return key
+RuntimeOf = Annotated[Runtime, Depends(runtime_of)]
 
 
-async def json_object(request: Request) -> dict[str, Any]:
-    """The body as a JSON object; Invalid otherwise. An empty body is an empty object."""
-    raw = await request.body()
-    if not raw.strip():
-        return {}
-    try:
-        body = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Invalid(f"The request body is not valid JSON: {error}.", code="invalid_json") from (
-            error
-        )
-    if not isinstance(body, dict):
-        raise Invalid("The request body must be a JSON object.", code="invalid_json")
-    return body
+def key_with(
+    *scopes: Scope, scheme: HTTPBearer | HTTPBasic = BEARER
+) -> Callable[..., Awaitable[ApiKey]]:
+    """A dependency: the caller's key, verified by the door. Forbidden without any of `scopes`.
+
+    `scheme` only tells the API's description how the key is sent.
+    """
+
+    shown = Security(scheme)
+
+    async def key_of(request: Request, _shown: Any = shown) -> ApiKey:
+        key: ApiKey = request.state.attune_key
+        if not any(scope in key.scopes for scope in scopes):
+            require(key, scopes[-1])
+        return key
+
+    return key_of
 
 
-def take(body: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raises Invalid naming the first field that is not `known`."""
-    for name in body:
-        if name not in known:
-            raise Invalid(
-                f"Unknown field '{name[:80]}'. Known: {', '.join(known)}.", param=name[:80]
-            )
+class Resource(BaseModel):
+    """What HTTP shows of one thing."""
+
+    id: str
 
 
-def page(data: Sequence[Mapping[str, Any]], *, has_more: bool) -> dict[str, Any]:
+Shown = TypeVar("Shown", bound=Resource)
+
+
+class PageOf(BaseModel, Generic[Shown]):
     """OpenAI's list envelope; the next page is asked for with `after=<last_id>`."""
-    return {
-        "object": "list",
-        "data": list(data),
-        "has_more": has_more,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-    }
+
+    object: Literal["list"] = "list"
+    data: list[Shown]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
 
 
-def limit_of(request: Request, default: int = 20) -> int:
-    """The `limit` query parameter, 1 to 200."""
-    limit = whole_number(request.query_params.get("limit", str(default)))
-    if limit is None or not 1 <= limit <= 200:
-        raise Invalid("limit must be a whole number from 1 to 200.", param="limit")
-    return limit
+def page_of(data: Sequence[Shown], *, has_more: bool = False) -> PageOf[Shown]:
+    """The envelope around one page."""
+    ends = (data[0].id, data[-1].id) if data else (None, None)
+    return PageOf(data=list(data), has_more=has_more, first_id=ends[0], last_id=ends[1])
 
 
-def whole_number(text: str) -> int | None:
-    """0 to 10^18 - 1 from its decimal digits, None for any other text."""
-    # str.isdigit alone takes '²', which int() does not; and int() takes no text without end.
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+Limit = Annotated[int, Query(ge=1, le=200), says("limit must be a whole number from 1 to 200.")]
+"""How many items of a list; give it a default: `limit: Limit = 20`."""
+
+After = Annotated[str | None, Query(description="The last id of the page before.")]
+
+
+class Route(APIRoute):
+    """Reads every body as JSON, whatever its Content-Type, and refuses in our words.
+
+    An empty body is an empty object: `curl -X POST` sends none, `curl -d` calls JSON a form.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with the body read before it and its refusals translated after it."""
+        handle = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            if self.body_field is not None:
+                request = _JsonRequest(request, json_of(await request.body()))
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                raise invalid(error.errors()) from error
+
+        return handler
+
+
+def router() -> APIRouter:
+    """A router whose routes read bodies and refuse as all of ours do."""
+    return APIRouter(route_class=Route, responses=ERRORS)
+
+
+def json_of(raw: bytes) -> Any:
+    """The JSON value of a body; an empty body is an empty object. Raises Invalid."""
+    try:
+        return msgspec.json.decode(raw) if raw.strip() else {}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        message = f"The request body is not valid JSON: {error}."
+        raise Invalid(message, code="invalid_json") from error
+
+
+class _JsonRequest(Request):
+    """A request whose body is read and decoded already."""
+
+    def __init__(self, request: Request, sent: Any) -> None:
+        headers = [pair for pair in request.scope["headers"] if pair[0] != b"content-type"]
+        headers.append((b"content-type", b"application/json"))
+        super().__init__({**request.scope, "headers": headers}, request.receive)
+        self._sent = sent
+
+    async def body(self) -> bytes:
+        return b"read already"
+
+    async def json(self) -> Any:
+        return self._sent

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from core.clock import now_s
+from core.error_body import error_body
 from core.errors import AttuneError, Conflict, TooLarge
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from feedback.receivers.device import MAX_BYTES, parse_device, parse_item, parse_items
@@ -17,8 +18,7 @@ from feedback.rows import same_statement
 from feedback.types import Feedback, Interaction
 from server import metrics
 from server.answers.completion_ids import PREFIXES
-from server.errors import error_json
-from server.routes.common import json_object, key_with, runtime_of, take
+from server.routes.by_hand import json_object, key_with, runtime_of, take
 from server.runtime import Runtime
 
 router = APIRouter()
@@ -136,7 +136,7 @@ def _existing(runtime: Runtime, tenant_id: TenantId, feedback_id: FeedbackId) ->
 
 
 def _rejected(error: AttuneError) -> dict[str, Any]:
-    return {"status": "rejected", "error": error_json(error)}
+    return {"status": "rejected", "error": error_body(error).model_dump()}
 
 
 def _of(item: Any, name: str, kind: type) -> Any:

@@ -24,7 +24,7 @@ from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.identity.keys import require
 from core.identity.types import ApiKey
 from core.ids import Digest, parse_digest
-from server.routes.common import json_object, key_with, limit_of, page, runtime_of, take
+from server.routes.by_hand import json_object, key_with, limit_of, page, runtime_of, take
 from server.runtime import Runtime
 
 router = APIRouter()

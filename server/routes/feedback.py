@@ -16,7 +16,7 @@ from feedback.receivers.native import parse_feedback
 from feedback.store import FeedbackFilter
 from feedback.types import Feedback, Kind
 from server import metrics
-from server.routes.common import json_object, key_with, limit_of, page, runtime_of
+from server.routes.by_hand import json_object, key_with, limit_of, page, runtime_of
 
 router = APIRouter()
 

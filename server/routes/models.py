@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 
 from adapters.routing import AUTO, route
 from core.errors import NotFound
-from server.routes.common import key_with, runtime_of
+from server.routes.by_hand import key_with, runtime_of
 
 router = APIRouter()
 

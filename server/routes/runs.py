@@ -14,7 +14,7 @@ from core.errors import Conflict, Invalid
 from core.ids import RunId
 from feedback.runs import Run
 from feedback.types import Page
-from server.routes.common import (
+from server.routes.by_hand import (
     json_object,
     key_with,
     limit_of,
