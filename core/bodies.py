@@ -47,6 +47,12 @@ class Body(BaseModel):
         return sent
 
 
+class Resource(BaseModel):
+    """What HTTP shows of one thing."""
+
+    id: str
+
+
 def says(rule: str) -> WrapValidator:
     """Put into an `Annotated`: whatever is wrong with the value, the caller reads `rule`."""
 

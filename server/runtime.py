@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from adapters.artifacts.store import ArtifactStore
-from adapters.exports import STATES, ExportStore
 from adapters.load_reports import LoadReports
 from adapters.registry import Registry
 from adapters.types import Version
@@ -18,11 +19,11 @@ from core.clock import now_s
 from core.database import Database
 from core.errors import AttuneError
 from core.identity.tenants import TenantStore
-from core.ids import RunId
 from core.settings import Settings
+from core.work.kind import Kind, Place
+from core.work.watermarks import Watermarks
 from feedback.interactions import InteractionStore
 from feedback.log import InteractionLog
-from feedback.runs import ACTIVE, END, RunStore
 from feedback.store import FeedbackStore
 from server import metrics
 from server.answers.completion_ids import IdSigner
@@ -49,8 +50,7 @@ class Runtime:
     artifacts: ArtifactStore
     interactions: InteractionStore
     feedback: FeedbackStore
-    runs: RunStore
-    exports: ExportStore
+    work: Mapping[str, Kind[Any, Any]]  # by the plural of its noun
     signer: IdSigner
     recorder: Recorder
     log: InteractionLog
@@ -89,17 +89,19 @@ async def start(
     served_name: str,
     max_model_len: int,
     max_loras: int | None = None,
+    kinds: Sequence[type[Kind[Any, Any]]] = (),
 ) -> Runtime:
     """Open the stores, take over the registry, preload live versions traffic suggests.
 
     `max_loras`: distinct adapters the engine runs in one step, if not what the settings say.
+    `kinds`: the work that can be ordered here.
     """
     database = Database(settings.resolved_database_url())
     await asyncio.to_thread(database.upgrade)
     tenants = TenantStore(database)
     registry, reports = Registry(database), LoadReports(database)
-    runs = RunStore(database)
     artifacts = ArtifactStore(settings.resolved_artifacts_url(), cache=settings.home / "cache")
+    place = Place(settings, database, served_name, base.name)
     secret = settings.request_secret or await asyncio.to_thread(tenants.secret, "request_ids")
     interactions = InteractionStore(database)
     log = InteractionLog(database)
@@ -118,7 +120,7 @@ async def start(
         residency,
         interval_s=settings.sync_interval_s,
         publish_interval_s=settings.publish_interval_s,
-        on_live=_await_first_answer(runs, first_answers),
+        on_live=_await_first_answer(Watermarks(database), first_answers),
     )
     runtime = Runtime(
         settings=settings,
@@ -129,8 +131,7 @@ async def start(
         artifacts=artifacts,
         interactions=interactions,
         feedback=FeedbackStore(database),
-        runs=runs,
-        exports=ExportStore(database),
+        work={kind.spec.plural: kind(place) for kind in kinds},
         signer=IdSigner(secret),
         recorder=Recorder(
             log.append,
@@ -152,7 +153,7 @@ async def start(
     )
     loop = asyncio.get_running_loop()
     runtime.tasks.append(loop.create_task(sync.follow(), name="attune-sync"))
-    runtime.tasks.append(loop.create_task(_watch_runs(runtime), name="attune-runs"))
+    runtime.tasks.append(loop.create_task(_watch_work(runtime), name="attune-work"))
     return runtime
 
 
@@ -188,17 +189,14 @@ def _reporter(
 
 
 def _await_first_answer(
-    runs: RunStore, first_answers: dict[int, float]
+    marks: Watermarks, first_answers: dict[int, float]
 ) -> Callable[[Version], None]:
     """On a new live version from a run: remember when its newest feedback was given."""
 
     def on_live(version: Version) -> None:
         if version.run_id is None:
             return
-        run_id = RunId(version.run_id)
-
-        def look() -> float | None:
-            return runs.find(run_id).last_feedback_at_s
+        look = partial(marks.newest_feedback_at_s, version.run_id)
 
         async def remember() -> None:
             at_s = await asyncio.to_thread(look)
@@ -215,18 +213,13 @@ def _await_first_answer(
 _PENDING: set[asyncio.Task[None]] = set()
 
 
-async def _watch_runs(runtime: Runtime, interval_s: float = 5.0) -> None:
-    """Keep the gauges of runs, verdicts and exports current: counted in the database."""
+async def _watch_work(runtime: Runtime, interval_s: float = 5.0) -> None:
+    """Keep the gauges of every kind of work current: counted in the database."""
     while True:
         try:
-            counts = await asyncio.to_thread(runtime.runs.count_by_state)
-            for state in (*ACTIVE, *END):
-                metrics.RUNS.labels(state).set(counts.get(state, 0))
-            metrics.VERDICTS.labels("promoted").set(counts.get("succeeded", 0))
-            metrics.VERDICTS.labels("rejected").set(counts.get("rejected", 0))
-            exports = await asyncio.to_thread(runtime.exports.count_by_state)
-            for export_state in STATES:
-                metrics.EXPORTS.labels(export_state).set(exports.get(export_state, 0))
+            for plural, kind in runtime.work.items():
+                counts = await asyncio.to_thread(kind.ledger.count_by_state)
+                metrics.count_work(plural, kind.spec.states, counts)
         except Exception:
-            logger.exception("Cannot count the runs and exports.")
+            logger.exception("Cannot count the work.")
         await asyncio.sleep(interval_s)

@@ -9,10 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from core.bodies import Body, Resource, says
 from core.database import Database
 from core.errors import NotFound
 from core.identity.types import Scope
@@ -21,7 +22,7 @@ from core.settings import Settings
 from core.work.ledger import Ledger
 from core.work.types import Facts, Spec, Work
 
-Order = TypeVar("Order", bound=BaseModel)
+Order = TypeVar("Order", bound=Body)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -34,6 +35,15 @@ class Place:
     database: Database
     served_name: str  # what clients call the base model
     base: str  # the base model's folder or name
+
+
+class Listing(BaseModel):
+    """Which pieces to list; a kind adds its filters."""
+
+    after: str | None = Field(None, description="The last id of the page before.")
+    limit: Annotated[
+        int, Field(ge=1, le=200), says("limit must be a whole number from 1 to 200.")
+    ] = 20
 
 
 class Durable(Protocol):
@@ -51,9 +61,9 @@ class Kind(ABC, Generic[Facts, Order]):
     """
 
     spec: ClassVar[Spec[Any]]
-    order: ClassVar[type[BaseModel]]
-    listing: ClassVar[type[BaseModel]]
-    view: ClassVar[type[BaseModel]]
+    order: ClassVar[type[Body]]
+    listing: ClassVar[type[Listing]]
+    view: ClassVar[type[Resource]]
     readers: ClassVar[tuple[Scope, ...]] = ("train",)
     has_files: ClassVar[bool] = False
     step_prefix: ClassVar[str] = ""
@@ -71,7 +81,7 @@ class Kind(ABC, Generic[Facts, Order]):
         """
 
     @abstractmethod
-    def present(self, work: Work[Facts]) -> BaseModel:
+    def present(self, work: Work[Facts]) -> Resource:
         """The piece as HTTP shows it, a `view`."""
 
     @abstractmethod

@@ -11,42 +11,51 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from adapters.artifacts.store import ArtifactStore
 from adapters.directory import Directory
 from adapters.registry import Registry
 from adapters.routing import AUTO, BASE, route
 from adapters.types import Route
+from core.bodies import Body, Resource, says
 from core.clock import iso
-from core.errors import Conflict, Invalid, NotFound
+from core.errors import Conflict, NotFound
 from core.ids import AdapterId, Digest, TenantId, parse_digest
-from core.work.kind import Durable, Kind, Place
+from core.work.kind import Durable, Kind, Listing, Place
 from deploy.edge.manifest import Layout, Precision
 from deploy.export.job import ExportSteps
 from deploy.export.types import EXPORT, Exported, ExportFacts
 
+_Layout = Annotated[Layout, says("layout is one of merged, base+adapters.")]
+_Precision = Annotated[Precision, says("precision is one of fp32, int8, int4.")]
+_State = Annotated[
+    Literal["queued", "building", "verifying", "ready", "failed", "cancelled"],
+    says("state is one of queued, building, verifying, ready, failed, cancelled."),
+]
 
-class ExportOrder(BaseModel):
+
+class ExportOrder(Body):
     """Ask for a model to take away: a name means its live version."""
 
-    model_config = ConfigDict(extra="forbid")
-    model: str | None = Field(
-        None, description="An adapter, a version (NAME@N) or the base model's name."
-    )
-    layout: Layout = "merged"
-    precision: Precision = "int8"
+    model: Annotated[
+        str,
+        Field(min_length=1),
+        says("Say what to export: an adapter, a version (NAME@N) or 'base'."),
+    ]
+    layout: _Layout = "merged"
+    precision: _Precision = "int8"
 
 
-class ExportListing(BaseModel):
+class ExportListing(Listing):
     """Which exports to list."""
 
     model: str | None = Field(None, description="A version, or an adapter: all its versions.")
-    state: Literal["queued", "building", "verifying", "ready", "failed", "cancelled"] | None = None
-    layout: Layout | None = None
-    precision: Precision | None = None
+    state: _State | None = None
+    layout: _Layout | None = None
+    precision: _Precision | None = None
 
 
 class FileView(BaseModel):
@@ -57,11 +66,10 @@ class FileView(BaseModel):
     size_bytes: int
 
 
-class ExportView(BaseModel):
+class ExportView(Resource):
     """An export: what is exported, how far it is, its files."""
 
-    id: str
-    object: str = "export"
+    object: Literal["export"] = "export"
     state: str
     progress: float
     message: str
@@ -112,7 +120,7 @@ class Export(Kind[ExportFacts, ExportOrder]):
         """
         chosen = self._route(tenant_id, order.model)
         if chosen.adapter is not None and chosen.version is None:
-            name = str(order.model)[:80]
+            name = order.model[:80]
             raise Conflict(
                 f"'{name}' has no live version, so there is nothing to export. Name a version "
                 f"('{name}@N') or '{self.place.served_name}'.",
@@ -178,13 +186,8 @@ class Export(Kind[ExportFacts, ExportOrder]):
 
         return export
 
-    def _route(self, tenant_id: TenantId, model: str | None) -> Route:
+    def _route(self, tenant_id: TenantId, model: str) -> Route:
         served_name = self.place.served_name
-        if not model:
-            raise Invalid(
-                f"Say what to export: an adapter, a version (NAME@N) or '{served_name}'.",
-                param="model",
-            )
         if model == AUTO:
             raise NotFound(
                 f"'{AUTO}' is no model of its own: name an adapter, a version (NAME@N) or "

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from core.errors import AttuneError, Invalid
+from core.work.kind import Kind
 from server.errors import http_error
-from server.routes import adapters, edge, exports, feedback, models, runs
+from server.routes import adapters, edge, feedback, models
+from server.routes.work import routes_of
 
 
-def attach(app: FastAPI) -> None:
-    """Put every route on the app, with our error envelope."""
-    for module in (models, feedback, adapters, runs, exports, edge):
+def attach(app: FastAPI, kinds: Sequence[type[Kind[Any, Any]]]) -> None:
+    """Put every route on the app, those of each kind of work too, with our error envelope."""
+    for module in (models, feedback, adapters, edge):
         app.include_router(module.router)
+    for kind in kinds:
+        app.include_router(routes_of(kind))
     app.add_exception_handler(AttuneError, _on_error)
 
 

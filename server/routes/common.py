@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBearer
 from pydantic import BaseModel
 
-from core.bodies import invalid, says
+from core.bodies import Resource, invalid, says
 from core.error_body import ErrorEnvelope
 from core.errors import Invalid
 from core.identity.keys import require
@@ -60,12 +60,6 @@ def key_with(
         return key
 
     return key_of
-
-
-class Resource(BaseModel):
-    """What HTTP shows of one thing."""
-
-    id: str
 
 
 Shown = TypeVar("Shown", bound=Resource)

@@ -16,8 +16,8 @@ import pytest
 import sqlalchemy as sa
 
 import adapters.tables  # noqa: F401
-import core.identity.tables  # noqa: F401
-import feedback.run_tables
+import core.identity.tables
+import core.work.tables  # noqa: F401
 import feedback.tables  # noqa: F401
 from core.database import Database, metadata
 

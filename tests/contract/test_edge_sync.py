@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from feedback.runs import RunStore
 from support.door import Door, open_door
 
 from core.database import Database
 from feedback.interactions import InteractionFilter
-from feedback.runs import RunStore
 from trainer.runs.watch import Watch
 
 DEVICE = "d" * 32

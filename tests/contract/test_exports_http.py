@@ -10,9 +10,8 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from support.door import Door, open_door
-
 from adapters.exports import ExportFile, ExportStore
+from support.door import Door, open_door
 
 GRAPH = bytes(range(256)) * 1000
 TOKENIZER = b'{"vocab": []}'

@@ -13,8 +13,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 import adapters.tables  # noqa: F401
-import core.identity.tables  # noqa: F401
-import feedback.run_tables
+import core.identity.tables
+import core.work.tables  # noqa: F401
 import feedback.tables  # noqa: F401
 from core.database import Database, metadata
 

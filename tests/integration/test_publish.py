@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from feedback.runs import RunStore
 
 from adapters.registry import Registry
 from adapters.types import Learning
@@ -15,7 +16,6 @@ from core.identity.tenants import TenantStore
 from core.ids import RunId
 from core.settings import SHIPPED_MODEL, Settings
 from deploy.bench.adapters import write_adapter
-from feedback.runs import RunStore
 from feedback.types import Check, Verdict
 from trainer.model.warm import WarmModel
 from trainer.runs.steps import Judged, Steps

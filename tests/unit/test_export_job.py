@@ -16,9 +16,9 @@ from typing import Any
 
 import psutil
 import pytest
+from adapters.exports import Export, ExportRequest, ExportStore, Layout
 
 from adapters.artifacts.store import ADAPTER_FILES, ArtifactStore
-from adapters.exports import Export, ExportRequest, ExportStore, Layout
 from adapters.registry import Registry
 from adapters.types import Adapter, ArtifactInfo
 from core.database import Database

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from adapters.registry import Registry
+from core.bodies import Body, Resource, says
 from core.clock import iso
 from core.errors import Conflict
 from core.ids import TenantId
-from core.work.kind import Durable, Kind, Place
+from core.work.kind import Durable, Kind, Listing, Place
 from core.work.types import Work
 from core.work.watermarks import Watermarks
 from feedback.store import FeedbackStore
@@ -28,14 +29,13 @@ if TYPE_CHECKING:
     from trainer.model.warm import WarmModel
 
 
-class RunOrder(BaseModel):
+class RunOrder(Body):
     """Ask for a run of an adapter now, whatever the triggers say."""
 
-    model_config = ConfigDict(extra="forbid")
-    adapter: str = Field(description="Name the adapter to train.")
+    adapter: Annotated[str, says("Name the adapter to train.")]
 
 
-class RunListing(BaseModel):
+class RunListing(Listing):
     """Which runs to list."""
 
     adapter: str | None = Field(None, description="Only runs of this adapter.")
@@ -56,11 +56,10 @@ class VerdictView(BaseModel):
     checks: list[CheckView]
 
 
-class RunView(BaseModel):
+class RunView(Resource):
     """A training run: why it was begun, how far it is, how its candidate was judged."""
 
-    id: str
-    object: str = "run"
+    object: Literal["run"] = "run"
     adapter_id: str
     state: str
     trigger: str
