@@ -16,7 +16,9 @@ HEAVY = ("torch", "vllm", "trl", "onnx", "transformers", "peft")
 LOADED = f"import sys; print(*(name for name in {HEAVY!r} if name in sys.modules))"
 
 
-@pytest.mark.parametrize("module", ["deploy.cli.app", "core.settings", "server.routes"])
+@pytest.mark.parametrize(
+    "module", ["deploy.cli.app", "core.settings", "server.routes", "deploy.kinds"]
+)
 def test_the_command_line_settings_and_routes_load_nothing_heavy(module: str) -> None:
     command = [sys.executable, "-c", f"import {module}; {LOADED}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)

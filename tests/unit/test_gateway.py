@@ -25,6 +25,7 @@ from core.held import HeldConnection
 from core.identity.types import SCOPES, Scope
 from core.ids import CompletionId
 from core.settings import Settings
+from deploy.kinds import KINDS
 from feedback.types import Interaction
 from server.answers.recorder import Recorder
 from server.door.gateway import Gateway
@@ -139,7 +140,7 @@ class Door:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         app = FastAPI()
-        attach(app)
+        attach(app, KINDS)
         app.state.attune = runtime
         self.vllm = Vllm(app)
         self.gateway = Gateway(self.vllm, lambda: self.runtime)
@@ -233,7 +234,9 @@ def runtime_tenant(runtime: Runtime, name: str) -> Any:
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     """Its follower sleeps for an hour: what is seen at once is seen without its help."""
     settings = Settings(home=tmp_path, sync_interval_s=3600.0, max_body_bytes=10_000)
-    runtime = await start(settings, Engine(), base=BASE, served_name="town", max_model_len=512)
+    runtime = await start(
+        settings, Engine(), base=BASE, served_name="town", max_model_len=512, kinds=KINDS
+    )
     yield Door(runtime)
     await runtime.stop()
 
