@@ -100,14 +100,26 @@ def routes_of(kind: type[Kind[Any, Any]]) -> APIRouter:
     order.__annotations__["order"] = kind.order
     list_.__annotations__["asked"] = Annotated[kind.listing, Query()]
     page: Any = PageOf
-    routes.post(path, status_code=202, response_model=kind.view)(order)
-    routes.get(path, response_model=page[kind.view])(list_)
-    routes.get(one, response_model=kind.view)(get)
-    routes.get(f"{one}/events")(events)
-    routes.post(f"{one}/cancel", response_model=kind.view)(cancel)
+    answered: Any = {200: {"model": kind.view, "description": "One that answers it already."}}
+    part: Any = {206: {"description": "The range that was asked for."}}
+    many = f"{noun.capitalize()}s"
+    routes.post(
+        path,
+        status_code=202,
+        response_model=kind.view,
+        responses=answered,
+        summary=f"Ask for {noun}",
+    )(order)
+    routes.get(path, response_model=page[kind.view], summary=many)(list_)
+    routes.get(one, response_model=kind.view, summary=f"One {noun}")(get)
+    routes.get(f"{one}/events", summary=f"Log of one {noun}")(events)
+    routes.post(f"{one}/cancel", response_model=kind.view, summary=f"Cancel {noun}")(cancel)
     if kind.has_files:
-        routes.get(f"{one}/files/{{path:path}}", response_class=_Blob)(file)
-        routes.head(f"{one}/files/{{path:path}}", include_in_schema=False)(file)
+        files = f"{one}/files/{{path:path}}"
+        routes.get(files, response_class=_Blob, responses=part, summary=f"One file of one {noun}")(
+            file
+        )
+        routes.head(files, include_in_schema=False)(file)
     return routes
 
 
