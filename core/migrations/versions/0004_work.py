@@ -5,6 +5,7 @@ Revision ID: 0004
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,59 +31,83 @@ _EXPORT_FACTS = ("version", "manifest", "adapter_manifest", "files")
 def upgrade() -> None:
     """Add the ledger, move both kinds of work and the runs' logs into it, drop the old tables."""
     _create_ledger()
-    connection = op.get_bind()
-    for row in _rows("runs"):
-        values = {name: row[name] for name in (*_SHARED, *_RUN_COLUMNS)}
-        facts = {name: row[name] for name in _RUN_FACTS}
-        key = row["adapter_id"]
-        _insert(
-            "work", **values, kind="learn", request_key=key, progress=0.0, message="", facts=facts
-        )
-    for row in _rows("exports"):
-        values = {name: row[name] for name in (*_SHARED, *_EXPORT_COLUMNS)}
-        _insert("work", **values, kind="export", facts={name: row[name] for name in _EXPORT_FACTS})
-    columns = "key, at_s, type, message, data"
-    op.execute(
-        f"INSERT INTO work_events (id, work_id, {columns}) SELECT id, run_id, {columns} "
-        "FROM run_events"
+    _copy(
+        "runs",
+        "work",
+        lambda run: {
+            **_some(run, *_SHARED, *_RUN_COLUMNS),
+            "kind": "learn",
+            "request_key": run["adapter_id"],
+            "progress": 0.0,
+            "message": "",
+            "facts": _some(run, *_RUN_FACTS),
+        },
     )
-    _count_on(connection, "work_events")
-    op.drop_table("run_events")
-    op.drop_table("runs")
-    op.drop_table("exports")
+    _copy(
+        "exports",
+        "work",
+        lambda export: {
+            **_some(export, *_SHARED, *_EXPORT_COLUMNS),
+            "kind": "export",
+            "facts": _some(export, *_EXPORT_FACTS),
+        },
+    )
+    _copy_events("run_events", "run_id", "work_events", "work_id")
+    for name in ("run_events", "runs", "exports"):
+        op.drop_table(name)
 
 
 def downgrade() -> None:
     """The old tables again, with what they can hold; other kinds of work are dropped."""
     _create_runs()
     _create_exports()
-    connection = op.get_bind()
-    for row in _rows("work"):
-        values = {name: row[name] for name in _SHARED}
-        facts = row["facts"]
-        if row["kind"] == "learn":
-            values |= {name: row[name] for name in _RUN_COLUMNS}
-            _insert("runs", **values, **{name: facts[name] for name in _RUN_FACTS})
-        elif row["kind"] == "export":
-            values |= {name: row[name] for name in _EXPORT_COLUMNS}
-            _insert("exports", **values, **{name: facts[name] for name in _EXPORT_FACTS})
-    columns = "key, at_s, type, message, data"
-    op.execute(
-        f"INSERT INTO run_events (id, run_id, {columns}) SELECT id, work_id, {columns} "
-        "FROM work_events WHERE work_id IN (SELECT id FROM runs)"
+    _copy(
+        "work",
+        "runs",
+        lambda work: {**_some(work, *_SHARED, *_RUN_COLUMNS), **_some(work["facts"], *_RUN_FACTS)},
+        kind="learn",
     )
-    _count_on(connection, "run_events")
-    op.drop_table("work_events")
-    op.drop_table("work")
+    _copy(
+        "work",
+        "exports",
+        lambda work: {
+            **_some(work, *_SHARED, *_EXPORT_COLUMNS),
+            **_some(work["facts"], *_EXPORT_FACTS),
+        },
+        kind="export",
+    )
+    _copy_events("work_events", "work_id", "run_events", "run_id")
+    for name in ("work_events", "work"):
+        op.drop_table(name)
 
 
-def _rows(table: str) -> list[Any]:
-    connection = op.get_bind()
-    return list(connection.execute(sa.select(_table(table))).mappings())
+def _copy(
+    source: str, target: str, row_of: Callable[[Any], dict[str, Any]], kind: str | None = None
+) -> None:
+    table = _table(source)
+    query = sa.select(table) if kind is None else sa.select(table).where(table.c.kind == kind)
+    rows = [row_of(row) for row in op.get_bind().execute(query).mappings()]
+    if rows:
+        op.get_bind().execute(_table(target).insert(), rows)
 
 
-def _insert(table: str, **values: Any) -> None:
-    op.get_bind().execute(_table(table).insert().values(**values))
+def _some(row: Any, *names: str) -> dict[str, Any]:
+    return {name: row[name] for name in names}
+
+
+def _copy_events(source: str, owner: str, target: str, new_owner: str) -> None:
+    """Those whose piece of work was copied, under their ids: clients page by them."""
+    columns = "key, at_s, type, message, data"
+    pieces = "work" if target == "work_events" else "runs"
+    op.execute(
+        f"INSERT INTO {target} (id, {new_owner}, {columns}) SELECT id, {owner}, {columns} "
+        f"FROM {source} WHERE {owner} IN (SELECT id FROM {pieces})"
+    )
+    if op.get_bind().dialect.name == "postgresql":  # SQLite counts on by itself
+        op.execute(
+            f"SELECT setval(pg_get_serial_sequence('{target}', 'id'), max(id)) FROM {target} "
+            "HAVING max(id) IS NOT NULL"
+        )
 
 
 def _table(name: str) -> sa.Table:
@@ -92,15 +117,6 @@ def _table(name: str) -> sa.Table:
         if isinstance(column.type, sa.JSON):
             column.type = sa.JSON(none_as_null=True)
     return table
-
-
-def _count_on(connection: sa.Connection, table: str) -> None:
-    """Let new rows follow the copied ids; SQLite does so by itself."""
-    if connection.dialect.name == "postgresql":
-        op.execute(
-            f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table} "
-            "HAVING max(id) IS NOT NULL"
-        )
 
 
 def _create_ledger() -> None:
