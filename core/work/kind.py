@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar
 
-from pydantic import BaseModel, Field
+import msgspec
+from pydantic import BaseModel, BeforeValidator, Field
 
 from core.bodies import Body, Resource, says
+from core.clock import iso
 from core.database import Database
 from core.errors import NotFound
 from core.identity.types import Scope
@@ -25,6 +27,10 @@ from core.work.types import Facts, Spec, Work
 Order = TypeVar("Order", bound=Body)
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+Moment = Annotated[str, BeforeValidator(iso)]
+"""A time in seconds since the epoch as HTTP shows it, for views."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,8 @@ class Kind(ABC, Generic[Facts, Order]):
     """One kind of work at one place.
 
     `order` is the body that asks for a piece, `listing` the filters of the list, `view` a piece
-    as HTTP shows it. Whoever has a scope of `readers` may look; ordering needs `train`.
+    as HTTP shows it, made of fields of `Work` and of the facts. Whoever has a scope of `readers`
+    may look; ordering needs `train`.
     Importing a kind and making one must load nothing heavy: the server does both.
     """
 
@@ -81,10 +88,6 @@ class Kind(ABC, Generic[Facts, Order]):
         """
 
     @abstractmethod
-    def present(self, work: Work[Facts]) -> Resource:
-        """The piece as HTTP shows it, a `view`."""
-
-    @abstractmethod
     def workflow(self, durable: Durable) -> Callable[[str], object]:
         """How one piece is carried out, given its id: calls of steps made `durable`, in order.
 
@@ -92,6 +95,11 @@ class Kind(ABC, Generic[Facts, Order]):
         redo its own earlier work; what it leaves behind belongs in the stores. An AttuneError
         ends the piece; Conflict `cancelled` as cancelled.
         """
+
+    def present(self, work: Work[Facts]) -> Resource:
+        """The piece as HTTP shows it: the `view` of what all work shares and of its facts."""
+        values = msgspec.to_builtins(work)
+        return self.view.model_validate({**values, **values["facts"]})
 
     def where(self, tenant_id: TenantId, asked: Mapping[str, Any]) -> Mapping[str, str | None]:
         """The filters of a `listing` as the ledger's columns."""

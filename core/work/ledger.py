@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Literal
 
-import msgspec
 import sqlalchemy as sa
 
 from core.clock import now_s
@@ -19,7 +18,8 @@ from core.errors import Conflict, Invalid, NotFound
 from core.ids import AdapterId, TenantId, new_id
 from core.page import Page
 from core.text import fit
-from core.work.tables import QUERIED, work, work_events
+from core.work.rows import columns_of, work_of
+from core.work.tables import work, work_events
 from core.work.types import Facts, Spec, Work, WorkEvent
 
 _ACTIVE_KEY = "active"
@@ -41,17 +41,11 @@ class Ledger(Generic[Facts]):
         *,
         adapter_id: AdapterId | None = None,
         message: str = "",
-        work_id: str | None = None,
     ) -> tuple[Work[Facts], bool]:
-        """Queue a piece and say that it is new, or yield the one of the same key under way.
-
-        With a `work_id` that was opened before, yields that piece as it now is: a replayed step
-        finds its own again.
-        """
-        wanted = work_id or new_id(self._spec.prefix)
+        """Queue a piece and say that it is new, or yield the one of the same key under way."""
         at_s = now_s()
         row = {
-            "id": wanted,
+            "id": new_id(self._spec.prefix),
             "kind": self._spec.name,
             "tenant_id": tenant_id,
             "adapter_id": adapter_id,
@@ -62,23 +56,22 @@ class Ledger(Generic[Facts]):
             "updated_at_s": at_s,
             "request_key": request_key,
             "active_key": _ACTIVE_KEY,
-            **_columns(facts),
+            **columns_of(facts),
         }
-        under_way = (work.c.request_key == request_key) & (work.c.active_key == _ACTIVE_KEY)
-        with self._database.write() as connection:
-            insert_ignoring_duplicates(connection, work, [row])
-            found = self._find(connection, work.c.id == wanted)
-            found = found or self._find(connection, under_way)
-        if found is None:  # the one in our way ended this very moment
-            return self.open(tenant_id, request_key, facts, adapter_id=adapter_id, message=message)
-        return found, found.id == wanted
+        under_way = (work.c.request_key == request_key, work.c.active_key == _ACTIVE_KEY)
+        found = None
+        while found is None:  # again if the one in our way ends this very moment
+            with self._database.write() as connection:
+                insert_ignoring_duplicates(connection, work, [row])
+                found = self._find(connection, *under_way)
+        return found, found.id == row["id"]
 
     def advance(
         self,
         work_id: str,
         state: str,
         *,
-        progress: float | None = None,
+        progress: float = 0.0,
         message: str | None = None,
         stoppable: bool = True,
         **facts: Any,
@@ -89,26 +82,21 @@ class Ledger(Generic[Facts]):
         somebody asked for it to stop (unless it is not `stoppable` here), Conflict if it has
         ended otherwise, NotFound for an unknown id.
         """
-        order = self._spec.active
-        if state not in order:
-            raise Invalid(
-                f"{state!r} is not a state of an active {self._spec.noun}.", param="state"
-            )
         with self._database.write() as connection:
-            found = self._locked(connection, work_id)
+            found = self._one(connection, work_id, lock=True)
             to_stop = found.is_active and stoppable and found.cancel_requested_at_s is not None
             if to_stop or found.state == "cancelled":
                 raise Conflict(f"The {self._spec.noun} was cancelled.", code="cancelled")
             if not found.is_active:
-                raise Conflict(f"{self._named(work_id)} has ended: it {self._told(found)}.")
-            changed: dict[str, Any] = {}
-            if order.index(state) > order.index(found.state):
-                changed["state"] = state
-            if progress is not None:
-                changed["progress"] = max(found.progress, min(1.0, progress))
-            if message is not None:
-                changed["message"] = fit(message, _MAX_TEXT)
-            return self._change(connection, found, changed, facts)
+                raise self._conflict(found, "has ended")
+            return self._change(
+                connection,
+                found,
+                facts,
+                state=max(found.state, state, key=self._spec.active.index),
+                progress=max(found.progress, min(1.0, progress)),
+                message=message,
+            )
 
     def finish(
         self,
@@ -125,22 +113,17 @@ class Ledger(Generic[Facts]):
         Raises Conflict if it has ended otherwise, NotFound for an unknown id.
         """
         if state not in self._spec.ended:
-            article = "an" if self._spec.noun[0] in "aeiou" else "a"
-            raise Invalid(f"{state!r} does not end {article} {self._spec.noun}.", param="state")
+            raise ValueError(f"{state!r} does not end work of kind {self._spec.name!r}.")
         with self._database.write() as connection:
-            found = self._locked(connection, work_id)
+            found = self._one(connection, work_id, lock=True)
             if found.state == state:
                 return found
             if not found.is_active:
-                raise Conflict(f"{self._named(work_id)} has ended already: it {self._told(found)}.")
-            changed = _ended(work_id, state)
-            if progress is not None:
-                changed["progress"] = progress
-            if message is not None:
-                changed["message"] = fit(message, _MAX_TEXT)
-            if error is not None:
-                changed["error"] = fit(error, _MAX_TEXT)
-            return self._change(connection, found, changed, facts)
+                raise self._conflict(found, "has ended already")
+            ended = _ended(work_id, state)
+            return self._change(
+                connection, found, facts, progress=progress, message=message, error=error, **ended
+            )
 
     def cancel(self, tenant_id: TenantId, work_id: str) -> Work[Facts]:
         """Ask for a piece to stop: a queued one ends at once, another at its worker's next word.
@@ -149,35 +132,27 @@ class Ledger(Generic[Facts]):
         tenant has no such piece.
         """
         with self._database.write() as connection:
-            found = self._locked(connection, work_id, work.c.tenant_id == tenant_id)
+            found = self._one(connection, work_id, work.c.tenant_id == tenant_id, lock=True)
             if found.state == "cancelled":
                 return found
             if not found.is_active:
-                raise Conflict(
-                    f"{self._named(work_id)} cannot be cancelled: it {self._told(found)}."
-                )
-            changed: dict[str, Any] = {}
-            if found.cancel_requested_at_s is None:
-                changed["cancel_requested_at_s"] = now_s()
+                raise self._conflict(found, "cannot be cancelled")
+            if found.cancel_requested_at_s is not None:
+                return found
+            changed: dict[str, Any] = {"cancel_requested_at_s": now_s()}
             if found.state == self._spec.active[0]:
                 changed |= {**_ended(work_id, "cancelled"), "message": "Cancelled."}
-            return self._change(connection, found, changed, {}) if changed else found
+            return self._change(connection, found, {}, **changed)
 
     def get(self, tenant_id: TenantId, work_id: str) -> Work[Facts]:
         """One piece; NotFound if the tenant has none of that id."""
         with self._database.read() as connection:
-            found = self._find(connection, work.c.id == work_id, work.c.tenant_id == tenant_id)
-        if found is None:
-            raise self._missing(work_id)
-        return found
+            return self._one(connection, work_id, work.c.tenant_id == tenant_id)
 
     def find(self, work_id: str) -> Work[Facts]:
         """One piece of whatever tenant, for those who carry it out; NotFound for an unknown id."""
         with self._database.read() as connection:
-            found = self._find(connection, work.c.id == work_id)
-        if found is None:
-            raise self._missing(work_id)
-        return found
+            return self._one(connection, work_id)
 
     def newest(self, request_key: str, state: str) -> Work[Facts] | None:
         """The newest piece in `state` that was asked for in exactly these terms."""
@@ -185,7 +160,7 @@ class Ledger(Generic[Facts]):
         with self._database.read() as connection:
             rows = connection.execute(self._select(*where).order_by(*_NEWEST_FIRST).limit(1))
             row = rows.mappings().one_or_none()
-        return None if row is None else self._work_of(row)
+        return None if row is None else work_of(row, self._spec.facts)
 
     def list(
         self,
@@ -215,14 +190,16 @@ class Ledger(Generic[Facts]):
                 conditions.append(here < sa.tuple_(last.created_at_s, last.id))
             query = self._select(*conditions).order_by(*_NEWEST_FIRST).limit(limit + 1)
             rows = connection.execute(query).mappings().all()
-        return Page(tuple(self._work_of(row) for row in rows[:limit]), len(rows) > limit)
+        return Page(
+            tuple(work_of(row, self._spec.facts) for row in rows[:limit]), len(rows) > limit
+        )
 
     def active(self) -> Sequence[Work[Facts]]:
         """Every piece under way, of all tenants, oldest first; for workers after a restart."""
         query = self._select(work.c.active_key == _ACTIVE_KEY)
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(work.c.created_at_s, work.c.id))
-            return [self._work_of(row) for row in rows.mappings()]
+            return [work_of(row, self._spec.facts) for row in rows.mappings()]
 
     def count_by_state(self) -> dict[str, int]:
         """How many pieces are in each state, of all tenants."""
@@ -274,58 +251,52 @@ class Ledger(Generic[Facts]):
         return sa.select(work).where(work.c.kind == self._spec.name, *where)
 
     def _find(
-        self, connection: sa.Connection, *where: sa.ColumnElement[bool]
+        self, connection: sa.Connection, *where: sa.ColumnElement[bool], lock: bool = False
     ) -> Work[Facts] | None:
-        row = connection.execute(self._select(*where)).mappings().one_or_none()
-        return None if row is None else self._work_of(row)
+        query = self._select(*where)
+        found = connection.execute(query.with_for_update() if lock else query)
+        row = found.mappings().one_or_none()
+        return None if row is None else work_of(row, self._spec.facts)
 
-    def _locked(
-        self, connection: sa.Connection, work_id: str, *where: sa.ColumnElement[bool]
+    def _one(
+        self,
+        connection: sa.Connection,
+        work_id: str,
+        *where: sa.ColumnElement[bool],
+        lock: bool = False,
     ) -> Work[Facts]:
-        query = self._select(work.c.id == work_id, *where).with_for_update()
-        row = connection.execute(query).mappings().one_or_none()
-        if row is None:
+        found = self._find(connection, work.c.id == work_id, *where, lock=lock)
+        if found is None:
             raise self._missing(work_id)
-        return self._work_of(row)
+        return found
 
     def _change(
         self,
         connection: sa.Connection,
         found: Work[Facts],
-        changed: dict[str, Any],
         facts: Mapping[str, Any],
+        **columns: Any,
     ) -> Work[Facts]:
+        """Set the facts named and the columns that are not None."""
+        changed = {name: value for name, value in columns.items() if value is not None}
+        for name in changed.keys() & {"message", "error"}:
+            changed[name] = fit(changed[name], _MAX_TEXT)
         if facts:
-            changed |= _columns(replace(found.facts, **facts))  # type: ignore[type-var]
+            changed |= columns_of(replace(found.facts, **facts))  # type: ignore[type-var]
         changed["updated_at_s"] = now_s()
         connection.execute(work.update().where(work.c.id == found.id).values(**changed))
-        return self._locked(connection, found.id)
-
-    def _work_of(self, row: sa.RowMapping) -> Work[Facts]:
-        values = {name: row[name] for name in Work.__slots__}
-        known = {**row["facts"], **{name: row[name] for name in QUERIED}}
-        values["facts"] = msgspec.convert(known, self._spec.facts)
-        return Work(**values)
+        return self._one(connection, found.id)
 
     def _missing(self, work_id: str) -> NotFound:
         noun = self._spec.noun
         return NotFound(f"No {noun} {work_id[:80]!r}.{self._spec.hint}", param=f"{noun}_id")
 
-    def _named(self, work_id: str) -> str:
-        return f"{self._spec.noun.capitalize()} {work_id}"
-
-    def _told(self, found: Work[Facts]) -> str:
-        return self._spec.ended[found.state]
+    def _conflict(self, found: Work[Facts], what: str) -> Conflict:
+        noun, told = self._spec.noun.capitalize(), self._spec.ended[found.state]
+        return Conflict(f"{noun} {found.id} {what}: it {told}.")
 
 
 _NEWEST_FIRST = (work.c.created_at_s.desc(), work.c.id.desc())
-
-
-def _columns(facts: Any) -> dict[str, Any]:
-    """The facts as columns: those that are queried each its own, the others as one JSON."""
-    values = msgspec.to_builtins(facts)
-    columns = {name: values.pop(name) for name in QUERIED if name in values}
-    return {**columns, "facts": values}
 
 
 def _is(name: str, value: str) -> sa.ColumnElement[bool]:

@@ -9,11 +9,12 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field, computed_field
 
 from adapters.artifacts.store import ArtifactStore
 from adapters.directory import Directory
@@ -21,13 +22,12 @@ from adapters.registry import Registry
 from adapters.routing import AUTO, BASE, route
 from adapters.types import Route
 from core.bodies import Body, Resource, says
-from core.clock import iso
 from core.errors import Conflict, NotFound
 from core.ids import AdapterId, Digest, TenantId, parse_digest
-from core.work.kind import Durable, Kind, Listing, Place
+from core.work.kind import Durable, Kind, Listing, Moment, Place
 from deploy.edge.manifest import Layout, Precision
 from deploy.export.job import ExportSteps
-from deploy.export.types import EXPORT, Exported, ExportFacts
+from deploy.export.types import EXPORT, Exported, ExportFacts, ExportFile
 
 _Layout = Annotated[Layout, says("layout is one of merged, base+adapters.")]
 _Precision = Annotated[Precision, says("precision is one of fp32, int8, int4.")]
@@ -58,14 +58,6 @@ class ExportListing(Listing):
     precision: _Precision | None = None
 
 
-class FileView(BaseModel):
-    """One file of an export."""
-
-    path: str
-    sha256: str
-    size_bytes: int
-
-
 class ExportView(Resource):
     """An export: what is exported, how far it is, its files."""
 
@@ -74,16 +66,21 @@ class ExportView(Resource):
     progress: float
     message: str
     model: str
-    adapter: str | None
     version: int | None
     layout: Layout
     precision: Precision
-    created_at: str
-    finished_at: str | None
+    created_at: Moment = Field(validation_alias="created_at_s")
+    finished_at: Moment | None = Field(validation_alias="finished_at_s")
     error: str | None
     manifest: dict[str, Any] | None
     adapter_manifest: dict[str, Any] | None
-    files: list[FileView]
+    files: tuple[ExportFile, ...]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def adapter(self) -> str | None:
+        """The adapter's name; null for the base model alone."""
+        return None if self.version is None else self.model.rpartition("@")[0]
 
 
 class Export(Kind[ExportFacts, ExportOrder]):
@@ -141,30 +138,6 @@ class Export(Kind[ExportFacts, ExportOrder]):
         waiting = "Waiting for the trainer."
         return self.ledger.open(tenant_id, key, facts, adapter_id=adapter_id, message=waiting)[0]
 
-    def present(self, work: Exported) -> ExportView:
-        """The export as HTTP shows it."""
-        facts = work.facts
-        return ExportView(
-            id=work.id,
-            state=work.state,
-            progress=work.progress,
-            message=work.message,
-            model=facts.model,
-            adapter=facts.model.rpartition("@")[0] if work.adapter_id is not None else None,
-            version=facts.version,
-            layout=facts.layout,
-            precision=facts.precision,
-            created_at=str(iso(work.created_at_s)),
-            finished_at=iso(work.finished_at_s),
-            error=work.error,
-            manifest=facts.manifest and dict(facts.manifest),
-            adapter_manifest=facts.adapter_manifest and dict(facts.adapter_manifest),
-            files=[
-                FileView(path=file.path, sha256=file.sha256, size_bytes=file.size_bytes)
-                for file in facts.files
-            ],
-        )
-
     def file(self, work: Exported, path: str) -> tuple[Path, Digest]:
         """One file. Conflict until the export is ready, NotFound for a path not among its files."""
         if work.state != "ready":
@@ -196,11 +169,8 @@ class Export(Kind[ExportFacts, ExportOrder]):
                 code="model_not_found",
             )
         directory = Directory()
-        try:
+        with suppress(NotFound):  # `route` says so, unless it is the base model
             adapter = self._registry.get(tenant_id, model.partition("@")[0])
-        except NotFound:
-            pass  # in the words of `route`, or the base model
-        else:
             versions = {version.number: version for version in self._registry.versions(adapter.id)}
             directory = Directory(
                 by_name={(tenant_id, adapter.name): adapter}, versions={adapter.id: versions}

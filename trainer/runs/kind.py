@@ -6,24 +6,23 @@ Importing it loads no torch; the steps do when they run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from adapters.registry import Registry
 from core.bodies import Body, Resource, says
-from core.clock import iso
 from core.errors import Conflict
 from core.ids import TenantId
-from core.work.kind import Durable, Kind, Listing, Place
+from core.work.kind import Durable, Kind, Listing, Moment, Place
 from core.work.types import Work
 from core.work.watermarks import Watermarks
 from feedback.store import FeedbackStore
 from trainer.runs.steps import Judged, Steps
 from trainer.runs.types import RUN, RunFacts
 from trainer.runs.watch import Watch, open_run
+from trainer.types import Verdict
 
 if TYPE_CHECKING:
     from trainer.model.warm import WarmModel
@@ -41,21 +40,6 @@ class RunListing(Listing):
     adapter: str | None = Field(None, description="Only runs of this adapter.")
 
 
-class CheckView(BaseModel):
-    """One of the gate's conditions."""
-
-    name: str
-    passed: bool
-    detail: str
-
-
-class VerdictView(BaseModel):
-    """The gate's decision; promoted only if every check passed."""
-
-    promoted: bool
-    checks: list[CheckView]
-
-
 class RunView(Resource):
     """A training run: why it was begun, how far it is, how its candidate was judged."""
 
@@ -63,12 +47,12 @@ class RunView(Resource):
     adapter_id: str
     state: str
     trigger: str
-    created_at: str
-    finished_at: str | None
-    snapshot: str | None
+    created_at: Moment = Field(validation_alias="created_at_s")
+    finished_at: Moment | None = Field(validation_alias="finished_at_s")
+    snapshot: str | None = Field(validation_alias="snapshot_digest")
     live_before: int | None
     version: int | None
-    verdict: VerdictView | None
+    verdict: Verdict | None
     error: str | None
 
 
@@ -115,23 +99,6 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
         """An adapter is asked for by name. Raises NotFound for an unknown one."""
         name = asked["adapter"]
         return {"adapter_id": self._registry.get(tenant_id, name).id if name else None}
-
-    def present(self, work: Work[RunFacts]) -> RunView:
-        """The run as HTTP shows it."""
-        facts = work.facts
-        return RunView(
-            id=work.id,
-            adapter_id=str(work.adapter_id),
-            state=work.state,
-            trigger=facts.trigger,
-            created_at=str(iso(work.created_at_s)),
-            finished_at=iso(work.finished_at_s),
-            snapshot=facts.snapshot_digest,
-            live_before=facts.live_before,
-            version=facts.version,
-            verdict=None if facts.verdict is None else VerdictView(**asdict(facts.verdict)),
-            error=work.error,
-        )
 
     def workflow(self, durable: Durable) -> Callable[[str], object]:
         """Freeze what was said, train candidates, judge them, publish the best that passes."""
