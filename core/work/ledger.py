@@ -88,7 +88,7 @@ class Ledger(Generic[Facts]):
             if to_stop or found.state == "cancelled":
                 raise Conflict(f"The {self._spec.noun} was cancelled.", code="cancelled")
             if not found.is_active:
-                raise self._conflict(found, "has ended")
+                raise self._spec.conflict(found, "has ended")
             return self._change(
                 connection,
                 found,
@@ -119,7 +119,7 @@ class Ledger(Generic[Facts]):
             if found.state == state:
                 return found
             if not found.is_active:
-                raise self._conflict(found, "has ended already")
+                raise self._spec.conflict(found, "has ended already")
             ended = _ended(work_id, state)
             return self._change(
                 connection, found, facts, progress=progress, message=message, error=error, **ended
@@ -136,7 +136,7 @@ class Ledger(Generic[Facts]):
             if found.state == "cancelled":
                 return found
             if not found.is_active:
-                raise self._conflict(found, "cannot be cancelled")
+                raise self._spec.conflict(found, "cannot be cancelled")
             if found.cancel_requested_at_s is not None:
                 return found
             changed: dict[str, Any] = {"cancel_requested_at_s": now_s()}
@@ -153,14 +153,6 @@ class Ledger(Generic[Facts]):
         """One piece of whatever tenant, for those who carry it out; NotFound for an unknown id."""
         with self._database.read() as connection:
             return self._one(connection, work_id)
-
-    def newest(self, request_key: str, state: str) -> Work[Facts] | None:
-        """The newest piece in `state` that was asked for in exactly these terms."""
-        where = (work.c.request_key == request_key, work.c.state == state)
-        with self._database.read() as connection:
-            rows = connection.execute(self._select(*where).order_by(*_NEWEST_FIRST).limit(1))
-            row = rows.mappings().one_or_none()
-        return None if row is None else work_of(row, self._spec.facts)
 
     def list(
         self,
@@ -198,8 +190,7 @@ class Ledger(Generic[Facts]):
         """Every piece under way, of all tenants, oldest first; for workers after a restart."""
         query = self._select(work.c.active_key == _ACTIVE_KEY)
         with self._database.read() as connection:
-            rows = connection.execute(query.order_by(work.c.created_at_s, work.c.id))
-            return [work_of(row, self._spec.facts) for row in rows.mappings()]
+            return self._all(connection, query.order_by(work.c.created_at_s, work.c.id))
 
     def count_by_state(self) -> dict[str, int]:
         """How many pieces are in each state, of all tenants."""
@@ -233,7 +224,7 @@ class Ledger(Generic[Facts]):
             with self._database.write() as connection:
                 insert_ignoring_duplicates(connection, work_events, [row])
         except sa.exc.IntegrityError as error:
-            raise self._missing(work_id) from error
+            raise self._spec.missing(work_id) from error
 
     def events(self, work_id: str, after: int = 0, limit: int = 1_000) -> Sequence[WorkEvent]:
         """A piece's log in order, the lines whose id is greater than `after`."""
@@ -250,13 +241,16 @@ class Ledger(Generic[Facts]):
     def _select(self, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
         return sa.select(work).where(work.c.kind == self._spec.name, *where)
 
+    def _all(self, connection: sa.Connection, query: sa.Select[Any]) -> Sequence[Work[Facts]]:
+        rows = connection.execute(query).mappings()
+        return [work_of(row, self._spec.facts) for row in rows]
+
     def _find(
         self, connection: sa.Connection, *where: sa.ColumnElement[bool], lock: bool = False
     ) -> Work[Facts] | None:
         query = self._select(*where)
-        found = connection.execute(query.with_for_update() if lock else query)
-        row = found.mappings().one_or_none()
-        return None if row is None else work_of(row, self._spec.facts)
+        query = query.with_for_update() if lock else query
+        return next(iter(self._all(connection, query)), None)
 
     def _one(
         self,
@@ -267,7 +261,7 @@ class Ledger(Generic[Facts]):
     ) -> Work[Facts]:
         found = self._find(connection, work.c.id == work_id, *where, lock=lock)
         if found is None:
-            raise self._missing(work_id)
+            raise self._spec.missing(work_id)
         return found
 
     def _change(
@@ -286,14 +280,6 @@ class Ledger(Generic[Facts]):
         changed["updated_at_s"] = now_s()
         connection.execute(work.update().where(work.c.id == found.id).values(**changed))
         return self._one(connection, found.id)
-
-    def _missing(self, work_id: str) -> NotFound:
-        noun = self._spec.noun
-        return NotFound(f"No {noun} {work_id[:80]!r}.{self._spec.hint}", param=f"{noun}_id")
-
-    def _conflict(self, found: Work[Facts], what: str) -> Conflict:
-        noun, told = self._spec.noun.capitalize(), self._spec.ended[found.state]
-        return Conflict(f"{noun} {found.id} {what}: it {told}.")
 
 
 _NEWEST_FIRST = (work.c.created_at_s.desc(), work.c.id.desc())

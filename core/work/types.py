@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+from core.errors import Conflict, NotFound
 from core.ids import AdapterId, TenantId
 
 Facts = TypeVar("Facts")
@@ -42,6 +43,15 @@ class Spec(Generic[Facts]):
     def states(self) -> tuple[str, ...]:
         """Every state, in order."""
         return (*self.active, *self.ended)
+
+    def missing(self, work_id: str) -> NotFound:
+        """What to raise where there is no such piece."""
+        return NotFound(f"No {self.noun} {work_id[:80]!r}.{self.hint}", param=f"{self.noun}_id")
+
+    def conflict(self, ended: Work[Facts], what: str) -> Conflict:
+        """What to raise where an ended piece stands in the way."""
+        told = self.ended[ended.state]
+        return Conflict(f"{self.noun.capitalize()} {ended.id} {what}: it {told}.")
 
 
 @dataclass(frozen=True, slots=True)

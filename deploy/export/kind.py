@@ -132,9 +132,9 @@ class Export(Kind[ExportFacts, ExportOrder]):
             precision=order.precision,
         )
         key = request_key(tenant_id, adapter_id, facts, self.place.base)
-        done = self.ledger.newest(key, "ready")
-        if done is not None and self._is_whole(done):
-            return done
+        done = self.ledger.list(tenant_id, {"request_key": key, "state": "ready"}, limit=1).items
+        if done and self._is_whole(done[0]):
+            return done[0]
         waiting = "Waiting for the trainer."
         return self.ledger.open(tenant_id, key, facts, adapter_id=adapter_id, message=waiting)[0]
 

@@ -20,7 +20,7 @@ def attach(app: FastAPI, kinds: Sequence[type[Kind[Any, Any]]]) -> None:
     for module in (models, feedback, adapters, edge):
         app.include_router(module.router)
     for kind in kinds:
-        app.include_router(routes_of(kind))
+        app.include_router(routes_of(kind), tags=[kind.spec.plural])
     app.add_exception_handler(AttuneError, _on_error)
 
 

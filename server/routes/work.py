@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import FileResponse
+from pydantic import Field
 
 from core.bodies import Body, Resource, says
-from core.clock import iso
 from core.identity.types import ApiKey
-from core.work.kind import Kind, Listing
+from core.work.kind import Kind, Listing, Moment
 from core.work.types import Work, WorkEvent
 from server.routes.common import Limit, PageOf, RuntimeOf, key_with, page_of, router
 
@@ -24,7 +25,7 @@ class EventView(Resource):
     """One line of the log: a message for people or a set of figures."""
 
     object: str
-    created_at: str
+    created_at: Moment = Field(validation_alias="at_s")
     type: Literal["message", "metrics"]
     message: str
     data: dict[str, Any]
@@ -102,33 +103,18 @@ def routes_of(kind: type[Kind[Any, Any]]) -> APIRouter:
     page: Any = PageOf
     answered: Any = {200: {"model": kind.view, "description": "One that answers it already."}}
     part: Any = {206: {"description": "The range that was asked for."}}
-    many = f"{noun.capitalize()}s"
-    routes.post(
-        path,
-        status_code=202,
-        response_model=kind.view,
-        responses=answered,
-        summary=f"Ask for {noun}",
-    )(order)
-    routes.get(path, response_model=page[kind.view], summary=many)(list_)
-    routes.get(one, response_model=kind.view, summary=f"One {noun}")(get)
-    routes.get(f"{one}/events", summary=f"Log of one {noun}")(events)
-    routes.post(f"{one}/cancel", response_model=kind.view, summary=f"Cancel {noun}")(cancel)
+    routes.post(path, status_code=202, response_model=kind.view, responses=answered)(order)
+    routes.get(path, response_model=page[kind.view])(list_)
+    routes.get(one, response_model=kind.view)(get)
+    routes.get(f"{one}/events")(events)
+    routes.post(f"{one}/cancel", response_model=kind.view)(cancel)
     if kind.has_files:
         files = f"{one}/files/{{path:path}}"
-        routes.get(files, response_class=_Blob, responses=part, summary=f"One file of one {noun}")(
-            file
-        )
+        routes.get(files, response_class=_Blob, responses=part)(file)
         routes.head(files, include_in_schema=False)(file)
     return routes
 
 
 def _event_view(noun: str, event: WorkEvent) -> EventView:
-    return EventView(
-        id=str(event.id),
-        object=f"{noun}.event",
-        created_at=str(iso(event.at_s)),
-        type=event.type,
-        message=event.message,
-        data=dict(event.data),
-    )
+    values = msgspec.to_builtins(event)
+    return EventView.model_validate({**values, "id": str(event.id), "object": f"{noun}.event"})

@@ -109,8 +109,8 @@ def test_what_asks_the_database_finds_the_moved_work(former: Database) -> None:
     assert Watermarks(former).of(run.adapter_id) == ROWS["feedback"][-1]["seq"]
     assert Watermarks(former).newest_feedback_at_s(run.id) == run.facts.last_feedback_at_s
     (done,) = [row for row in ROWS["exports"] if row["manifest"] and row["layout"] == "merged"]
-    again = exports.newest(done["request_key"], "ready")
-    assert again is not None
+    where = {"request_key": done["request_key"], "state": "ready"}
+    (again,) = exports.list(run.tenant_id, where).items
     assert again.id == done["id"]
     facts = again.facts
     queued = next(row for row in ROWS["exports"] if row["state"] == "queued")
