@@ -13,10 +13,11 @@ import sqlalchemy as sa
 from core.database import Database, insert_ignoring_duplicates
 from core.errors import Invalid, NotFound
 from core.ids import AdapterId, CompletionId, TenantId
+from core.page import Page
 from feedback.rows import interaction_of, interaction_row
 from feedback.tables import interactions
 from feedback.targets import complete_targets
-from feedback.types import Interaction, Outcome, Page
+from feedback.types import Interaction, Outcome
 
 MAX_PAGE = 200
 

@@ -6,7 +6,7 @@ However many tenants and adapters there are, the number of series is bounded.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -36,9 +36,9 @@ COMMIT_SECONDS = Histogram(
     "Time from an answer's end to its durable commit",
     buckets=(0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1, 2, 5),
 )
-RUNS = Gauge("attune_runs", "Training runs by state", ["state"])
 VERDICTS = Gauge("attune_gate_verdicts", "Gate verdicts of finished runs", ["verdict"])
-EXPORTS = Gauge("attune_exports", "Exports for devices by state", ["state"])
+_VERDICTS = {"succeeded": "promoted", "rejected": "rejected"}
+_WORK: dict[str, Gauge] = {}
 EDGE_ITEMS = Counter(
     "attune_edge_items", "Offline items devices have sent, by type and status", ["type", "status"]
 )
@@ -88,6 +88,16 @@ def waiting(reason: Literal["load", "room", "slot"]) -> Iterator[None]:
     finally:
         gauge.dec()
         WAITED_SECONDS.labels(reason).observe(time.perf_counter() - began)
+
+
+def count_work(plural: str, states: Sequence[str], counts: Mapping[str, int]) -> None:
+    """Set the gauge `attune_<plural>` of a kind of work; judged runs are the gate's verdicts."""
+    if plural not in _WORK:
+        _WORK[plural] = Gauge(f"attune_{plural}", f"{plural.capitalize()} by state", ["state"])
+    for state in states:
+        _WORK[plural].labels(state).set(counts.get(state, 0))
+        if plural == "runs" and state in _VERDICTS:
+            VERDICTS.labels(_VERDICTS[state]).set(counts.get(state, 0))
 
 
 def count_answer(answer: Interaction) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from adapters.artifacts.store import ArtifactStore
-from adapters.exports import ExportStore
 from adapters.load_reports import LoadReports
 from adapters.registry import Registry
 from adapters.validate import BaseModel
 from core.database import Database
 from core.identity.tenants import TenantStore
-from core.ids import RunId
 from core.settings import Settings
+from core.work.kind import Kind, Place
+from core.work.watermarks import Watermarks
 from feedback.interactions import InteractionStore
-from feedback.runs import RunStore
 from feedback.store import FeedbackStore
 from server.answers.completion_ids import IdSigner
 from server.answers.first_answers import FirstAnswers
@@ -47,8 +48,7 @@ class Runtime:
     artifacts: ArtifactStore
     interactions: InteractionStore
     feedback: FeedbackStore
-    runs: RunStore
-    exports: ExportStore
+    work: Mapping[str, Kind[Any, Any]]  # by the plural of its noun
 
     sync: RegistrySync
     lookups: Lookups
@@ -75,16 +75,20 @@ async def start(
     served_name: str,
     max_model_len: int,
     max_loras: int | None = None,
+    kinds: Sequence[type[Kind[Any, Any]]] = (),
 ) -> Runtime:
     """Open the stores, take over the registry, preload live versions traffic suggests.
 
     `max_loras`: distinct adapters the engine runs in one step, if not what the settings say.
+    `kinds`: the work that can be ordered here.
     """
     database = Database(settings.resolved_database_url())
     await asyncio.to_thread(database.upgrade)
-    tenants, runs, exports = TenantStore(database), RunStore(database), ExportStore(database)
-    reports, interactions = LoadReports(database), InteractionStore(database)
+    tenants, reports = TenantStore(database), LoadReports(database)
+    interactions = InteractionStore(database)
     artifacts = ArtifactStore(settings.resolved_artifacts_url(), cache=settings.home / "cache")
+    place = Place(settings, database, served_name, base.name)
+    work = {kind.spec.plural: kind(place) for kind in kinds}
     secret = settings.request_secret or await asyncio.to_thread(tenants.secret, "request_ids")
     server_id = settings.server_id or socket.gethostname()[:40]
     await asyncio.to_thread(reports.forget, server_id)
@@ -96,10 +100,7 @@ async def start(
         slots=Slots(max_loras or settings.max_loras, patience_s=settings.slot_patience_s),
     )
 
-    def newest_feedback_at_s(run_id: RunId) -> float | None:
-        return runs.find(run_id).last_feedback_at_s
-
-    first_answers = FirstAnswers(newest_feedback_at_s)
+    first_answers = FirstAnswers(Watermarks(database).newest_feedback_at_s)
     sync = RegistrySync(
         database,
         residency,
@@ -123,8 +124,7 @@ async def start(
         artifacts=artifacts,
         interactions=interactions,
         feedback=FeedbackStore(database),
-        runs=runs,
-        exports=exports,
+        work=work,
         sync=sync,
         lookups=Lookups(sync, served_name=served_name),
         residency=residency,
@@ -133,6 +133,6 @@ async def start(
         first_answers=first_answers,
         tasks=(
             loop.create_task(sync.follow(), name="attune-sync"),
-            loop.create_task(keep_current(runs, exports), name="attune-gauges"),
+            loop.create_task(keep_current(work.values()), name="attune-gauges"),
         ),
     )

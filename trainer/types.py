@@ -7,12 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from feedback.types import Check, Message, Verdict
-
-__all__ = [
-    "Check", "Evaluation", "GateLimits", "Hyperparameters", "Interval", "OnProgress", "Progress",
-    "Prompt", "Start", "SuiteResult", "TrainResult", "Verdict",
-]  # fmt: skip
+from feedback.types import Message
 
 Prompt = tuple[Message, ...] | str
 """Chat messages, or plain text for completion."""
@@ -129,3 +124,26 @@ class GateLimits:
     length_low: float = 0.8
     length_high: float = 1.25
     few_held_out: int = 67
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One of the gate's conditions, with the figures it was decided on."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The gate's decision; promoted only if every check passed."""
+
+    promoted: bool
+    checks: tuple[Check, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The details of the failed checks, or of all when it was promoted."""
+        failed = tuple(f"{c.name}: {c.detail}" for c in self.checks if not c.passed)
+        return failed or tuple(f"{c.name}: {c.detail}" for c in self.checks)

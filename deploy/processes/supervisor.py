@@ -66,11 +66,11 @@ def train_until_told(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     os.nice(settings.trainer_nice)
-    from deploy.export.job import ExportWork
+    from deploy.kinds import KINDS
     from trainer.worker import Worker
 
     settings.home.mkdir(parents=True, exist_ok=True)
-    worker = Worker(settings, jobs=(ExportWork(settings),))
+    worker = Worker(settings, KINDS)
     worker.run(stop.is_set)
     logging.shutdown()
     # A run under way goes on at the next start; Python would wait here for its thread to end.

@@ -11,7 +11,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from adapters.types import Version
 from core.clock import now_s
 from core.errors import AttuneError
-from core.ids import RunId
 from server import metrics
 
 logger = logging.getLogger("attune.server")
@@ -23,14 +22,14 @@ class FirstAnswers:
     `newest_feedback_at_s`: when the newest feedback of a run was given; it runs in a thread.
     """
 
-    def __init__(self, newest_feedback_at_s: Callable[[RunId], float | None]) -> None:
+    def __init__(self, newest_feedback_at_s: Callable[[str], float | None]) -> None:
         self._newest_feedback_at_s = newest_feedback_at_s
-        self._awaited: dict[int, RunId] = {}
+        self._awaited: dict[int, str] = {}
 
     def expect(self, version: Version) -> None:
         """The version has become this server's live one."""
         if version.run_id is not None:
-            self._awaited[version.engine_id] = RunId(version.run_id)
+            self._awaited[version.engine_id] = version.run_id
 
     def given_by(self, version: Version) -> None:
         """The version has answered; costs a look into a dictionary but for the first time."""
@@ -38,7 +37,7 @@ class FirstAnswers:
         if run_id is not None:
             asyncio.get_running_loop().run_in_executor(None, self._observe, run_id, now_s())
 
-    def _observe(self, run_id: RunId, answered_at_s: float) -> None:
+    def _observe(self, run_id: str, answered_at_s: float) -> None:
         try:
             feedback_at_s = self._newest_feedback_at_s(run_id)
         except (AttuneError, SQLAlchemyError):

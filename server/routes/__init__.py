@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.routing import Route
 
 from core.errors import AttuneError
 from core.settings import Settings
+from core.work.kind import Kind
 from feedback.receivers import RECEIVERS, receiver_at
 from server.errors import http_error
 from server.own_route import OwnRoute, usual_limit
-from server.routes import adapters, exports, feedback, models, openapi, receivers, runs, uploads
+from server.routes import adapters, feedback, models, openapi, receivers, uploads
+from server.routes.work import routes_of
 
 ROUTERS: list[APIRouter] = [
     models.router,
     feedback.router,
     adapters.router,
     uploads.router,
-    runs.router,
-    exports.router,
 ]
 
 BODY_LIMITS: Mapping[str, Callable[[Settings], int]] = {
@@ -30,11 +31,11 @@ BODY_LIMITS: Mapping[str, Callable[[Settings], int]] = {
 """The most bytes of a route's body, where it is not the usual limit; receivers say their own."""
 
 
-def attach(app: FastAPI) -> list[OwnRoute]:
-    """Put every route on the app, with our error envelope; what of the app has one of these paths
-    goes. Returns our paths: the door lets through no others."""
+def attach(app: FastAPI, kinds: Sequence[type[Kind[Any, Any]]]) -> list[OwnRoute]:
+    """Put every route on the app, those of each kind of work too, with our error envelope; what of
+    the app has one of these paths goes. Returns our paths: the door lets through no others."""
     theirs = list(app.router.routes)
-    routers = [*ROUTERS, *map(receivers.mounted, RECEIVERS)]
+    routers = [*ROUTERS, *map(routes_of, kinds), *map(receivers.mounted, RECEIVERS)]
     for router in routers:
         app.include_router(router)
     openapi.attach(app, routers)

@@ -22,7 +22,9 @@ def test_a_heavy_library_is_seen_when_it_is_loaded() -> None:
     assert loaded_by("deploy.export.graph").stdout.strip() == "onnx"
 
 
-@pytest.mark.parametrize("module", ["deploy.cli.app", "core.settings", "server.routes"])
+@pytest.mark.parametrize(
+    "module", ["deploy.cli.app", "core.settings", "server.routes", "deploy.kinds"]
+)
 def test_the_command_line_settings_and_routes_load_nothing_heavy(module: str) -> None:
     done = loaded_by(module)
     assert (done.returncode, done.stderr, done.stdout.strip()) == (0, "", "")
