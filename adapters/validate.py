@@ -90,21 +90,9 @@ def validate_adapter(folder: Path, base: BaseModel, *, max_rank: int) -> Artifac
 def read_base(path: str) -> BaseModel:
     """Module shapes of a base model from its safetensors headers; loads no weights.
 
-    `path` is a folder, or a Hugging Face id already in the local cache. Raises Invalid if there
-    are no safetensors.
+    `path` is as `model_folder` takes it. Raises Invalid if there are no safetensors.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        try:
-            folder = Path(snapshot_download(path, local_files_only=True))
-        except (LocalEntryNotFoundError, ValueError) as error:
-            raise Invalid(
-                f"The base model {path!r} is neither a folder nor in the local Hugging Face cache.",
-                param="model",
-            ) from error
+    folder = model_folder(path)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise Invalid(f"The base model in {folder} has no .safetensors weights.", param="model")
@@ -115,6 +103,26 @@ def read_base(path: str) -> BaseModel:
         if name.endswith(".weight") and len(entry.shape) == 2
     }
     return BaseModel(path, shapes)
+
+
+def model_folder(path: str) -> Path:
+    """The folder of a model: a folder, or a Hugging Face id already in the local cache.
+
+    Raises Invalid for anything else.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        return folder.resolve()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(path, local_files_only=True))
+    except (LocalEntryNotFoundError, ValueError) as error:
+        raise Invalid(
+            f"The base model {path!r} is neither a folder nor in the local Hugging Face cache.",
+            param="model",
+        ) from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
