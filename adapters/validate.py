@@ -228,7 +228,7 @@ def _check_module(
             f"Module '{shown}': A has shape {a} and B {b}; their ranks do not agree.",
             param="file",
         )
-    expected_rank = _rank_of(module, config)
+    expected_rank = value_of("r", "rank_pattern", module, config)
     if rank != expected_rank:
         raise Invalid(
             f"Module '{shown}' has rank {rank} but adapter_config.json says {expected_rank}.",
@@ -252,10 +252,13 @@ def _check_module(
     return rank
 
 
-def _rank_of(module: str, config: Mapping[str, Any]) -> int:
-    pattern = config.get("rank_pattern") or {}
-    for key, rank in pattern.items():
-        # PEFT's own rule: a key matches a suffix of the module name at a dot.
+def value_of(setting: str, pattern: str, module: str, config: Mapping[str, Any]) -> Any:
+    """A module's value of a setting such as `r`: its own from the pattern, else everybody's.
+
+    The first key counts that matches a suffix of the module's name at a dot. Source: peft 0.21,
+    get_pattern_key.
+    """
+    for key, value in (config.get(pattern) or {}).items():
         if re.match(rf"(.*\.)?({key})$", module):
-            return int(rank)
-    return int(config["r"])
+            return value
+    return config[setting]
