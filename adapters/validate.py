@@ -90,21 +90,9 @@ def validate_adapter(folder: Path, base: BaseModel, *, max_rank: int) -> Artifac
 def read_base(path: str) -> BaseModel:
     """Module shapes of a base model from its safetensors headers; loads no weights.
 
-    `path` is a folder, or a Hugging Face id already in the local cache. Raises Invalid if there
-    are no safetensors.
+    `path` is as `model_folder` takes it. Raises Invalid if there are no safetensors.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        try:
-            folder = Path(snapshot_download(path, local_files_only=True))
-        except (LocalEntryNotFoundError, ValueError) as error:
-            raise Invalid(
-                f"The base model {path!r} is neither a folder nor in the local Hugging Face cache.",
-                param="model",
-            ) from error
+    folder = model_folder(path)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise Invalid(f"The base model in {folder} has no .safetensors weights.", param="model")
@@ -115,6 +103,26 @@ def read_base(path: str) -> BaseModel:
         if name.endswith(".weight") and len(entry.shape) == 2
     }
     return BaseModel(path, shapes)
+
+
+def model_folder(path: str) -> Path:
+    """The folder of a model: a folder, or a Hugging Face id already in the local cache.
+
+    Raises Invalid for anything else.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        return folder.resolve()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(path, local_files_only=True))
+    except (LocalEntryNotFoundError, ValueError) as error:
+        raise Invalid(
+            f"The base model {path!r} is neither a folder nor in the local Hugging Face cache.",
+            param="model",
+        ) from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -220,7 +228,7 @@ def _check_module(
             f"Module '{shown}': A has shape {a} and B {b}; their ranks do not agree.",
             param="file",
         )
-    expected_rank = _rank_of(module, config)
+    expected_rank = value_of("r", "rank_pattern", module, config)
     if rank != expected_rank:
         raise Invalid(
             f"Module '{shown}' has rank {rank} but adapter_config.json says {expected_rank}.",
@@ -244,10 +252,13 @@ def _check_module(
     return rank
 
 
-def _rank_of(module: str, config: Mapping[str, Any]) -> int:
-    pattern = config.get("rank_pattern") or {}
-    for key, rank in pattern.items():
-        # PEFT's own rule: a key matches a suffix of the module name at a dot.
+def value_of(setting: str, pattern: str, module: str, config: Mapping[str, Any]) -> Any:
+    """A module's value of a setting such as `r`: its own from the pattern, else everybody's.
+
+    The first key counts that matches a suffix of the module's name at a dot. Source: peft 0.21,
+    get_pattern_key.
+    """
+    for key, value in (config.get(pattern) or {}).items():
         if re.match(rf"(.*\.)?({key})$", module):
-            return int(rank)
-    return int(config["r"])
+            return value
+    return config[setting]

@@ -59,6 +59,7 @@ def put(new: Path, target: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that is the old one or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("w", encoding="utf-8") as file:

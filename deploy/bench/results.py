@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 from rich.table import Table
 
+from core.files import write_text
+
 RESULTS = Path("deploy/bench/results")
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -49,9 +51,10 @@ def write_result(
     name: str, began: Mapping[str, Any], figures: Mapping[str, Any], folder: Path = RESULTS
 ) -> Path:
     """Write `folder`/NAME.json: the surroundings as they were at the beginning, the figures."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    path.write_text(json.dumps({"benchmark": name, **began, "figures": rounded(figures)}, indent=2))
+    write_text(
+        path, json.dumps({"benchmark": name, **began, "figures": rounded(figures)}, indent=2)
+    )
     return path
 
 

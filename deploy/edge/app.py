@@ -18,7 +18,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -119,10 +119,13 @@ class _Handlers:
         if not request.headers.get("content-type", "").startswith("application/json"):
             raise Invalid("Send Content-Type: application/json.", param="content-type")
         raw = bytearray()
-        async for part in request.stream():
-            raw += part
-            if len(raw) > MAX_BODY_BYTES:
-                raise TooLarge(f"The body is larger than {MAX_BODY_BYTES >> 20} MiB.")
+        try:
+            async for part in request.stream():
+                raw += part
+                if len(raw) > MAX_BODY_BYTES:
+                    raise TooLarge(f"The body is larger than {MAX_BODY_BYTES >> 20} MiB.")
+        except ClientDisconnect as error:
+            raise Invalid("The request ended before its body did.") from error
         return parse_json(bytes(raw))
 
     def _keep(self, note: Note) -> bool:

@@ -114,18 +114,12 @@ class Installation:
         model's own name) the base. Raises NotFound (code `model_not_found`), or Conflict if the
         version's file is damaged.
         """
-        own, adapters = self.own(), self.adapters()
-        if name == own.name or (own.adapter is None and name == self.manifest.model.base):
+        own = self.own()
+        if name in (own.name, own.adapter or self.manifest.model.base):
             return own
-        if own.adapter is not None and name == own.adapter:
-            return own
-        for variant in adapters:
-            if variant.name == name:
-                self.check(variant)
-                return variant
         damaged: AttuneError | None = None
-        for variant in adapters:
-            if variant.adapter != name:
+        for variant in self.adapters():
+            if name not in (variant.name, variant.adapter):
                 continue
             try:
                 self.check(variant)

@@ -18,7 +18,8 @@ from adapters.artifacts.digest import base_digest
 from adapters.artifacts.store import ArtifactStore
 from adapters.exported_bases import ExportedBases
 from adapters.registry import Registry
-from core.errors import Invalid, NotFound, Unavailable
+from adapters.validate import model_folder
+from core.errors import NotFound, Unavailable
 from core.files import disk_trouble
 from core.ids import Digest
 from core.work.kind import Place
@@ -61,7 +62,7 @@ class ExportSteps:
         export = self._start(export_id)
         if export.facts.layout == "merged":
             return
-        model = self._model()
+        model = model_folder(self._settings.model)
         digest = self._base_digest(model)
         if self._known_base(digest, export.facts.precision) is not None:
             return
@@ -76,7 +77,7 @@ class ExportSteps:
     def build(self, export_id: str) -> None:
         """Build and verify what was asked for, store its files, make the export ready."""
         export = self._start(export_id)
-        model = self._model()
+        model = model_folder(self._settings.model)
         if export.facts.layout == "merged":
             out = self._fresh(export_id) / "out"
             self._run(export, self._job(export, model, self._adapter(export)), out, None, 0.0)
@@ -216,22 +217,6 @@ class ExportSteps:
                     raise
                 shutil.copyfile(source, target)
         write_manifest(folder, base)
-
-    def _model(self) -> Path:
-        """The folder of the base model. Raises Invalid if it is not on this machine."""
-        folder = Path(self._settings.model)
-        if folder.is_dir():
-            return folder.resolve()
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        try:
-            return Path(snapshot_download(self._settings.model, local_files_only=True))
-        except (LocalEntryNotFoundError, ValueError) as error:
-            raise Invalid(
-                f"The base model {self._settings.model!r} is neither a folder nor in the trainer's "
-                "Hugging Face cache; it is needed to export from."
-            ) from error
 
     def _base_digest(self, model: Path) -> str:
         """What tells base models apart; the files are read again when one has changed."""

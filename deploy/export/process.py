@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-import queue
+import select
 import signal
 import subprocess
 import sys
-import threading
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from core import errors
 from core.child_process import dying_with_parent
@@ -45,12 +45,15 @@ def run_order(
     twice a second: what it raises ends the process and is raised. The process's own AttuneErrors
     are raised as such; Unavailable if it dies.
     """
-    with log.open("wb") as stderr:
+    with log.open("wb") as stderr, tempfile.TemporaryFile() as stdin:
+        stdin.write(ORDERS.dump_json(order))
+        stdin.seek(0)
         process = subprocess.Popen(
             list(command),
-            stdin=subprocess.PIPE,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
+            bufsize=0,  # so that a line is either not there or read
             # Never the network: the model is a folder.
             env={**os.environ, "HF_HUB_OFFLINE": "1", **(environment or {})},
             start_new_session=True,
@@ -58,7 +61,7 @@ def run_order(
         )
     with process:
         try:
-            outcome = _follow(process, order, report)
+            outcome = _follow(process, report)
         finally:
             process.kill()
             process.wait()
@@ -74,23 +77,16 @@ def run_order(
 
 
 def _follow(
-    process: subprocess.Popen[bytes], order: Order, report: Callable[[str, float], None]
+    process: subprocess.Popen[bytes], report: Callable[[str, float], None]
 ) -> dict[str, Any]:
     """The outcome the child told, or {} if it ended without one."""
-    assert process.stdin is not None
     assert process.stdout is not None
-    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
-    with suppress(BrokenPipeError):
-        process.stdin.write(ORDERS.dump_json(order))
-        process.stdin.close()
     stage, share = "Starting", 0.0
     while True:
         report(stage, share)
-        try:
-            line = lines.get(timeout=_TICK_S)
-        except queue.Empty:
+        if not select.select([process.stdout], [], [], _TICK_S)[0]:
             continue
+        line = process.stdout.readline()
         if not line:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_LAST_WORDS_S)  # for its own exit status and the end of its log
@@ -99,12 +95,6 @@ def _follow(
         if "stage" not in told:
             return dict(told)
         stage, share = str(told["stage"]), float(told["share"])
-
-
-def _read(stream: IO[bytes], lines: queue.SimpleQueue[bytes]) -> None:
-    for line in stream:
-        lines.put(line)
-    lines.put(b"")
 
 
 def _error(outcome: Mapping[str, Any]) -> AttuneError:

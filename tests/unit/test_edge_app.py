@@ -337,6 +337,18 @@ def test_a_body_that_is_no_json_object_is_refused(device: Device, raw: bytes) ->
     assert reply.status_code == 400
 
 
+def test_a_client_that_leaves_in_the_middle_of_its_request_harms_nobody(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    head = b"POST /v1/feedback HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    with Device(tmp_path / "export", ScriptedSpeaker()).running() as device:
+        address = ("127.0.0.1", int(device.url.rpartition(":")[2]))
+        with socket.create_connection(address) as connection:
+            connection.sendall(head + b"content-length: 100\r\n\r\n{")
+        assert device.ask().status_code == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_another_sites_page_cannot_ask_or_rate(device: Device) -> None:
     """Browsers send text/plain across sites unasked; and a foreign name may point here."""
     plain = device.http.post("/v1/chat/completions", content=json.dumps(ASK))
