@@ -137,14 +137,12 @@ Example = Label | Pair
 class Learnable:
     """What pairing made of the feedback of one adapter.
 
-    Every feedback item is either named by an example or counted once in `dropped`;
-    `by_source` counts the used items by who said them (human, llm, code).
+    Every feedback item is either named by an example or counted once in `dropped`.
     """
 
     labels: tuple[Label, ...]
     pairs: tuple[Pair, ...]
     dropped: Mapping[str, int]
-    by_source: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from feedback.types import Message
 Prompt = tuple[Message, ...] | str
 """Chat messages, or plain text for completion."""
 
-MethodName = Literal["kto", "dpo"]
 Start = Literal["fresh", "continued"]
 """`fresh`: a new adapter on the base model. `continued`: the live version trained further."""
 
@@ -30,7 +29,7 @@ class Hyperparameters:
     beta: float = 2.0
     steps: int = 40
     batch_size: int = 8
-    sft_weight: float = 0.1
+    sft_weight: float = 0.1  # of the chosen answer's likelihood, in DPO
     max_length: int = 512
     seed: int = 0
 
@@ -52,13 +51,13 @@ class TrainResult:
     """A PEFT adapter folder (adapter_model.safetensors + adapter_config.json) and its figures."""
 
     path: Path
-    method: MethodName
+    method: str
     start: Start
     steps: int
     train_s: float
     final_loss: float
     dropped_too_long: int
-    examples: int = 0  # learnt from, replay included
+    examples: int = 0  # learnt from
     dropped_unreadable: int = 0  # refused by the model's chat template
 
 

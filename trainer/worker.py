@@ -23,7 +23,7 @@ from core.errors import AttuneError, Conflict
 from core.settings import Settings
 from core.work.kind import Kind, Place
 from trainer.former_names import answer_to_former_names
-from trainer.memory import give_back
+from trainer.heap import trim_heap
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -140,7 +140,7 @@ class _Runner:
                 fail(work_id, f"{type(error).__name__}: {error}", cancelled=False)
                 outcome = "failed"
             finally:
-                give_back()
+                trim_heap()
             tidy(work_id)
             return outcome
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 
 from core.settings import SHIPPED_MODEL, Settings
-from deploy.cli.tenants import open_tenants
+from deploy.installation import open_tenants
 from deploy.processes.parent import die_with_parent
 from deploy.terminal import console
 

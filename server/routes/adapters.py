@@ -8,7 +8,7 @@ import os
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -16,7 +16,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from adapters.artifacts.store import ADAPTER_FILES
-from adapters.types import Adapter, Learning, Version
+from adapters.types import Adapter, Learning, MethodChoice, Version
 from adapters.validate import validate_adapter
 from core.clock import iso
 from core.errors import Invalid, Unavailable
@@ -212,6 +212,11 @@ def _check_learning(name: str, value: Any) -> None:
     if name == "enabled":
         if not isinstance(value, bool):
             raise Invalid(f"{param} must be true or false.", param=param)
+    elif name == "method":
+        if value not in get_args(MethodChoice):
+            raise Invalid(
+                f"{param} must be one of {', '.join(get_args(MethodChoice))}.", param=param
+            )
     elif name == "expire_after_s" and value is None:
         return
     elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e10:

@@ -8,8 +8,8 @@ from typing import get_args
 
 import numpy as np
 import pytest
-
 from deploy.bench.edge_table import edge_table
+
 from deploy.bench.taste import pick
 from deploy.edge.manifest import Precision, Verification
 from deploy.export.graph import graph_module, lora_nodes

@@ -122,8 +122,9 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
         """Import the training libraries and load the model before the first run needs them."""
         import trainer.judging.evaluate
         import trainer.methods.loop  # noqa: F401
+        from trainer.model.sampling import answers
 
-        self.model.generate(["."], None, 0.0, 1, 0)
+        answers(self.model, ["."], None, 0.0, 1, 0)
 
     def look(self) -> None:
         """Open runs for the adapters that are due."""

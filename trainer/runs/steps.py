@@ -19,15 +19,16 @@ from core.ids import Digest
 from core.work.kind import Place
 from core.work.ledger import Ledger
 from feedback.learning.datasets import SnapshotStore, counts, freeze, from_bytes, to_bytes
+from feedback.learning.reading import read_feedback
 from feedback.store import FeedbackStore
 from feedback.types import Snapshot
 from trainer.judging.gate import choose, judge
 from trainer.judging.suite import load_suite
-from trainer.methods import pairs_as_labels, scaled, train
+from trainer.methods import METHODS
+from trainer.methods.folders import scaled
 from trainer.runs.defaults import gate_limits, hyperparameters
-from trainer.runs.plan import Candidate, candidates, training_examples
+from trainer.runs.plan import Candidate, candidates
 from trainer.runs.types import RUN, Run
-from trainer.runs.watch import read_feedback
 from trainer.types import Evaluation, Progress, Verdict
 
 if TYPE_CHECKING:
@@ -107,32 +108,33 @@ class Steps:
 
     def train(self, run_id: str, digest: str, candidate: Candidate) -> dict[str, Any]:
         """Train one candidate into the run's folder; its figures."""
+        from trainer.methods.loop import Training, train
+
         self.runs.advance(run_id, "train")
         out = self._folder(run_id) / candidate.name
         if out.is_dir():
             return {"name": candidate.name, "reused": True}
         run, adapter = self._run(run_id)
         frozen = self._snapshot(digest)
-        examples = training_examples(
-            frozen, candidate.method, pairs_as_labels(list(frozen.train_pairs))
-        )
+        method = METHODS[candidate.method]
+        examples = method.examples(frozen)
         self.runs.event(
             run_id,
             "message",
             f"Training {candidate.method.upper()} {candidate.start} on {len(examples)} examples.",
             key=f"train:{candidate.name}",
         )
-        result = train(
-            self._model(),
-            method=candidate.method,
-            start=candidate.start,
+        training = Training(
+            method=method,
             examples=examples,
-            live_adapter=self._live(adapter, run),
             hyperparameters=hyperparameters(self._settings, self._model().parameters),
             out=out,
+            start=candidate.start,
+            live_adapter=self._live(adapter, run),
             on_progress=self._progress(run_id, candidate),
             stop=lambda: self._cancelled(run),
         )
+        result = train(self._model(), training)
         figures = asdict(result) | {"path": str(result.path), "name": candidate.name}
         self.runs.event(
             run_id,

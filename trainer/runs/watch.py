@@ -14,16 +14,13 @@ from core.text import fit
 from core.work.ledger import Ledger
 from core.work.types import Work
 from core.work.watermarks import Watermarks
-from feedback.learning.pairing import learnable
+from feedback.learning.reading import read_feedback
 from feedback.store import FeedbackStore
-from feedback.types import Learnable, News
+from feedback.types import News
 from trainer.runs.triggers import due
 from trainer.runs.types import RUN, RunFacts
 
 logger = logging.getLogger("attune.trainer")
-
-_SHARE_PER_USER = 0.5
-"""No end user alone stands behind more than half of what a shared adapter learns."""
 
 _AGE_CHECK_S = 1.0
 
@@ -94,14 +91,3 @@ def open_run(
     """Queue a run and say that it is new, or yield the one of the adapter that is under way."""
     facts = RunFacts(fit(trigger, 64), last_feedback_seq, last_feedback_at_s, adapter.live_version)
     return runs.open(adapter.tenant_id, adapter.id, facts, adapter_id=adapter.id)
-
-
-def read_feedback(store: FeedbackStore, adapter: Adapter) -> Learnable:
-    """What the adapter can learn from all that was said so far."""
-    return learnable(
-        adapter.id,
-        store.effective(adapter.id),
-        now_s=now_s(),
-        expire_after_s=adapter.learning.expire_after_s,
-        max_share_per_user=None if adapter.scope == "user" else _SHARE_PER_USER,
-    )

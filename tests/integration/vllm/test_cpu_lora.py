@@ -1,7 +1,7 @@
 """Our CPU LoRA against the definition: y[t] += s B[a(t)] A[a(t)] x[t], nothing where a(t) is -1.
 
 The last test runs vLLM's own wrapper and passes while that is wrong; when it fails, upstream has
-mended it and `server/vllm_cpu_lora*.py` can go.
+mended it and `server/vllm/cpu_lora/` can go.
 """
 
 from __future__ import annotations

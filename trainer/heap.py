@@ -1,4 +1,4 @@
-"""Gives memory back to the system between two pieces of work."""
+"""The heap of the trainer's process: what is freed in it goes back to the system."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 import gc
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Hand what is freed back to the system.
 
     glibc keeps it for later; but a trainer idles most of its time, beside a server that needs the

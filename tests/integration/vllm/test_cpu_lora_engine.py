@@ -13,8 +13,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from server.vllm.cpu_lora.install import install
 
-pytestmark = pytest.mark.engine
-
 NEW_TOKENS = 12
 ADAPTERS = {
     "everything": (

@@ -1,4 +1,4 @@
-"""Which example goes into which step: shuffling, interleaving and weights, as pure functions.
+"""Which example goes into which step: shuffling and interleaving, as pure functions.
 
 Owns the order in which examples are seen. Must not know: torch, tokens, trainers.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from typing import TypeVar
-
-from feedback.types import Label, Pair
 
 T = TypeVar("T")
 
@@ -39,31 +37,3 @@ def interleaved_passes(ups: Sequence[T], downs: Sequence[T], count: int, seed: i
         ]
         found += [item for _, item in sorted(placed, key=lambda entry: entry[0])]
     return found[:count]
-
-
-def label_weights(ups: int, downs: int) -> tuple[float, float]:
-    """Loss weights of desirable and undesirable labels that let both kinds pull equally.
-
-    The rarer kind is weighted by the ratio of counts, the other by 1.
-
-    Source: Ethayarajh et al. 2024, KTO, equation 8 (lower end of its range).
-    """
-    return max(1.0, downs / ups), max(1.0, ups / downs)
-
-
-def pairs_as_labels(pairs: Sequence[Pair]) -> list[Label]:
-    """Each pair as two labels, so that KTO can learn from thumbs and comparisons at once."""
-    return [
-        Label(
-            prompt=pair.prompt,
-            completion=completion,
-            desirable=desirable,
-            version=pair.version,
-            end_user=pair.end_user,
-            at_s=pair.at_s,
-            feedback_ids=pair.feedback_ids,
-            interaction_ids=pair.interaction_ids,
-        )
-        for pair in pairs
-        for completion, desirable in ((pair.chosen, True), (pair.rejected, False))
-    ]

