@@ -48,6 +48,7 @@ PLANTED = [
     ("trainer", "trainer/model", "trainer.worker"),
     ("server", "server/engine", "server.routes"),
     ("deploy", "deploy/export", "deploy.cli.app"),
+    ("door", "server/door/requests.py", "server.door.gateway"),
 ]
 
 
