@@ -72,8 +72,7 @@ class Settings(BaseSettings):
     )
     request_secret: str = Field(
         default="",
-        description="Key that signs completion ids, the same on every server; empty: made and "
-        "kept in the database.",
+        description="Key that signs completion ids, alike on all servers; empty: in the database.",
     )
 
     worker_id: str = Field(
@@ -83,8 +82,7 @@ class Settings(BaseSettings):
     trainer_poll_s: float = Field(default=0.25, description="How often the trainer looks for work.")
     trainer_threads: int = Field(
         default=1,
-        description="Torch threads of the trainer; 0: torch decides. On cores shared with "
-        "serving, one is faster than several.",
+        description="Torch threads of the trainer; 0: torch decides. Beside serving, one is best.",
     )
     trainer_nice: int = Field(default=2, description="Priority the trainer gives up to serving.")
     train_rank: int = Field(
@@ -110,8 +108,7 @@ class Settings(BaseSettings):
     )
     regression_suite: str = Field(
         default="",
-        description="JSONL of the gate's regression suite; empty: `regression.jsonl` in the "
-        "model's folder, if it is there.",
+        description="JSONL of the gate's regression suite; empty: the model's `regression.jsonl`.",
     )
 
     def resolved_database_url(self) -> str:

@@ -55,3 +55,12 @@ def test_what_is_gone_is_seen() -> None:
     named = files_named("`server/no_such.py`, `unit/test_world.py`, `unit/test_no_such.py`")
     assert gone(named) == ["server/no_such.py", "tests/unit/test_no_such.py"]
     assert anchors("# A `b` c, d\n") == {"a-b-c-d"}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_no_line_of_a_document_is_wider_than_119_columns(path: Path) -> None:
+    assert [line for line in path.read_text().splitlines() if len(line) > 119] == []
+
+
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
