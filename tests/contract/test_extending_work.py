@@ -12,13 +12,10 @@ from typing import Any
 
 import httpx
 import pytest_asyncio
-from fastapi import FastAPI
 from support.door import Door, open_door
 from support.toy_kind import Count
 
-from core.identity.keys import split_key
 from deploy.kinds import KINDS
-from server.routes import attach
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,25 +23,8 @@ ROOT = Path(__file__).parents[2]
 @pytest_asyncio.fixture
 async def door(tmp_path: Path, database_url: str) -> AsyncIterator[Door]:
     opened = await open_door(tmp_path, database_url, (*KINDS, Count))  # the one line
-    opened.app = _keys_only(opened)
     yield opened
     await opened.runtime.stop()
-
-
-def _keys_only(door: Door) -> Any:
-    """The routes without the door, which knows by name what it lets through."""
-    app = FastAPI()
-    attach(app, (*KINDS, Count))
-    app.state.attune = door.runtime
-
-    async def with_key(scope: Any, receive: Any, send: Any) -> None:
-        sent = dict(scope["headers"])[b"authorization"].decode().removeprefix("Bearer ")
-        known = door.runtime.tenants.keys(door.tenant("acme"))
-        known += door.runtime.tenants.keys(door.tenant("other"))
-        state = {"attune_key": {key.public_id: key for key in known}[split_key(sent)[0]]}
-        await app({**scope, "state": state}, receive, send)
-
-    return with_key
 
 
 async def until_ended(client: httpx.AsyncClient, work_id: str) -> dict[str, Any]:
