@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from adapters.types import Version
 from core.errors import NotFound
-from core.ids import AdapterId, Digest, RunId
+from core.ids import AdapterId, Digest
 from server.answers.first_answers import FirstAnswers
 
 LEARNT = Version(
@@ -32,9 +32,9 @@ async def until(true: Callable[[], bool]) -> None:
 
 async def test_only_the_first_answer_of_a_version_from_a_run_is_measured() -> None:
     count, total = measured()
-    asked: list[RunId] = []
+    asked: list[str] = []
 
-    def newest_feedback_at_s(run_id: RunId) -> float:
+    def newest_feedback_at_s(run_id: str) -> float:
         asked.append(run_id)
         return 0.0  # 1970: whatever the clock says, it was long ago
 
@@ -53,9 +53,9 @@ async def test_only_the_first_answer_of_a_version_from_a_run_is_measured() -> No
 
 async def test_a_run_that_cannot_be_read_measures_nothing_and_harms_nobody() -> None:
     count, _ = measured()
-    asked: list[RunId] = []
+    asked: list[str] = []
 
-    def gone(run_id: RunId) -> float:
+    def gone(run_id: str) -> float:
         asked.append(run_id)
         raise NotFound("no such run")
 
