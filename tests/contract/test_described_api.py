@@ -24,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from support.door import Door, open_door
 
+from deploy.kinds import KINDS
 from feedback.receivers import receiver_at
 from server.answers.transcript import ENDPOINTS
 from server.routes import attach
@@ -116,7 +117,7 @@ def test_an_apps_own_description_gives_way_to_ours() -> None:
     def internal() -> None:
         """Of vLLM's own."""
 
-    attach(app)
+    attach(app, KINDS)
 
     async def read() -> list[str]:
         transport = httpx.ASGITransport(app=app)

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from support.asgi import Door
 
+from deploy.kinds import KINDS
 from server.door.gateway import Gateway
 from server.own_route import OwnRoute
 from server.routes import attach
@@ -106,6 +107,6 @@ def test_what_of_the_app_has_one_of_our_paths_gives_way() -> None:
     @app.get("/v1/models")
     async def theirs() -> None: ...
 
-    own = attach(app)
+    own = attach(app, KINDS)
     assert theirs not in [route.endpoint for route in app.routes if isinstance(route, APIRoute)]
     assert {route.path for route in own} >= {"/v1/models", "/v1/feedback", "/v1/adapters"}
