@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 # cpu or cuda: which lock file to install
 DEVICE ?= cpu
 STAMP := $(VENV)/.installed-$(DEVICE)
+QUICK := tests/architecture tests/unit tests/contract
 
-.PHONY: setup demo serve test check format bench clean
+.PHONY: setup demo serve quick test drill check format bench clean
 
 setup: $(STAMP)
 
@@ -21,11 +22,19 @@ demo: setup
 serve: setup
 	$(BIN)/attune serve
 
-# Everything CI runs: format, lint, types, import contracts, then every test. The tests without a
-# server share the cores; those with one need them.
+# For daily work, a minute: import contracts, rules, stores on both databases; no torch, no engine.
+quick: setup
+	$(BIN)/pytest -q -n 2 --dist loadfile $(QUICK)
+
+# Everything but the drills: format, lint, types, import contracts, the quick tests, then those that
+# train, export and serve, which need the cores for themselves.
 test: check
-	$(BIN)/pytest --durations=8 -n 2 --dist loadfile tests/architecture tests/unit tests/contract
-	$(BIN)/pytest --durations=12 tests/integration
+	$(BIN)/pytest --durations=8 -n 2 --dist loadfile $(QUICK)
+	$(BIN)/pytest --durations=12 -m "not drill" tests/integration
+
+# kill -9 of everything, minutes of everything at once, and more tastes to learn.
+drill: setup
+	$(BIN)/pytest --durations=0 --durations-min=5 -m drill tests/drill tests/integration
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""The SQL tables of adapters, versions and exports; rows stay in this package's stores."""
+"""The SQL tables of adapters, versions and exported bases; rows stay in this package's stores."""
 
 from __future__ import annotations
 
@@ -66,36 +66,6 @@ engine_reports = sa.Table(
     sa.Column("state", sa.String(12), nullable=False),  # resident | failed
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("at_s", sa.Float, nullable=False),
-)
-
-exports = sa.Table(
-    "exports",
-    metadata,
-    sa.Column("id", sa.String(40), primary_key=True),
-    sa.Column("tenant_id", sa.String(40), sa.ForeignKey("tenants.id"), nullable=False),
-    sa.Column("model", sa.String(80), nullable=False),  # support@3, or the base model's name
-    sa.Column("adapter_id", sa.String(40), sa.ForeignKey("adapters.id")),  # null: the base alone
-    sa.Column("version", sa.Integer),
-    sa.Column("layout", sa.String(16), nullable=False),
-    sa.Column("precision", sa.String(8), nullable=False),
-    sa.Column("state", sa.String(12), nullable=False),
-    sa.Column("progress", sa.Float, nullable=False),
-    sa.Column("message", sa.Text, nullable=False),
-    sa.Column("error", sa.Text),
-    sa.Column("manifest", sa.JSON),
-    sa.Column("adapter_manifest", sa.JSON),
-    sa.Column("files", sa.JSON, nullable=False),
-    sa.Column("created_at_s", sa.Float, nullable=False),
-    sa.Column("updated_at_s", sa.Float, nullable=False),
-    sa.Column("finished_at_s", sa.Float),
-    sa.Column("cancel_requested_at_s", sa.Float),
-    # What was asked for, as a hash, and "active" while it is under way, else the export's id:
-    # the same thing is built at most once at a time.
-    sa.Column("request_key", sa.String(64), nullable=False),
-    sa.Column("active_key", sa.String(48), nullable=False),
-    sa.UniqueConstraint("request_key", "active_key"),
-    sa.Index("ix_exports_tenant", "tenant_id", "created_at_s"),
-    sa.Index("ix_exports_active", "active_key"),  # the trainer looks several times a second
 )
 
 exported_bases = sa.Table(

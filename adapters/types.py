@@ -9,6 +9,7 @@ from typing import Any, Literal
 from core.ids import AdapterId, Digest, TenantId
 
 AdapterScope = Literal["tenant", "domain", "user"]
+MethodChoice = Literal["auto", "dpo", "kto", "sft"]
 VersionState = Literal["candidate", "canary", "live", "retired", "rejected"]
 
 
@@ -21,7 +22,8 @@ class Learning:
     items since the last run, or any once `max_age_s` seconds have passed since the oldest of it.
     `exploration` is the share of answers that come from the base model although a version is live,
     so that thumbs keep carrying signal (0 to 0.9). `expire_after_s`: older feedback is
-    left out; None keeps it.
+    left out; None keeps it. `method`: what it is trained by; "auto" is DPO where pairs carry most
+    of what was said, else KTO.
     """
 
     enabled: bool = True
@@ -33,6 +35,7 @@ class Learning:
     exploration: float = 0.1
     held_out_share: float = 0.2
     expire_after_s: float | None = None
+    method: MethodChoice = "auto"
 
     def to_json(self) -> dict[str, Any]:
         """The row as stored."""

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.artifacts.store import file_digests, folder_digest
+from adapters.artifacts.digest import file_digests
 from adapters.tensors import TensorEntry, read_header, require_finite
 from adapters.types import ArtifactInfo
 from core.errors import Invalid
+from core.files import digest_of
+from core.ids import Digest
 from core.strict_json import parse_object
 
 # The two spellings vLLM 0.32 reads (lora/utils.py, parse_fine_tuned_lora_name), no other.
@@ -48,14 +50,10 @@ _REFUSED_FEATURES = (
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """What an adapter is checked against: module name -> weight shape (out, in), and a name.
-
-    `digest` ties adapters trained here to these weights; empty where it is not known.
-    """
+    """What an adapter is checked against: module name -> weight shape (out, in), and a name."""
 
     name: str
     shapes: Mapping[str, tuple[int, ...]]
-    digest: str = ""
 
 
 def validate_adapter(folder: Path, base: BaseModel, *, max_rank: int) -> ArtifactInfo:
@@ -66,7 +64,7 @@ def validate_adapter(folder: Path, base: BaseModel, *, max_rank: int) -> Artifac
     """
     digests = file_digests(folder)
     config = _read_config(folder / "adapter_config.json")
-    _check_config(config, base)
+    _check_config(config)
     entries = read_header(folder / "adapter_model.safetensors")
     ranks = _check_weights(entries, config, base)
     rank = max(ranks.values())
@@ -81,7 +79,7 @@ def validate_adapter(folder: Path, base: BaseModel, *, max_rank: int) -> Artifac
         )
     require_finite(folder / "adapter_model.safetensors", entries)
     return ArtifactInfo(
-        digest=folder_digest(digests),
+        digest=Digest(digest_of(digests)),
         size_bytes=sum((folder / name).stat().st_size for name in digests),
         rank=rank,
         target_modules=tuple(sorted({module.rsplit(".", 1)[-1] for module in ranks})),
@@ -89,24 +87,12 @@ def validate_adapter(folder: Path, base: BaseModel, *, max_rank: int) -> Artifac
     )
 
 
-def read_base(path: str, *, digest: str = "") -> BaseModel:
+def read_base(path: str) -> BaseModel:
     """Module shapes of a base model from its safetensors headers; loads no weights.
 
-    `path` is a folder, or a Hugging Face id already in the local cache. Raises Invalid if there
-    are no safetensors.
+    `path` is as `model_folder` takes it. Raises Invalid if there are no safetensors.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        try:
-            folder = Path(snapshot_download(path, local_files_only=True))
-        except (LocalEntryNotFoundError, ValueError) as error:
-            raise Invalid(
-                f"The base model {path!r} is neither a folder nor in the local Hugging Face cache.",
-                param="model",
-            ) from error
+    folder = model_folder(path)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise Invalid(f"The base model in {folder} has no .safetensors weights.", param="model")
@@ -116,7 +102,27 @@ def read_base(path: str, *, digest: str = "") -> BaseModel:
         for name, entry in read_header(file).items()
         if name.endswith(".weight") and len(entry.shape) == 2
     }
-    return BaseModel(path, shapes, digest)
+    return BaseModel(path, shapes)
+
+
+def model_folder(path: str) -> Path:
+    """The folder of a model: a folder, or a Hugging Face id already in the local cache.
+
+    Raises Invalid for anything else.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        return folder.resolve()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(path, local_files_only=True))
+    except (LocalEntryNotFoundError, ValueError) as error:
+        raise Invalid(
+            f"The base model {path!r} is neither a folder nor in the local Hugging Face cache.",
+            param="model",
+        ) from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -129,7 +135,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _check_config(config: Mapping[str, Any], base: BaseModel) -> None:
+def _check_config(config: Mapping[str, Any]) -> None:
     if config.get("peft_type") != "LORA":
         raise Invalid(
             f"peft_type is {str(config.get('peft_type'))[:40]!r}; only LORA can be served.",
@@ -164,12 +170,6 @@ def _check_config(config: Mapping[str, Any], base: BaseModel) -> None:
         raise Invalid(
             'target_modules must be a list of module names or "all-linear".',
             param="target_modules",
-        )
-    trained_on = config.get("attune_base_digest")
-    if trained_on and base.digest and trained_on != base.digest:
-        raise Invalid(
-            "The adapter was trained on other base weights than this server's.",
-            param="base_model_name_or_path",
         )
 
 
@@ -228,7 +228,7 @@ def _check_module(
             f"Module '{shown}': A has shape {a} and B {b}; their ranks do not agree.",
             param="file",
         )
-    expected_rank = _rank_of(module, config)
+    expected_rank = value_of("r", "rank_pattern", module, config)
     if rank != expected_rank:
         raise Invalid(
             f"Module '{shown}' has rank {rank} but adapter_config.json says {expected_rank}.",
@@ -252,10 +252,13 @@ def _check_module(
     return rank
 
 
-def _rank_of(module: str, config: Mapping[str, Any]) -> int:
-    pattern = config.get("rank_pattern") or {}
-    for key, rank in pattern.items():
-        # PEFT's own rule: a key matches a suffix of the module name at a dot.
+def value_of(setting: str, pattern: str, module: str, config: Mapping[str, Any]) -> Any:
+    """A module's value of a setting such as `r`: its own from the pattern, else everybody's.
+
+    The first key counts that matches a suffix of the module's name at a dot. Source: peft 0.21,
+    get_pattern_key.
+    """
+    for key, value in (config.get(pattern) or {}).items():
         if re.match(rf"(.*\.)?({key})$", module):
-            return int(rank)
-    return int(config["r"])
+            return value
+    return config[setting]

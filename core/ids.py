@@ -11,7 +11,6 @@ from core.errors import Invalid
 
 TenantId = NewType("TenantId", str)
 AdapterId = NewType("AdapterId", str)
-RunId = NewType("RunId", str)
 FeedbackId = NewType("FeedbackId", str)
 CompletionId = NewType("CompletionId", str)
 Digest = NewType("Digest", str)

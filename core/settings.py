@@ -20,13 +20,15 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ATTUNE_", extra="ignore")
 
     home: Path = Field(
-        default=Path(".attune"), description="Folder of the database and the artifacts."
+        default=Path(".attune"),
+        description="Folder of the database, the artifacts and runs under way.",
     )
     database_url: str = Field(
-        default="", description="sqlite:///… or postgresql://…; empty: in home."
+        default="",
+        description="`sqlite:///…` or `postgresql://…`; empty: SQLite in the home.",
     )
     artifacts_url: str = Field(
-        default="", description="Folder or fsspec URL of artifacts; empty: in home."
+        default="", description="Folder or fsspec URL of the artifacts; empty: in the home."
     )
     model: str = Field(
         default=str(SHIPPED_MODEL), description="Base model: Hugging Face id or path."
@@ -34,14 +36,18 @@ class Settings(BaseSettings):
     served_name: str = Field(default="base", description="Name clients use for the base model.")
 
     server_id: str = Field(
-        default="", max_length=40, description="Name in load reports; empty: the host's name."
+        default="",
+        max_length=40,
+        description="Name of this server in load reports; empty: the host's name.",
     )
     max_body_bytes: int = Field(default=2_000_000, description="Largest JSON request body.")
     max_upload_bytes: int = Field(
         default=512_000_000, description="Largest adapter upload, all files."
     )
     max_lora_rank: int = Field(
-        default=16, description="Largest rank accepted; also the engine's buffers."
+        default=16,
+        description="Largest rank accepted; also the engine's buffers (rounded up to a size vLLM "
+        "has).",
     )
     max_loras: int = Field(default=8, description="Distinct adapters in one engine step.")
     max_cpu_loras: int = Field(
@@ -50,26 +56,29 @@ class Settings(BaseSettings):
     slot_patience_s: float = Field(
         default=1.0,
         gt=0,
-        description="Longest a request waits for one of the max_loras before an adapter drains.",
+        description="A request that has waited this long for a slot gets the next that drains.",
     )
     sync_interval_s: float = Field(
-        default=0.2, description="How often a server looks at the registry."
+        default=0.05, description="How often a server looks at the registry."
     )
     publish_interval_s: float = Field(
-        default=0.1, description="Least time between two engine loads."
+        default=0.1, description="Least time between two loads of new live versions."
     )
     commit_wait_s: float = Field(
         default=0.0, description="Extra wait to gather answers into one commit."
     )
     metrics_token: str = Field(
-        default="", description="Bearer token for /metrics; empty: loopback only."
+        default="", description="Bearer token for `/metrics`; empty: loopback only."
     )
     request_secret: str = Field(
-        default="", description="Key that signs completion ids; empty: stored."
+        default="",
+        description="Key that signs completion ids, the same on every server; empty: made and "
+        "kept in the database.",
     )
 
     worker_id: str = Field(
-        default="local", description="Name of this trainer; each of several needs its own."
+        default="local",
+        description="Name of this trainer, kept over restarts; each of several needs its own.",
     )
     trainer_poll_s: float = Field(default=0.25, description="How often the trainer looks for work.")
     trainer_threads: int = Field(
@@ -78,7 +87,11 @@ class Settings(BaseSettings):
         "serving, one is faster than several.",
     )
     trainer_nice: int = Field(default=2, description="Priority the trainer gives up to serving.")
-    train_rank: int = Field(default=16, ge=1, description="LoRA rank of trained adapters.")
+    train_rank: int = Field(
+        default=16,
+        ge=1,
+        description="LoRA rank of trained adapters, at most `ATTUNE_MAX_LORA_RANK`.",
+    )
     train_learning_rate: float | None = Field(
         default=None, gt=0, description="Peak learning rate; empty: by the model's size."
     )
@@ -96,7 +109,9 @@ class Settings(BaseSettings):
         default=3.0, gt=0, description="Largest KL to the base the gate allows, nats per answer."
     )
     regression_suite: str = Field(
-        default="", description="JSONL of the gate's suite; empty: the model's."
+        default="",
+        description="JSONL of the gate's regression suite; empty: `regression.jsonl` in the "
+        "model's folder, if it is there.",
     )
 
     def resolved_database_url(self) -> str:

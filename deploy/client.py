@@ -36,10 +36,6 @@ class Client:
         """POST; like `get`."""
         return self._send("POST", path, **options)
 
-    def patch(self, path: str, **options: Any) -> dict[str, Any]:
-        """PATCH; like `get`."""
-        return self._send("PATCH", path, **options)
-
     def _send(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
             response = self._http.request(method, path, **options)

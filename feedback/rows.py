@@ -6,29 +6,15 @@ surrogate, JSON holds no NaN. One odd answer must not spoil a commit shared with
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
+from core.text import fit
 from feedback.tables import feedback, interactions
 from feedback.types import Comparison, Feedback, Interaction
-
-_UNSTORABLE = {0: "\ufffd"} | dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
-
-
-def fit(text: str, limit: int) -> str:
-    """`text` as a column of `limit` characters can hold it.
-
-    Longer text keeps its beginning and ends in a hash of the whole, so that two different long
-    values (two users, say) stay different.
-    """
-    text = text.translate(_UNSTORABLE)
-    if len(text) <= limit:
-        return text
-    return text[: limit - 17] + "~" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def interaction_row(it: Interaction) -> dict[str, Any]:

@@ -16,11 +16,12 @@ import sqlalchemy as sa
 from core.database import Database
 from core.errors import Conflict, NotFound
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
+from core.page import Page
 from feedback.interactions import check_limit
 from feedback.rows import feedback_of, feedback_row, interaction_of, same_statement
 from feedback.tables import feedback, feedback_targets, interactions
 from feedback.targets import lock_tenants, write_targets
-from feedback.types import Change, Feedback, Interaction, Kind, News, Page
+from feedback.types import Change, Feedback, Interaction, Kind, News
 
 
 @dataclass(frozen=True, slots=True)

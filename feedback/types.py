@@ -4,27 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 
 Message = Mapping[str, Any]
 """An OpenAI chat message: `role`, `content`, optionally `tool_calls`."""
 
-Item = TypeVar("Item")
-
 Outcome = Literal["completed", "cancelled", "failed"]
 Kind = Literal["thumb", "score", "comment", "correction", "comparison"]
 Change = Literal["created", "updated", "unchanged"]
 """What storing an item did."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Item]):
-    """One page of a list, newest first; the last item's id is the next page's cursor."""
-
-    items: tuple[Item, ...]
-    has_more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +147,12 @@ Example = Label | Pair
 class Learnable:
     """What pairing made of the feedback of one adapter.
 
-    Every feedback item is either named by an example or counted once in `dropped`;
-    `by_source` counts the used items by who said them (human, llm, code).
+    Every feedback item is either named by an example or counted once in `dropped`.
     """
 
     labels: tuple[Label, ...]
     pairs: tuple[Pair, ...]
     dropped: Mapping[str, int]
-    by_source: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,26 +180,3 @@ class Snapshot:
     held_out_labels: tuple[Label, ...]
     held_out_pairs: tuple[Pair, ...]
     dropped: Mapping[str, int]  # reason -> number of feedback items left out
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One of the gate's conditions, with the figures it was decided on."""
-
-    name: str
-    passed: bool
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The gate's decision; promoted only if every check passed."""
-
-    promoted: bool
-    checks: tuple[Check, ...]
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """The details of the failed checks, or of all when it was promoted."""
-        failed = tuple(f"{c.name}: {c.detail}" for c in self.checks if not c.passed)
-        return failed or tuple(f"{c.name}: {c.detail}" for c in self.checks)

@@ -6,29 +6,29 @@ However many tenants and adapters there are, the number of series is bounded.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from feedback.types import Interaction
-from server.metric_labels import BusiestCounters
 
-BUSIEST = 20
-"""Tenants, and adapters, that have series of their own."""
+NAMED = 100
+"""Tenants, and adapters, that have series of their own: the first since the server started."""
+
+OTHER = "other"
+"""Whoever comes after them, together."""
 
 ANSWERS = Counter("attune_answers", "Answers by tenant and outcome", ["tenant", "outcome"])
 ADAPTER_ANSWERS = Counter(
-    "attune_adapter_answers", "Answers by versions of the busiest adapters", ["tenant", "adapter"]
+    "attune_adapter_answers", "Answers by adapters' versions", ["tenant", "adapter"]
 )
 ADAPTER_TOKENS = Counter(
     "attune_adapter_tokens",
-    "Tokens read and written by versions of the busiest adapters",
+    "Tokens read and written by adapters' versions",
     ["tenant", "adapter", "kind"],
 )
-_ANSWERS_BY_TENANT = BusiestCounters(BUSIEST, ["tenant"], ANSWERS)
-_BY_ADAPTER = BusiestCounters(BUSIEST, ["tenant", "adapter"], ADAPTER_ANSWERS, ADAPTER_TOKENS)
 FEEDBACK = Counter("attune_feedback", "Feedback items received by kind", ["kind"])
 COMMIT_WAITING = Gauge("attune_interactions_waiting", "Answers waiting for their commit")
 COMMIT_SECONDS = Histogram(
@@ -36,9 +36,9 @@ COMMIT_SECONDS = Histogram(
     "Time from an answer's end to its durable commit",
     buckets=(0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1, 2, 5),
 )
-RUNS = Gauge("attune_runs", "Training runs by state", ["state"])
 VERDICTS = Gauge("attune_gate_verdicts", "Gate verdicts of finished runs", ["verdict"])
-EXPORTS = Gauge("attune_exports", "Exports for devices by state", ["state"])
+_VERDICTS = {"succeeded": "promoted", "rejected": "rejected"}
+_WORK: dict[str, Gauge] = {}
 EDGE_ITEMS = Counter(
     "attune_edge_items", "Offline items devices have sent, by type and status", ["type", "status"]
 )
@@ -90,12 +90,33 @@ def waiting(reason: Literal["load", "room", "slot"]) -> Iterator[None]:
         WAITED_SECONDS.labels(reason).observe(time.perf_counter() - began)
 
 
+def count_work(plural: str, states: Sequence[str], counts: Mapping[str, int]) -> None:
+    """Set the gauge `attune_<plural>` of a kind of work; judged runs are the gate's verdicts."""
+    if plural not in _WORK:
+        _WORK[plural] = Gauge(f"attune_{plural}", f"{plural.capitalize()} by state", ["state"])
+    for state in states:
+        _WORK[plural].labels(state).set(counts.get(state, 0))
+        if plural == "runs" and state in _VERDICTS:
+            VERDICTS.labels(_VERDICTS[state]).set(counts.get(state, 0))
+
+
 def count_answer(answer: Interaction) -> None:
     """Count one answer that has been recorded."""
-    ANSWERS.labels(outcome=answer.outcome, **_ANSWERS_BY_TENANT.count(answer.tenant_id)).inc()
+    (tenant,) = _label(_TENANTS, answer.tenant_id)
+    ANSWERS.labels(tenant, answer.outcome).inc()
     if answer.version is not None:
-        name = answer.model_answered.rpartition("@")[0]
-        whose = _BY_ADAPTER.count(answer.tenant_id, name)
-        ADAPTER_ANSWERS.labels(**whose).inc()
-        ADAPTER_TOKENS.labels(kind="prompt", **whose).inc(answer.prompt_tokens or 0)
-        ADAPTER_TOKENS.labels(kind="completion", **whose).inc(answer.completion_tokens or 0)
+        whose = _label(_ADAPTERS, answer.tenant_id, answer.model_answered.rpartition("@")[0])
+        ADAPTER_ANSWERS.labels(*whose).inc()
+        ADAPTER_TOKENS.labels(*whose, "prompt").inc(answer.prompt_tokens or 0)
+        ADAPTER_TOKENS.labels(*whose, "completion").inc(answer.completion_tokens or 0)
+
+
+_TENANTS: set[tuple[str, ...]] = set()
+_ADAPTERS: set[tuple[str, ...]] = set()
+
+
+def _label(named: set[tuple[str, ...]], *name: str) -> tuple[str, ...]:
+    """The name itself while there are no more than NAMED of them, OTHER in its place after that."""
+    if len(named) < NAMED:
+        named.add(name)
+    return name if name in named else (OTHER,) * len(name)

@@ -7,17 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from feedback.types import Check, Message, Verdict
-
-__all__ = [
-    "Check", "Evaluation", "GateLimits", "Hyperparameters", "Interval", "MethodName", "OnProgress",
-    "Progress", "Prompt", "Start", "SuiteResult", "TrainResult", "Verdict",
-]  # fmt: skip
+from feedback.types import Message
 
 Prompt = tuple[Message, ...] | str
 """Chat messages, or plain text for completion."""
 
-MethodName = Literal["kto", "dpo"]
 Start = Literal["fresh", "continued"]
 """`fresh`: a new adapter on the base model. `continued`: the live version trained further."""
 
@@ -35,7 +29,7 @@ class Hyperparameters:
     beta: float = 2.0
     steps: int = 40
     batch_size: int = 8
-    sft_weight: float = 0.1
+    sft_weight: float = 0.1  # of the chosen answer's likelihood, in DPO
     max_length: int = 512
     seed: int = 0
 
@@ -57,13 +51,13 @@ class TrainResult:
     """A PEFT adapter folder (adapter_model.safetensors + adapter_config.json) and its figures."""
 
     path: Path
-    method: MethodName
+    method: str
     start: Start
     steps: int
     train_s: float
     final_loss: float
     dropped_too_long: int
-    examples: int = 0  # learnt from, replay included
+    examples: int = 0  # learnt from
     dropped_unreadable: int = 0  # refused by the model's chat template
 
 
@@ -130,3 +124,26 @@ class GateLimits:
     length_low: float = 0.8
     length_high: float = 1.25
     few_held_out: int = 67
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One of the gate's conditions, with the figures it was decided on."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The gate's decision; promoted only if every check passed."""
+
+    promoted: bool
+    checks: tuple[Check, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The details of the failed checks, or of all when it was promoted."""
+        failed = tuple(f"{c.name}: {c.detail}" for c in self.checks if not c.passed)
+        return failed or tuple(f"{c.name}: {c.detail}" for c in self.checks)

@@ -1,1 +1,1 @@
-"""Where weights and snapshots lie: by digest, on disk or at any fsspec URL."""
+"""Where weights, snapshots and exports lie: by digest, on disk or at any fsspec URL."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -11,28 +11,30 @@ import aiohttp
 from core.errors import Unavailable
 from deploy.bench.stream import Answer, stream_into
 
+Request = tuple[int, dict[str, Any]]
+"""A number for the answer to carry (of its prompt, of its adapter), and the request's body."""
 
-class StreamingCrowd:
+
+class Crowd:
     """`streams` clients; each asks anew as soon as its answer has ended.
 
-    `body(prompt)` is the request for prompt number 0 to `prompts` - 1; clients take them in turn.
+    `request(client, turn)` is what client 0 to `streams` - 1 asks in its turn, from 0.
     """
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
-        body: Callable[[int], dict[str, Any]],
+        request: Callable[[int, int], Request],
         *,
         streams: int,
-        prompts: int,
     ) -> None:
         self._session = session
-        self._bodies = [body(prompt) for prompt in range(prompts)]
+        self._request = request
         self._stopping = False
-        self._under_way: set[int] = set()
+        self._under_way: dict[int, Answer] = {}
         self._awaited: tuple[str, asyncio.Future[float]] | None = None
-        self.answers: list[Answer] = []
-        self._tasks = [asyncio.create_task(self._ask(number)) for number in range(streams)]
+        self._answers: list[Answer] = []
+        self._tasks = [asyncio.create_task(self._ask(client)) for client in range(streams)]
 
     async def first_token_of(self, model: str, *, timeout_s: float = 60.0) -> float:
         """When the next token of `model` arrives (perf_counter). Raises Unavailable."""
@@ -47,26 +49,23 @@ class StreamingCrowd:
 
     async def until_renewed(self) -> None:
         """Wait until every answer that is under way now has ended."""
-        for answer in [self.answers[number] for number in self._under_way]:
+        for answer in list(self._under_way.values()):
             await answer.done.wait()
 
-    async def stop(self) -> Sequence[Answer]:
+    async def stop(self) -> list[Answer]:
         """Let every client finish its answer; all answers."""
         self._stopping = True
         await asyncio.gather(*self._tasks)
-        return self.answers
+        return self._answers
 
-    async def _ask(self, number: int) -> None:
-        turn = number
+    async def _ask(self, client: int) -> None:
+        turn = 0
         while not self._stopping:
-            prompt = turn % len(self._bodies)
+            number, body = self._request(client, turn)
             turn += 1
-            place = len(self.answers)
-            answer = Answer(prompt)
-            self.answers.append(answer)
-            self._under_way.add(place)
-            await stream_into(answer, self._session, self._bodies[prompt], self._on_token)
-            self._under_way.discard(place)
+            answer = self._under_way[client] = Answer(number)
+            self._answers.append(answer)
+            await stream_into(answer, self._session, body, self._on_token)
             if answer.failure:
                 await asyncio.sleep(0.05)  # a dead server must not be hammered
 

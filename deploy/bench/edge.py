@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+from rich.table import Table
 
 from core.settings import Settings
+from deploy.bench.results import figure_table
 from deploy.bench.setting import progress
 from deploy.edge.manifest import ADAPTER_FILE, Layout, Manifest, Precision, read_manifest
-from deploy.export.exporter import ExportJob, export_model
+from deploy.export.exporter import export_model
+from deploy.export.request import ExportJob
 
 if TYPE_CHECKING:
     from deploy.demo.world import Question
@@ -31,7 +34,7 @@ SWITCHES = 50
 _NAME = "taste@1"
 
 
-def measure_edge(*, rounds: int = 5, questions: int = 300, threads: int = 1) -> dict[str, Any]:
+def measure(*, rounds: int = 5, questions: int = 300, threads: int = 1) -> dict[str, Any]:
     """Train, export six times, measure, with `threads` on either side: at batch 1 one is best for
     a model as small as the shipped one, for transformers too.
 
@@ -70,6 +73,46 @@ def measure_edge(*, rounds: int = 5, questions: int = 300, threads: int = 1) -> 
                 figures["exports"][name] = found
                 progress.print(f"{name}: {found['tokens_per_s']:,.0f} tokens/s", highlight=False)
     return figures
+
+
+def table(figures: Mapping[str, Any]) -> Table:
+    """A column per layout and precision; ratios are to `transformers.generate` in the same run."""
+    exports = figures["exports"]
+    names = (name.rpartition(" ") for name in exports)
+    first = next(iter(exports.values()))
+    return figure_table(
+        f"Exports, batch 1, {figures['prompt_tokens']}-token prompt, greedy answers of "
+        f"{figures['new_tokens']} tokens, threads: {figures['threads']}",
+        (
+            "",
+            *(f"{layout.replace('+adapters', '+')}\n{precision}" for layout, _, precision in names),
+        ),
+        ([title, *(figure(found) for found in exports.values())] for title, figure in _ROWS),
+        f"base+: base+adapters. transformers: {first['transformers_tokens_per_s']:,.0f} tokens/s, "
+        f"first token {first['transformers_first_token_ms']:.1f} ms. The source with its adapter "
+        f"answers {figures['served']['preferred']:.1%} in the liked style (the base "
+        f"{figures['base']['preferred']:.1%}) and {figures['served']['facts']:.1%} with right "
+        f"facts, of {figures['questions']} questions.",
+    )
+
+
+def _if_any(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+_ROWS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
+    ("size, MB", lambda f: f"{f['size_bytes'] / 1e6:.2f}"),
+    ("adapter file, MB", lambda f: _if_any(f.get("adapter_bytes", 0) / 1e6 or None, ".2f")),
+    ("load, ms", lambda f: f"{f['load_ms']:.0f}"),
+    ("first token, ms", lambda f: f"{f['first_token_ms']:.1f}"),
+    ("tokens/s", lambda f: f"{f['tokens_per_s']:,.0f}"),
+    ("x transformers", lambda f: f"{f['ratio']:.1f}"),
+    ("switch, ms", lambda f: _if_any(f["switch_ms"], ".3f")),
+    ("argmax agreement", lambda f: f"{f['verification']['argmax_agreement']:.1%}"),
+    ("greedy equal", lambda f: f"{f['verification']['greedy_equal']:.0%}"),
+    ("taste, points", lambda f: f"{f['taste']['preferred_points']:+.1f}"),
+    ("facts, points", lambda f: f"{f['taste']['facts_points']:+.1f}"),
+)
 
 
 class _Export:

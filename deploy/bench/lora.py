@@ -4,6 +4,7 @@ Attune's LoRA arithmetic and with vLLM's own, measured one after the other in th
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import tempfile
 import time
@@ -13,14 +14,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import httpx
+import aiohttp
+from rich.table import Table
 
 from adapters.validate import read_base
 from core.errors import Unavailable
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
 from deploy.bench.random_model import write_random_model
+from deploy.bench.results import figure_table
 from deploy.bench.setting import Served, progress, serving
+from deploy.bench.stream import whole
 
 ADAPTERS = tuple(f"lora-{number}" for number in range(8))
 BASE = ("base",)
@@ -45,7 +49,7 @@ LOADS = {
 }
 
 
-def measure_lora(*, rounds: int = 3, models: Sequence[str] = tuple(LOADS)) -> dict[str, Any]:
+def measure(*, rounds: int = 3, models: Sequence[str] = tuple(LOADS)) -> dict[str, Any]:
     """Run the benchmark, for each model on two servers one after the other.
 
     Tokens per second and ratios by model. Each figure is the median of `rounds`, base alone and
@@ -61,6 +65,27 @@ def measure_lora(*, rounds: int = 3, models: Sequence[str] = tuple(LOADS)) -> di
                     path = write_random_model(Path(folder) / "model", path)
             figures["models"][model] = _both(path, Path(folder), LOADS[model], rounds)
     return figures
+
+
+def table(figures: Mapping[str, Any]) -> Table:
+    """What `attune bench lora` shows."""
+    rows, after = [], ("mixed", "ratio")
+    for model, of_model in figures["models"].items():
+        for title, name in (("Attune's", "attune"), ("vLLM's own", "stock")):
+            row = [model.replace("-", " "), title]  # a row may break at blanks
+            for kind in ("decode", "prefill"):
+                row += [
+                    f"{of_model[name][f'{kind}_{who}_tokens_per_s']:,.0f}"
+                    for who in ("base", "mixed")
+                ]
+                row.append(f"{of_model[name][f'{kind}_ratio']:.2f}")
+            rows.append(row)
+    return figure_table(
+        f"Base alone or {figures['adapters']} adapters of rank {figures['rank']} mixed, tokens/s",
+        ("model", "LoRA code", "decode base", *after, "prefill base", *after),
+        rows,
+        names=2,
+    )
 
 
 def _both(model: Path, folder: Path, loads: Mapping[str, Load], rounds: int) -> dict[str, Any]:
@@ -89,14 +114,14 @@ async def _measure(
     served: Served, vocabulary: int, rounds: int, loads: Mapping[str, Load]
 ) -> dict[str, Any]:
     rng = random.Random(0)
-    async with served.client(max(load.requests for load in loads.values())) as client:
+    async with served.session(max(load.requests for load in loads.values())) as session:
         for models in (BASE, ADAPTERS):  # every adapter in its slot, every path walked once
-            await _tokens_per_s(client, models, rng, vocabulary, Load(2 * len(ADAPTERS), 8, 4))
+            await _tokens_per_s(session, models, rng, vocabulary, Load(2 * len(ADAPTERS), 8, 4))
         taken: dict[str, list[float]] = {}
         for _ in range(rounds):
             for kind, load in loads.items():
                 for who, models in (("base", BASE), ("mixed", ADAPTERS)):
-                    rate = await _tokens_per_s(client, models, rng, vocabulary, load)
+                    rate = await _tokens_per_s(session, models, rng, vocabulary, load)
                     taken.setdefault(f"{kind}_{who}", []).append(rate)
     return summary(taken)
 
@@ -112,7 +137,7 @@ def summary(taken: dict[str, list[float]]) -> dict[str, Any]:
 
 
 async def _tokens_per_s(
-    client: httpx.AsyncClient,
+    session: aiohttp.ClientSession,
     models: tuple[str, ...],
     rng: random.Random,
     vocabulary: int,
@@ -134,16 +159,10 @@ async def _tokens_per_s(
         for number in range(load.requests)
     ]
     began = time.perf_counter()
-    counts = await asyncio.gather(*(_count(client, body, load.max_tokens == 1) for body in bodies))
+    counts = await asyncio.gather(*(_count(session, body, load.max_tokens == 1) for body in bodies))
     return sum(counts) / (time.perf_counter() - began)
 
 
-async def _count(client: httpx.AsyncClient, body: dict[str, Any], of_prompt: bool) -> int:
-    try:
-        response = await client.post("/v1/completions", json=body)
-    except httpx.HTTPError as error:
-        raise Unavailable(f"A request of the benchmark failed: {error!r}") from error
-    if response.status_code != 200:
-        raise Unavailable(f"The server answered {response.status_code}: {response.text[:200]}")
-    usage = response.json()["usage"]
+async def _count(session: aiohttp.ClientSession, body: dict[str, Any], of_prompt: bool) -> int:
+    usage = json.loads(await whole(session, "/v1/completions", body))["usage"]
     return int(usage["prompt_tokens" if of_prompt else "completion_tokens"])

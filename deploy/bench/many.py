@@ -8,26 +8,28 @@ import random
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
-import aiohttp
 import httpx
+from rich.table import Table
 
 from adapters.artifacts.store import ArtifactStore
 from adapters.registry import Registry
 from adapters.types import Learning
-from adapters.validate import BaseModel, read_base, validate_adapter
+from adapters.validate import read_base, validate_adapter
 from core.errors import Unavailable
 from core.identity.tenants import TenantStore
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
-from deploy.bench.figures import first_tokens_ms, percentile
+from deploy.bench.crowd import Crowd, Request
+from deploy.bench.figures import Growth, first_tokens_ms, percentile
 from deploy.bench.memory import processor_s, resident_bytes
+from deploy.bench.results import figure_table
 from deploy.bench.setting import TENANT, Served, progress, serving
-from deploy.bench.stream import Answer, request_body, stream_into
+from deploy.bench.stream import Answer, request_body
 from deploy.demo.world import ask
 
 Draw = Literal["zipf", "uniform"]
@@ -36,6 +38,16 @@ COUNTS = (5, 100, 1000, 2000)
 DRAWS: tuple[Draw, ...] = ("zipf", "uniform")
 RANK = 8
 TOKENS = 32
+COLUMNS = (
+    "adapters, draw",
+    "req/s",
+    "share",
+    "CPU ms",
+    "p99 ms",
+    "first token p99",
+    "loads",
+    "failed",
+)
 REASONS = ("load", "room", "slot")
 
 
@@ -43,8 +55,8 @@ REASONS = ("load", "room", "slot")
 class Places:
     """The bounds the server runs with: ATTUNE_MAX_CPU_LORAS and ATTUNE_MAX_LORAS."""
 
-    resident: int
-    slots: int
+    resident: int = 2048
+    slots: int = 16
 
     def environment(self) -> dict[str, str]:
         """The settings; adapters that have been registered are taken over without a pause."""
@@ -55,9 +67,12 @@ class Places:
         }
 
 
-def measure_many(
+PLACES = Places()
+
+
+def measure(
     *,
-    places: Places,
+    places: Places = PLACES,
     streams: int = 16,
     seconds: float = 20.0,
     counts: Sequence[int] = COUNTS,
@@ -84,11 +99,43 @@ def measure_many(
         "seconds": seconds,
         "rank": RANK,
         "tokens": TOKENS,
-        "places": {"resident": places.resident, "slots": places.slots},
+        "places": asdict(places),
         **memory,
         "points": shares(points, counts[0]),
         "failed": sum(point["failed"] for point in points),
     }
+
+
+def table(figures: Mapping[str, Any]) -> Table:
+    """What `attune bench adapters` shows."""
+    places, points = figures["places"], figures["points"]
+    before_mib, after_mib = (figures[f"memory_{at}_bytes"] / 2**20 for at in ("before", "after"))
+    shown = figure_table(
+        f"{figures['streams']} clients over registered adapters of rank {figures['rank']}; "
+        f"{places['resident']} resident (ATTUNE_MAX_CPU_LORAS), {places['slots']} in one step "
+        "(ATTUNE_MAX_LORAS)",
+        COLUMNS,
+        (
+            [
+                f"{point['adapters']:,} {point['draw']}",
+                f"{point['requests_per_s']:.1f}",
+                f"{point['share']:.2f}",
+                f"{point['processor_ms_per_request']:.1f}",
+                f"{point['latency_p99_ms']:.0f}",
+                f"{point['first_token_p99_ms']:.0f}",
+                str(point["loads"]),
+                str(point["failed"]),
+            ]
+            for point in points
+        ),
+        f"{figures['seconds']:.0f} s each, answers of {figures['tokens']} tokens. In all "
+        f"{sum(point['evictions'] for point in points)} evictions; waited for loads "
+        f"{sum(point['waited_for_load_s'] for point in points):.1f} s, for slots "
+        f"{sum(point['waited_for_slot_s'] for point in points):.1f} s. Memory of all "
+        f"processes: {before_mib:,.0f} MiB without adapters, {after_mib:,.0f} MiB at the end.",
+    )
+    shown.columns[0].no_wrap = True
+    return shown
 
 
 def shares(points: Sequence[Mapping[str, Any]], first: int) -> list[dict[str, Any]]:
@@ -132,7 +179,7 @@ def _register(served: Served, first: int, count: int) -> None:
     tenant = TenantStore(database).by_name(TENANT).id
     with progress.status("Registering …") as status, tempfile.TemporaryDirectory() as folder:
         for number in range(first, count):
-            source = _write(Path(folder) / str(number), base, number)
+            source = write_adapter(Path(folder) / str(number), base, seed=number, rank=RANK)
             info = validate_adapter(source, base, max_rank=Settings().max_lora_rank)
             artifacts.put_folder(source)
             learning = Learning(enabled=False, exploration=0.0)
@@ -144,10 +191,6 @@ def _register(served: Served, first: int, count: int) -> None:
         status.update(f"{count} adapters are taken over …")
         _until_known(served, adapter_name(count - 1))
     database.dispose()
-
-
-def _write(folder: Path, base: BaseModel, seed: int) -> Path:
-    return write_adapter(folder, base, seed=seed, rank=RANK)
 
 
 def _until_known(served: Served, name: str, timeout_s: float = 300.0) -> None:
@@ -166,8 +209,16 @@ async def _measure(
     served: Served, count: int, draw: Draw, streams: int, seconds: float
 ) -> dict[str, Any]:
     """One point: a quarter of the time to warm up, then `seconds` that count."""
-    async with served.streams(streams) as session:
-        crowd = Crowd(session, count, draw, streams)
+    async with served.session(streams) as session:
+        chances = [random.Random(client) for client in range(streams)]
+        weighed = weights(count, draw)
+
+        def drawn(client: int, _: int) -> Request:
+            (number,) = chances[client].choices(range(count), cum_weights=weighed)
+            question = ask(chances[client], "held_out").text
+            return number, request_body(adapter_name(number), question, TOKENS)
+
+        crowd = Crowd(session, drawn, streams=streams)
         await asyncio.sleep(seconds / 4)
         before, began = await asyncio.to_thread(served.metrics), time.perf_counter()
         used_s = processor_s(served.process.pid)
@@ -175,9 +226,9 @@ async def _measure(
         used_s = processor_s(served.process.pid) - used_s
         ended, after = time.perf_counter(), await asyncio.to_thread(served.metrics)
         answers = await crowd.stop()
-    inside = [answer for answer, ended_s in answers if began <= ended_s <= ended]
+    inside = [answer for answer in answers if began <= answer.ended_s <= ended]
     wrong = [failure for answer in inside if (failure := _fault(answer))]
-    latencies = [1e3 * (at_s - a.began_s) for a, at_s in answers if began <= at_s <= ended]
+    latencies = [1e3 * (answer.ended_s - answer.began_s) for answer in inside]
     return {
         "adapters": count,
         "draw": draw,
@@ -190,59 +241,19 @@ async def _measure(
         "latency_p50_ms": percentile(latencies, 50),
         "latency_p99_ms": percentile(latencies, 99),
         "first_token_p99_ms": percentile(first_tokens_ms(inside), 99),
-        **counted(before, after),
+        **counted(Growth(before, after)),
     }
 
 
-def counted(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
+def counted(grown: Growth) -> dict[str, Any]:
     """What the server counted meanwhile: loads with their mean time, evictions, waits."""
-
-    def grown(name: str) -> float:
-        return after.get(name, 0.0) - before.get(name, 0.0)
-
-    loads = grown("attune_adapter_load_seconds_count")
-    waits = {
-        f"waited_for_{reason}_s": grown(f'attune_request_wait_seconds_sum{{reason="{reason}"}}')
-        for reason in REASONS
-    }
+    waited = "attune_request_wait_seconds_sum"
     return {
-        "loads": int(grown('attune_adapter_loads_total{outcome="loaded"}')),
-        "load_mean_ms": 1e3 * grown("attune_adapter_load_seconds_sum") / max(1.0, loads),
-        "evictions": int(grown("attune_adapter_evictions_total")),
-        **waits,
+        "loads": grown.loads(),
+        "load_mean_ms": grown.mean_ms("attune_adapter_load_seconds"),
+        "evictions": int(grown.of("attune_adapter_evictions_total")),
+        **{f"waited_for_{why}_s": grown.of(f'{waited}{{reason="{why}"}}') for why in REASONS},
     }
-
-
-class Crowd:
-    """`streams` clients; each asks an adapter drawn anew as soon as its answer has ended."""
-
-    def __init__(
-        self, session: aiohttp.ClientSession, count: int, draw: Draw, streams: int
-    ) -> None:
-        self._session = session
-        self._numbers = range(count)
-        self._weights = weights(count, draw)
-        self._answers: list[tuple[Answer, float]] = []
-        self._stopping = False
-        self._tasks = [asyncio.create_task(self._ask(random.Random(n))) for n in range(streams)]
-
-    async def stop(self) -> list[tuple[Answer, float]]:
-        """Let every client finish; all answers with when they ended (perf_counter)."""
-        self._stopping = True
-        await asyncio.gather(*self._tasks)
-        return self._answers
-
-    async def _ask(self, chance: random.Random) -> None:
-        while not self._stopping:
-            (number,) = chance.choices(self._numbers, cum_weights=self._weights)
-            answer = Answer(number)
-            question = ask(chance, "held_out").text
-            await stream_into(
-                answer, self._session, request_body(adapter_name(number), question, TOKENS)
-            )
-            self._answers.append((answer, time.perf_counter()))
-            if answer.failure:
-                await asyncio.sleep(0.05)  # a dead server must not be hammered
 
 
 def _fault(answer: Answer) -> str:

@@ -1,52 +1,39 @@
-"""The memory and the processor time of a server's processes, from /proc. Linux only."""
+"""The memory and the processor time of a server's processes."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_PROC = Path("/proc")
+import psutil
 
 
-def resident_bytes(session: int, root: Path = _PROC) -> dict[int, int]:
-    """Resident bytes by process id, of the processes of one session (a server has its own)."""
-    return {
-        pid: int(fields[21]) * _PAGE_BYTES
-        for pid, fields in _processes(session, root)
-        if fields[21] != "0"
-    }
+def resident_bytes(server: int) -> dict[int, int]:
+    """Resident bytes by process id, of the server with this process id and its descendants."""
+    return {process.pid: memory for process, memory, _ in _usage(server) if memory}
 
 
-def processor_s(session: int, root: Path = _PROC) -> float:
-    """Seconds of processor time that the session's processes have used so far."""
-    ticks = sum(int(f[11]) + int(f[12]) for _, f in _processes(session, root))
-    return ticks / _TICKS_PER_S
+def processor_s(server: int) -> float:
+    """Seconds of processor time that the same processes have used so far."""
+    return sum(seconds for *_, seconds in _usage(server))
 
 
-def _processes(session: int, root: Path) -> Iterator[tuple[int, list[str]]]:
-    """Fields of /proc/PID/stat from the third on (proc(5) counts them from 1: ours is 3 less)."""
-    for folder in root.iterdir():
-        if not folder.name.isdigit():
-            continue
+def _usage(server: int) -> Iterator[tuple[psutil.Process, int, float]]:
+    root = psutil.Process(server)
+    for process in [root, *root.children(recursive=True)]:
         try:
-            # The second field, a name in brackets, may hold anything.
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
+            with process.oneshot():
+                times = process.cpu_times()
+                yield process, process.memory_info().rss, times.user + times.system
+        except psutil.NoSuchProcess:
             continue  # ended meanwhile
-        if int(fields[3]) == session:
-            yield int(folder.name), fields
 
 
-def process_name(pid: int, root: Path = _PROC) -> str:
+def process_name(pid: int) -> str:
     """What the process calls itself, or the end of its command line."""
     try:
-        words = (root / str(pid) / "cmdline").read_bytes().split(b"\0")
-    except OSError:
+        text = " ".join(psutil.Process(pid).cmdline())
+    except psutil.NoSuchProcess:
         return str(pid)
-    text = " ".join(word.decode(errors="replace") for word in words if word)
     for part, name in (
         ("EngineCore", "engine"),
         ("VLLM::Worker", "worker"),

@@ -11,19 +11,20 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
-from itertools import pairwise
 from statistics import median
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import aiohttp
+import httpx
+from rich.table import Table
 
-from core.errors import Unavailable
-from deploy.bench.figures import percentile
-from deploy.bench.setting import Plain, Served, progress, serving, serving_plain
-from deploy.bench.stream import Answer, request_body, stream_into
+from core.errors import Conflict, Unavailable
+from deploy.bench.figures import Growth, gaps_ms, percentile, tokens_per_s
+from deploy.bench.results import figure_table
+from deploy.bench.setting import Served, progress, serving, serving_plain
+from deploy.bench.stream import Answer, request_body, stream_into, whole
 from deploy.demo.world import ask
 
 BOTH = ("plain", "attune")
@@ -32,13 +33,11 @@ SATURATED_TOKENS = 64
 QUICK_TOKENS = 4
 _BLOCK = 4096
 
+Asked = TypeVar("Asked")
+Found = TypeVar("Found")
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One of the two servers, as a client sees it."""
-
-    name: str
-    session: aiohttp.ClientSession
+Sides = Mapping[str, aiohttp.ClientSession]
+"""A session with each of the two servers, by their names."""
 
 
 class Disk:
@@ -58,7 +57,7 @@ class Disk:
         self.flushes_ms.append(1e3 * (time.perf_counter() - began))
 
 
-def measure_overhead(
+def measure(
     *, rounds: int = 20, requests: int = 64, quick: int = 1000, streams: int = 60
 ) -> dict[str, Any]:
     """Run the benchmark; ratios, milliseconds and microseconds by name.
@@ -68,40 +67,65 @@ def measure_overhead(
     """
     with ExitStack() as stack:
         plain = stack.enter_context(serving_plain())
-        served = stack.enter_context(serving("Attune"))
-        both: dict[str, Plain | Served] = {"plain": plain, "attune": served}
+        attune = stack.enter_context(serving("Attune"))
+        if httpx.get(f"{plain.process.url}/v1/adapters").status_code != 404:
+            raise Conflict("The plain server has Attune in front; there is nothing to compare.")
+        both = {"plain": plain, "attune": attune}
         return asyncio.run(_measure(both, rounds, requests, quick, streams))
 
 
+def table(figures: Mapping[str, Any]) -> Table:
+    """What `attune bench overhead` shows."""
+
+    def both(name: str, form: str) -> list[str]:
+        return [format(figures[f"{side}_{name}"], form) for side in BOTH]
+
+    at_once = f"tokens/s, {figures['requests_at_once']} streams at once"
+    chunks = [f"{each} ms" for each in both("chunk_ms", ".3f")]
+    rows = [[at_once, *both("tokens_per_s", ",.0f"), f"ratio {figures['throughput_ratio']:.3f}"]]
+    for q in ("p50", "p99"):
+        latencies = [f"{each} ms" for each in both(f"latency_{q}_ms", ".2f")]
+        cost = f"{figures[f'added_latency_{q}_ms']:+.2f} ms"
+        rows.append([f"one request at a time, {q}", *latencies, cost])
+    cost = f"{figures['added_per_chunk_us']:+.1f} µs"
+    rows.append(["between two chunks of one stream, median", *chunks, cost])
+    return figure_table(
+        "The same vLLM without and with Attune in front, recording durably",
+        ("", "plain vLLM", "Attune", "cost"),
+        rows,
+        f"Of a single request its commit takes {figures['commit_mean_ms']:.2f} ms (mean); writing "
+        f"4 KB durably takes this disk {figures['disk_flush_p50_ms']:.2f} ms (p50).",
+    )
+
+
 async def _measure(
-    servers: dict[str, Plain | Served], rounds: int, requests: int, quick: int, streams: int
+    servers: Mapping[str, Served], rounds: int, requests: int, quick: int, streams: int
 ) -> dict[str, Any]:
     rng = random.Random(0)
     async with AsyncExitStack() as stack:
-        sides = [
-            Side(name, await stack.enter_async_context(server.streams(requests)))
+        sides = {
+            name: await stack.enter_async_context(server.session(requests))
             for name, server in servers.items()
-        ]
-        for side in sides:  # every path walked once before anything counts
-            await _saturated(side, requests, rng)
-            await _one(side, rng)
+        }
+        for session in sides.values():  # every path walked once before anything counts
+            await _saturated(session, _bodies(rng, requests, SATURATED_TOKENS))
+            await _latency_ms(session, *_bodies(rng, 1, QUICK_TOKENS))
         with progress.status("Measuring single requests …"), tempfile.TemporaryFile() as file:
-            disk, before = Disk(file), _commits(servers)
-            latencies = await _latencies(sides, quick, rng, disk)
-            seconds, count = (now - was for now, was in zip(_commits(servers), before, strict=True))
+            disk, before = Disk(file), servers["attune"].metrics()
+            bodies = _bodies(rng, quick, QUICK_TOKENS)
+            latencies = await _in_turns(sides, bodies, _latency_ms, disk.flush)
+            grown = Growth(before, servers["attune"].metrics())
         with progress.status("Measuring streams …"):
-            chunks = await _chunk_times(sides, streams, rng)
+            chunks = await _in_turns(sides, _bodies(rng, streams, CHUNKS), _chunk_gaps_ms)
         with progress.status(f"Measuring {requests} at once …"):
-            rates: dict[str, list[float]] = {side.name: [] for side in sides}
-            for number in range(rounds):
-                for side in _turn(sides, number):
-                    rates[side.name].append(await _saturated(side, requests, rng))
+            groups = (_bodies(rng, requests, SATURATED_TOKENS) for _ in range(rounds))
+            rates = await _in_turns(sides, groups, _saturated)
     return {
         "rounds": rounds,
         "requests_at_once": requests,
         **throughput(rates),
         **added(latencies),
-        "commit_mean_ms": 1e3 * seconds / max(1.0, count),
+        "commit_mean_ms": grown.mean_ms("attune_commit_seconds"),
         "disk_flush_p50_ms": percentile(disk.flushes_ms, 50),
         **added_per_chunk(chunks),
     }
@@ -139,69 +163,50 @@ def added_per_chunk(gaps_ms: dict[str, list[list[float]]]) -> dict[str, Any]:
     }
 
 
-def _turn(sides: Sequence[Side], number: int) -> list[Side]:
-    """Who is first changes with every round: neither always follows the other."""
-    return list(sides) if number % 2 == 0 else list(reversed(sides))
+async def _in_turns(
+    sides: Sides,
+    requests: Iterable[Asked],
+    once: Callable[[aiohttp.ClientSession, Asked], Awaitable[Found]],
+    afterwards: Callable[[], None] = lambda: None,
+) -> dict[str, list[Found]]:
+    """What `once` finds for each request on either side, and `afterwards` after both.
+
+    Who is first changes with every request: neither side always follows the other.
+    """
+    found: dict[str, list[Found]] = {name: [] for name in BOTH}
+    for number, request in enumerate(requests):
+        for name in BOTH if number % 2 == 0 else BOTH[::-1]:
+            found[name].append(await once(sides[name], request))
+        afterwards()
+    return found
 
 
-def _commits(servers: Mapping[str, Plain | Served]) -> tuple[float, float]:
-    """Seconds the Attune server has spent on commits so far, and their number; its own count."""
-    served = servers["attune"]
-    assert isinstance(served, Served)
-    metrics = served.metrics()
-    return metrics["attune_commit_seconds_sum"], metrics["attune_commit_seconds_count"]
+def _bodies(rng: random.Random, count: int, tokens: int) -> list[dict[str, Any]]:
+    return [request_body("base", ask(rng, "train").text, tokens) for _ in range(count)]
 
 
-async def _latencies(
-    sides: Sequence[Side], count: int, rng: random.Random, disk: Disk
-) -> dict[str, list[float]]:
-    taken: dict[str, list[float]] = {side.name: [] for side in sides}
-    for number in range(count):
-        for side in _turn(sides, number):
-            taken[side.name].append(await _one(side, rng))
-        disk.flush()
-    return taken
-
-
-async def _one(side: Side, rng: random.Random) -> float:
+async def _latency_ms(session: aiohttp.ClientSession, body: dict[str, Any]) -> float:
     """Milliseconds for one short answer in one piece."""
-    body = request_body("base", ask(rng, "train").text, QUICK_TOKENS) | {"stream": False}
     began = time.perf_counter()
-    async with side.session.post("/v1/chat/completions", json=body) as response:
-        text = await response.text()
-    elapsed = 1e3 * (time.perf_counter() - began)
-    if response.status != 200:
-        raise Unavailable(f"{side.name} answered {response.status}: {text[:200]}")
-    return elapsed
+    await whole(session, "/v1/chat/completions", body | {"stream": False})
+    return 1e3 * (time.perf_counter() - began)
 
 
-async def _chunk_times(
-    sides: Sequence[Side], count: int, rng: random.Random
-) -> dict[str, list[list[float]]]:
-    """Gaps between neighbouring chunks, in ms, of one stream after the other."""
-    taken: dict[str, list[list[float]]] = {side.name: [] for side in sides}
-    for number in range(count):
-        body = request_body("base", ask(rng, "train").text, CHUNKS)
-        for side in _turn(sides, number):
-            arrivals = (await _streamed(side, body)).arrivals_s
-            gaps = [1e3 * (later - earlier) for earlier, later in pairwise(arrivals)]
-            taken[side.name].append(gaps)
-    return taken
+async def _chunk_gaps_ms(session: aiohttp.ClientSession, body: dict[str, Any]) -> list[float]:
+    """Gaps between neighbouring chunks of one stream."""
+    return gaps_ms([await _streamed(session, body)])
 
 
-async def _saturated(side: Side, requests: int, rng: random.Random) -> float:
-    """Tokens per second of `requests` streams at once, from the first request to the last end."""
-    bodies = [
-        request_body("base", ask(rng, "train").text, SATURATED_TOKENS) for _ in range(requests)
-    ]
+async def _saturated(session: aiohttp.ClientSession, bodies: list[dict[str, Any]]) -> float:
+    """Tokens per second of streams at once, from the first request to the last end."""
     began = time.perf_counter()
-    answers = await asyncio.gather(*(_streamed(side, body) for body in bodies))
-    return sum(len(answer.tokens) for answer in answers) / (time.perf_counter() - began)
+    answers = await asyncio.gather(*(_streamed(session, body) for body in bodies))
+    return tokens_per_s(answers, time.perf_counter() - began)
 
 
-async def _streamed(side: Side, body: dict[str, Any]) -> Answer:
+async def _streamed(session: aiohttp.ClientSession, body: dict[str, Any]) -> Answer:
     answer = Answer(0)
-    await stream_into(answer, side.session, body)
+    await stream_into(answer, session, body)
     if answer.failure or not answer.closed:
-        raise Unavailable(f"{side.name}: {answer.failure or 'a stream broke off'}")
+        raise Unavailable(f"A request failed: {answer.failure or 'a stream broke off'}")
     return answer

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any
 
 from core.settings import Settings
@@ -27,11 +29,11 @@ class _Nothing:
 
 def main() -> None:
     """Serve the configured model until told to stop."""
-    from server.vllm import plugin as vllm_plugin
     from server.vllm.serve import serve
 
     # vLLM finds the plugin by this name; its other half, the LoRA arithmetic, stays.
-    vars(vllm_plugin)["endpoint"] = _Nothing
+    (point,) = entry_points(group="vllm.endpoint_plugins", name="attune")
+    setattr(import_module(point.module), point.attr, _Nothing)
     serve(Settings(), sys.argv[1:])
 
 

@@ -12,7 +12,7 @@ import aiohttp
 import httpx
 from rich.console import Console
 
-from adapters.artifacts.store import ADAPTER_FILES
+from adapters.artifacts.digest import ADAPTER_FILES
 from core.errors import AttuneError
 from deploy.client import Client
 from deploy.processes.server_process import ServerProcess
@@ -24,10 +24,10 @@ progress = Console(stderr=True)
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A running server and a key with every scope on it."""
+    """A running server, and a key with every scope on it; plain vLLM has none."""
 
     process: ServerProcess
-    key: str
+    key: str = ""
 
     def push(self, name: str, folders: Sequence[Path]) -> None:
         """Make an adapter that never learns nor explores, with a version of each folder; the
@@ -39,21 +39,14 @@ class Served:
             files = [("file", (file, (folder / file).read_bytes())) for file in ADAPTER_FILES]
             api.post(f"/v1/adapters/{name}/versions", files=files)
 
-    def client(self, connections: int) -> httpx.AsyncClient:
-        """An asynchronous client with a connection for each stream."""
-        return httpx.AsyncClient(
-            base_url=self.process.url,
+    def session(self, connections: int) -> aiohttp.ClientSession:
+        """A client with a connection for each request under way; make it inside the event loop."""
+        return aiohttp.ClientSession(
+            self.process.url,
             headers=self._headers(),
-            timeout=120.0,
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            timeout=aiohttp.ClientTimeout(total=120.0),
+            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=60.0),
         )
-
-    def streams(self, connections: int) -> aiohttp.ClientSession:
-        """A session for streamed answers; make it inside the running event loop."""
-        return _session(self.process.url, connections, self._headers())
-
-    def _headers(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self.key}"}
 
     def metrics(self) -> dict[str, float]:
         """Attune's own metrics now, by name with labels."""
@@ -61,63 +54,46 @@ class Served:
         pairs = (line.rsplit(" ", 1) for line in page.splitlines() if line.startswith("attune_"))
         return {name: float(value) for name, value in pairs}
 
+    def _headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key}"} if self.key else {}
+
 
 @contextmanager
-def serving(title: str, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
-    """`attune serve` with the shipped model, without a trainer, on a fresh home; gone afterwards.
+def serving(
+    title: str, environment: Mapping[str, str] | None = None, *, trainer: bool = False
+) -> Iterator[Served]:
+    """`attune serve` with the shipped model on a fresh home; gone afterwards.
 
     Raises Unavailable with the end of its log if it does not start.
     """
+    arguments = ("serve",) if trainer else ("serve", "--no-trainer")
+    with _running(title, ("-m", "deploy.cli.app", *arguments), environment) as process:
+        yield Served(process, process.key(TENANT))
+
+
+@contextmanager
+def serving_plain() -> Iterator[Served]:
+    """vLLM with the flags `attune serve` gives it and nothing in front; gone afterwards.
+
+    Raises Unavailable with the end of its log if it does not start.
+    """
+    with _running("plain vLLM", ("-m", "deploy.bench.plain")) as process:
+        yield Served(process)
+
+
+@contextmanager
+def _running(
+    title: str, command: tuple[str, ...], environment: Mapping[str, str] | None = None
+) -> Iterator[ServerProcess]:
     with tempfile.TemporaryDirectory(prefix="attune-bench-") as home:
-        process = ServerProcess(
-            Path(home), arguments=("--no-trainer",), environment=environment or {}
-        )
+        process = ServerProcess(Path(home), command=command, environment=environment)
         try:
             with progress.status(f"Starting {title} …"):
                 process.start()
-            served = Served(process, process.key(TENANT))
             try:
-                yield served
+                yield process
             except AttuneError:
                 progress.print(process.tail(), highlight=False, markup=False)
                 raise
         finally:
             process.stop()
-
-
-@dataclass(frozen=True, slots=True)
-class Plain:
-    """The same vLLM without the gateway: no keys."""
-
-    process: ServerProcess
-
-    def streams(self, connections: int) -> aiohttp.ClientSession:
-        """A session for streamed answers; make it inside the running event loop."""
-        return _session(self.process.url, connections, {})
-
-
-@contextmanager
-def serving_plain(environment: Mapping[str, str] | None = None) -> Iterator[Plain]:
-    """vLLM with the flags `attune serve` gives it and nothing in front; gone afterwards.
-
-    Raises Unavailable with the end of its log if it does not start.
-    """
-    with tempfile.TemporaryDirectory(prefix="attune-bench-") as home:
-        process = ServerProcess(
-            Path(home), command=("-m", "deploy.bench.plain"), environment=environment or {}
-        )
-        try:
-            with progress.status("Starting plain vLLM …"):
-                process.start()
-            yield Plain(process)
-        finally:
-            process.stop()
-
-
-def _session(url: str, connections: int, headers: Mapping[str, str]) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        url,
-        headers=headers,
-        timeout=aiohttp.ClientTimeout(total=120.0),
-        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=60.0),
-    )

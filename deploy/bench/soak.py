@@ -4,30 +4,31 @@ an adapter that learns; does memory stay where it is, and is every error explain
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import aiohttp
-import httpx
+from rich.table import Table
 
 from adapters.validate import read_base
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
+from deploy.bench.figures import Growth
 from deploy.bench.many import counted
 from deploy.bench.memory import process_name, resident_bytes
-from deploy.bench.setting import TENANT, Served, progress
+from deploy.bench.results import figure_table
+from deploy.bench.setting import Served, progress, serving
 from deploy.bench.stream import Answer, request_body, stream_into
 from deploy.client import Client
-from deploy.demo.world import Question, ask, facts_right, style_of
-from deploy.processes.server_process import ServerProcess
+from deploy.demo.users import Answered, likes
+from deploy.demo.world import Question, ask
 
 ADAPTERS = 20
 PLACES = {"ATTUNE_MAX_CPU_LORAS": "8", "ATTUNE_MAX_LORAS": "4"}
@@ -40,23 +41,31 @@ MOST_GROWTH = 0.05
 RUNS_EXPECTED_AFTER_S = 240.0
 
 
-@dataclass(slots=True)
-class Tally:
-    """What happened, by kind; `unexplained` says what should not have."""
+QUESTION = {"messages": [{"role": "user", "content": "Hello?"}]}
+STRANGER = {"authorization": "Bearer sk-at-aaaaaaaaaaaa-" + "a" * 48}
+LONG = {"model": "base", "prompt": "a " * 20_000}
+NOBODYS = {"completion_id": "chatcmpl-" + "0" * 40, "value": True}
+# What is asked although there is no such thing, and the one right status of each.
+NONSENSE: tuple[tuple[str, str, dict[str, Any], int], ...] = (
+    ("an unknown model", "/v1/chat/completions", {"json": QUESTION | {"model": "no"}}, 404),
+    ("no JSON", "/v1/chat/completions", {"data": b"{"}, 400),
+    ("an unknown key", "/v1/chat/completions", {"json": {}, "headers": STRANGER}, 401),
+    ("a prompt that is too long", "/v1/completions", {"json": LONG}, 400),
+    ("feedback on nothing", "/v1/feedback", {"json": NOBODYS}, 404),
+)
 
-    done: Counter[str] = field(default_factory=Counter)
-    expected_errors: Counter[str] = field(default_factory=Counter)
-    unexplained: Counter[str] = field(default_factory=Counter)
 
-
-def measure_soak(*, minutes: float) -> dict[str, Any]:
+def measure(*, minutes: float = 10.0) -> dict[str, Any]:
     """Run it; `failed_because` lists what went wrong, and is empty if nothing did."""
-    with tempfile.TemporaryDirectory(prefix="attune-bench-") as folder, _serving() as served:
+    with (
+        tempfile.TemporaryDirectory(prefix="attune-bench-") as folder,
+        serving("Attune with its trainer", PLACES, trainer=True) as served,
+    ):
         with progress.status("Pushing adapters …"):
             _push(served, Path(folder))
         began = served.metrics()
         with progress.status(f"{minutes:g} minutes of everything at once …"):
-            tally, samples = asyncio.run(_soak(served, 60.0 * minutes))
+            soak, samples = asyncio.run(_soak(served, 60.0 * minutes))
         ended = served.metrics()
         runs = _runs(served)
         names = {pid: process_name(pid) for pid in samples[-1]}
@@ -64,14 +73,32 @@ def measure_soak(*, minutes: float) -> dict[str, Any]:
     return judge(
         {
             "minutes": minutes,
-            "done": dict(tally.done),
-            "expected_errors": dict(tally.expected_errors),
-            "unexplained": dict(tally.unexplained),
+            "done": dict(soak.done),
+            "expected_errors": dict(soak.expected_errors),
+            "unexplained": dict(soak.unexplained),
             "runs": runs,
             "memory": memory_of(samples, names),
             "tracebacks_in_the_log": log.count("Traceback (most recent call last)"),
-            **counted(began, ended),
+            **counted(Growth(began, ended)),
         }
+    )
+
+
+def table(figures: Mapping[str, Any]) -> Table:
+    """What `attune bench soak` shows."""
+    rows = [(kind, f"{count:,}") for kind, count in figures["done"].items()]
+    rows += [(f"expected: {kind}", f"{n:,}") for kind, n in figures["expected_errors"].items()]
+    rows.append(("unexplained errors", str(sum(figures["unexplained"].values()))))
+    rows.append(("loads / evictions", f"{figures['loads']:,} / {figures['evictions']:,}"))
+    rows += [(f"training runs {state}", str(count)) for state, count in figures["runs"].items()]
+    rows.append(("tracebacks in the log", str(figures["tracebacks_in_the_log"])))
+    for name, entry in figures["memory"].items():
+        early, late = (entry[f"{when}_bytes"] / 2**20 for when in ("early", "late"))
+        grown = f"{early:,.0f} → {late:,.0f} ({100 * entry['growth']:+.1f}%)"
+        rows.append((f"memory of {name}, MiB", grown))
+    caption = "Failed: " + "; ".join(figures["failed_because"] or ["nothing"])
+    return figure_table(
+        f"{figures['minutes']:g} minutes of everything at once", ("", ""), rows, caption
     )
 
 
@@ -105,19 +132,6 @@ def judge(figures: dict[str, Any]) -> dict[str, Any]:
     return figures | {"failed_because": reasons}
 
 
-@contextmanager
-def _serving() -> Iterator[Served]:
-    """`attune serve` with its trainer, more adapters than places, on a fresh home."""
-    with tempfile.TemporaryDirectory(prefix="attune-bench-") as home:
-        process = ServerProcess(Path(home), environment=PLACES)
-        try:
-            with progress.status("Starting Attune with its trainer …"):
-                process.start()
-            yield Served(process, process.key(TENANT))
-        finally:
-            process.stop()
-
-
 def _push(served: Served, folder: Path) -> None:
     base = read_base(Settings().model)
     for number in range(ADAPTERS):
@@ -136,37 +150,33 @@ def _runs(served: Served) -> dict[str, int]:
     return dict(Counter(str(run["state"]) for run in found))
 
 
-async def _soak(served: Served, seconds: float) -> tuple[Tally, list[dict[int, int]]]:
-    tally, samples = Tally(), []
-    async with served.client(WHOLE + 8) as client, served.streams(STREAMED) as session:
-        soak = Soak(client, session, tally, time.monotonic() + seconds)
-        tasks = [asyncio.create_task(soak.streams(random.Random(n))) for n in range(STREAMED)]
-        tasks += [asyncio.create_task(soak.wholes(random.Random(50 + n))) for n in range(WHOLE)]
-        tasks += [
-            asyncio.create_task(work)
-            for work in (soak.leaves(), soak.errs(), soak.swaps(), soak.teaches())
-        ]
+async def _soak(served: Served, seconds: float) -> tuple[Soak, list[dict[int, int]]]:
+    samples = []
+    async with served.session(STREAMED + WHOLE + 8) as session:
+        soak = Soak(session, time.monotonic() + seconds)
+        work = [soak.streams(random.Random(number)) for number in range(STREAMED)]
+        work += [soak.wholes(random.Random(50 + number)) for number in range(WHOLE)]
+        work += [soak.leaves(), soak.errs(), soak.swaps(), soak.teaches()]
+        tasks = [asyncio.create_task(each) for each in work]
         while soak.goes_on():
             samples.append(await asyncio.to_thread(resident_bytes, served.process.pid))
             await asyncio.sleep(1.0)
         await asyncio.gather(*tasks)
-    return tally, samples
+    return soak, samples
 
 
 class Soak:
-    """The clients; each goes on until the time is up."""
+    """The clients, each of which goes on until the time is up, and what came of it by kind.
 
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        session: aiohttp.ClientSession,
-        tally: Tally,
-        until_s: float,
-    ) -> None:
-        self._client = client
+    `unexplained` counts what should not have happened.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, until_s: float) -> None:
         self._session = session
-        self._tally = tally
         self._until_s = until_s
+        self.done: Counter[str] = Counter()
+        self.expected_errors: Counter[str] = Counter()
+        self.unexplained: Counter[str] = Counter()
 
     def goes_on(self) -> bool:
         """Whether there is time left."""
@@ -182,107 +192,79 @@ class Soak:
             whole = answer.finished and answer.closed and len(answer.tokens) == tokens
             one = len(answer.models) == 1
             named = {name.rpartition("@")[0] or name for name in answer.models} <= {model, "base"}
-            fault = answer.failure or ("" if whole else "a stream was cut off")
-            self._note("streamed", fault or ("" if one and named else "an answer of two versions"))
+            if answer.failure or not whole:
+                self.unexplained[f"streamed: {answer.failure or 'a stream was cut off'}"] += 1
+            elif not (one and named):
+                self.unexplained["streamed: an answer of two versions"] += 1
+            else:
+                self.done["streamed"] += 1
 
     async def wholes(self, rng: random.Random) -> None:
         """Answers in one piece."""
         while self.goes_on():
             body = _chat(_model(rng), ask(rng, "train"), max_tokens=24)
-            await self._ask("answered in one piece", body)
+            await self._post("answered in one piece", "/v1/chat/completions", json=body)
 
     async def leaves(self) -> None:
         """A client that goes away in the middle of its answers."""
         rng = random.Random(70)
         while self.goes_on():
             body = _chat(_model(rng), ask(rng, "train"), max_tokens=96, stream=True)
+            body |= {"ignore_eos": True}
             try:
-                async with self._client.stream(
-                    "POST", "/v1/chat/completions", json=body | {"ignore_eos": True}
-                ) as response:
-                    async for _ in response.aiter_raw():
-                        break
-                self._tally.expected_errors["cancelled by the client"] += 1
-            except httpx.HTTPError as error:
-                self._tally.unexplained[f"leaving: {type(error).__name__}"] += 1
+                async with self._session.post("/v1/chat/completions", json=body) as response:
+                    await response.content.readany()
+                    response.close()
+                self.expected_errors["cancelled by the client"] += 1
+            except aiohttp.ClientError as error:
+                self.unexplained[f"leaving: {type(error).__name__}"] += 1
             await asyncio.sleep(0.3)
 
     async def errs(self) -> None:
-        """A client that asks for what there is not; each mistake has its one right status."""
-        question = {"messages": [{"role": "user", "content": "Hello?"}]}
-        stranger = {"authorization": "Bearer sk-at-aaaaaaaaaaaa-" + "a" * 48}
-        nonsense: list[tuple[str, str, dict[str, Any], int]] = [
-            ("an unknown model", "/v1/chat/completions", {"json": question | {"model": "no"}}, 404),
-            ("no JSON", "/v1/chat/completions", {"content": b"{"}, 400),
-            ("an unknown key", "/v1/chat/completions", {"json": {}, "headers": stranger}, 401),
-            (
-                "a prompt that is too long",
-                "/v1/completions",
-                {"json": {"model": "base", "prompt": "a " * 20_000}},
-                400,
-            ),
-            (
-                "feedback on nothing",
-                "/v1/feedback",
-                {"json": {"completion_id": "chatcmpl-" + "0" * 40, "value": True}},
-                404,
-            ),
-        ]
+        """A client that asks for what there is not."""
         while self.goes_on():
-            for kind, path, request, status in nonsense:
-                got = await self._status(path, request)
-                if got == status:
-                    self._tally.expected_errors[f"{kind}: {status}"] += 1
-                else:
-                    self._tally.unexplained[f"{kind}: {got} instead of {status}"] += 1
+            for kind, path, request, status in NONSENSE:
+                await self._post(f"{kind}: {status}", path, status, **request)
                 await asyncio.sleep(0.2)
 
     async def swaps(self) -> None:
         """Another version of the same adapter every few seconds."""
-        number = 2
+        path, number = f"/v1/adapters/{SWAPPED}/activate", 2
         while self.goes_on():
             await asyncio.sleep(SWAP_EVERY_S)
             number = 3 - number
-            path = f"/v1/adapters/{SWAPPED}/activate"
-            status = await self._status(path, {"json": {"version": number}})
-            self._note("swapped", "" if status == 200 else f"activate: {status}")
+            await self._post("swapped", path, json={"version": number})
 
     async def teaches(self) -> None:
         """A user with a taste, who rates every answer of the adapter that learns."""
         rng = random.Random(90)
         while self.goes_on():
             question = ask(rng, "train")
-            answer = await self._ask("asked to rate", _chat(TAUGHT, question, max_tokens=96))
+            body = _chat(TAUGHT, question, max_tokens=96)
+            answer = await self._post("asked to rate", "/v1/chat/completions", json=body)
             if answer is not None:
                 text = answer["choices"][0]["message"]["content"] or ""
-                thumb = style_of(text) == TASTE and facts_right(question, text)
+                thumb = likes(Answered(question, answer["id"], text, TAUGHT), TASTE)
                 item = {"completion_id": answer["id"], "value": thumb}
-                status = await self._status("/v1/feedback", {"json": item})
-                self._note("rated", "" if status == 201 else f"feedback: {status}")
+                await self._post("rated", "/v1/feedback", 201, json=item)
             await asyncio.sleep(THUMB_EVERY_S)
 
-    async def _ask(self, kind: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+    async def _post(
+        self, kind: str, path: str, status: int = 200, **request: Any
+    ) -> dict[str, Any] | None:
+        """Ask; the answer if it has this status, else None. Either is counted."""
         try:
-            response = await self._client.post("/v1/chat/completions", json=body)
-        except httpx.HTTPError as error:
-            self._note(kind, f"{type(error).__name__}")
+            async with self._session.post(path, **request) as response:
+                text = await response.text()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self.unexplained[f"{kind}: {type(error).__name__}"] += 1
             return None
-        right = response.status_code == 200
-        self._note(kind, "" if right else f"{response.status_code}: {response.text[:100]}")
-        found: dict[str, Any] | None = response.json() if right else None
+        if response.status != status:
+            self.unexplained[f"{kind}: {response.status}: {text[:100]}"] += 1
+            return None
+        (self.done if status < 400 else self.expected_errors)[kind] += 1
+        found: dict[str, Any] = json.loads(text)
         return found
-
-    async def _status(self, path: str, request: Mapping[str, Any]) -> int | str:
-        try:
-            return (await self._client.post(path, **request)).status_code
-        except httpx.HTTPError as error:
-            return type(error).__name__
-
-    def _note(self, kind: str, fault: str) -> None:
-        if fault:
-            self._tally.unexplained[f"{kind}: {fault}"] += 1
-        else:
-            self._tally.done[kind] += 1
 
 
 def _model(rng: random.Random) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from core.errors import Unavailable
+
 
 class _Choice(msgspec.Struct):
     token_ids: list[int] | None = None
@@ -33,10 +35,14 @@ _DATA = b"data: "
 
 @dataclass(slots=True)
 class Answer:
-    """What came of one request; filled while it streams. Times are perf_counter seconds."""
+    """What came of one request; filled while it streams. Times are perf_counter seconds.
+
+    `prompt` is the number its request was given: of its prompt, or of the adapter asked.
+    """
 
     prompt: int
     began_s: float = 0.0
+    ended_s: float = 0.0
     models: set[str] = field(default_factory=set)
     tokens: list[int] = field(default_factory=list)
     arrivals_s: list[float] = field(default_factory=list)
@@ -86,6 +92,18 @@ def request_body(model: str, question: str, max_tokens: int) -> dict[str, Any]:
     }
 
 
+async def whole(session: aiohttp.ClientSession, path: str, body: Mapping[str, Any]) -> bytes:
+    """The body of an answer in one piece. Raises Unavailable for any but a 200."""
+    try:
+        async with session.post(path, json=body) as response:
+            content = await response.read()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise Unavailable(f"A request of the benchmark failed: {error!r}") from error
+    if response.status != 200:
+        raise Unavailable(f"{response.url} answered {response.status}: {content[:200]!r}")
+    return content
+
+
 async def stream_into(
     answer: Answer,
     session: aiohttp.ClientSession,
@@ -110,6 +128,7 @@ async def stream_into(
     except (aiohttp.ClientError, TimeoutError) as error:
         answer.failure = f"{type(error).__name__}: {error}"
     finally:
+        answer.ended_s = time.perf_counter()
         answer.done.set()
 
 

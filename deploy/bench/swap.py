@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from rich.table import Table
 
 from adapters.registry import Registry
 from adapters.types import Adapter
@@ -24,8 +25,16 @@ from core.errors import Conflict, Unavailable
 from core.identity.tenants import TenantStore
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
-from deploy.bench.crowd import StreamingCrowd
-from deploy.bench.figures import first_tokens_ms, gaps_ms, longest_gaps_ms, percentile, tokens_per_s
+from deploy.bench.crowd import Crowd, Request
+from deploy.bench.figures import (
+    Growth,
+    first_tokens_ms,
+    gaps_ms,
+    longest_gaps_ms,
+    spread,
+    tokens_per_s,
+)
+from deploy.bench.results import figure_table
 from deploy.bench.setting import TENANT, Served, progress, serving
 from deploy.bench.stream import Answer, judge, request_body, stream_into
 from deploy.demo.world import ask
@@ -60,8 +69,8 @@ def answer_lengths(mean: int) -> list[int]:
     return [max(1, round(mean * (5 + 2 * number) / 12)) for number in range(PROMPTS)]
 
 
-def measure_swaps(
-    *, swaps: int, streams: int, tokens: int = TOKENS, quiet_s: float | None = None
+def measure(
+    *, swaps: int = 50, streams: int = 16, tokens: int = TOKENS, quiet_s: float | None = None
 ) -> dict[str, Any]:
     """Run the benchmark on a server of its own; figures by name, times in ms.
 
@@ -79,21 +88,45 @@ def measure_swaps(
         return asyncio.run(_measure(served, swaps, streams, answer_lengths(tokens), quiet_s))
 
 
+def table(figures: Mapping[str, Any]) -> Table:
+    """What `attune bench swap` shows."""
+    titles = {
+        "publish_to_first_token_ms": "publish → first new token, ms",
+        "first_token_without_swaps_ms": "request → first token without swaps, ms",
+        "first_token_with_swaps_ms": "request → first token with swaps, ms",
+        "gap_without_swaps_ms": "gap between tokens without swaps, ms",
+        "gap_with_swaps_ms": "gap between tokens with swaps, ms",
+        "longest_gap_around_a_swap_ms": "longest gap around each swap, ms",
+    }
+    columns = ("p50", "p99", "max")
+    return figure_table(
+        f"{figures['swaps']} swaps under {figures['streams']} streams",
+        ("", *columns),
+        (
+            [title, *(f"{figures[name][column]:.1f}" for column in columns)]
+            for name, title in titles.items()
+        ),
+        f"{figures['answers']} answers: {figures['failed']} failed, {figures['truncated']} "
+        f"truncated, {figures['mixed']} mixed. {figures['engine_loads']} loads into the engine, "
+        f"{figures['engine_load_mean_ms']:.1f} ms each.",
+    )
+
+
 async def _measure(
     served: Served, swaps: int, streams: int, lengths: list[int], quiet_s: float
 ) -> dict[str, Any]:
     rng = random.Random(0)
     questions = [ask(rng, "held_out").text for _ in lengths]
-    async with served.streams(streams) as session:
+    bodies = [request_body(ADAPTER, *asked) for asked in zip(questions, lengths, strict=True)]
+    async with served.session(streams) as session:
         own = await _own_answers(session, questions, lengths)
 
-        def crowd() -> StreamingCrowd:
-            return StreamingCrowd(
-                session,
-                lambda prompt: request_body(ADAPTER, questions[prompt], lengths[prompt]),
-                streams=streams,
-                prompts=len(lengths),
-            )
+        def in_turn(client: int, turn: int) -> Request:
+            prompt = (client + turn) % len(bodies)
+            return prompt, bodies[prompt]
+
+        def crowd() -> Crowd:
+            return Crowd(session, in_turn, streams=streams)
 
         with progress.status(f"{streams} clients stream; no swaps …") as status:
             # The first swap comes while both versions are in the engine: it is not counted.
@@ -102,10 +135,16 @@ async def _measure(
             status.update(f"{streams} clients stream; {swaps} swaps …")
             counted = served.metrics()
             busy = await _swapping(crowd(), served, swaps, rng)
-            loads = _difference(counted, served.metrics())
+            grown = Growth(counted, served.metrics())
             status.update(f"{streams} clients stream; no swaps …")
             after = await _quiet(crowd(), quiet_s / 2)
-    return _figures(own, lengths, before, busy, after) | loads | {"streams": streams}
+    return {
+        **_figures(own, lengths, before, busy, after),
+        "engine_loads": grown.loads(),
+        "engine_load_mean_ms": grown.mean_ms("attune_adapter_load_seconds"),
+        "server_swap_mean_ms": grown.mean_ms("attune_swap_seconds"),
+        "streams": streams,
+    }
 
 
 async def _own_answers(
@@ -130,14 +169,14 @@ async def _own_answers(
     return own
 
 
-async def _quiet(crowd: StreamingCrowd, seconds: float) -> Phase:
+async def _quiet(crowd: Crowd, seconds: float) -> Phase:
     began = time.perf_counter()
     await asyncio.sleep(seconds)
-    answers = list(await crowd.stop())
+    answers = await crowd.stop()
     return Phase(answers, time.perf_counter() - began, [])
 
 
-async def _swapping(crowd: StreamingCrowd, served: Served, count: int, rng: random.Random) -> Phase:
+async def _swapping(crowd: Crowd, served: Served, count: int, rng: random.Random) -> Phase:
     """Move the live pointer straight in the database, as another process would."""
     database = served.process.database()
     registry = Registry(database)
@@ -158,7 +197,7 @@ async def _swapping(crowd: StreamingCrowd, served: Served, count: int, rng: rand
             swaps.append(Swap(committed_s, await first))
         await crowd.until_renewed()
     finally:
-        answers = list(await crowd.stop())
+        answers = await crowd.stop()
         database.dispose()
     return Phase(answers, time.perf_counter() - began, swaps)
 
@@ -186,41 +225,14 @@ def _figures(
         **asdict(judge(busy.answers, own, lengths=lengths)),
         "quiet": asdict(judge(quiet, own, lengths=lengths)),
         "failures": failures[:5],
-        "publish_to_first_token_ms": _spread(waits),
-        "first_token_without_swaps_ms": _spread(first_tokens_ms(quiet)),
-        "first_token_with_swaps_ms": _spread(first_tokens_ms(busy.answers)),
-        "gap_without_swaps_ms": _spread(quiet_gaps),
-        "gap_with_swaps_ms": _spread(busy_gaps),
-        "longest_gap_around_a_swap_ms": _spread(stalls),
+        "publish_to_first_token_ms": spread(waits),
+        "first_token_without_swaps_ms": spread(first_tokens_ms(quiet)),
+        "first_token_with_swaps_ms": spread(first_tokens_ms(busy.answers)),
+        "gap_without_swaps_ms": spread(quiet_gaps),
+        "gap_with_swaps_ms": spread(busy_gaps),
+        "longest_gap_around_a_swap_ms": spread(stalls),
         "tokens_per_s_without_swaps": tokens_per_s(quiet, before.elapsed_s + after.elapsed_s),
         "tokens_per_s_with_swaps": tokens_per_s(busy.answers, busy.elapsed_s),
         "tokens_per_arrival": sum(len(a.tokens) for a in busy.answers) / max(1, arrivals),
         "tokens_per_answer": sum(lengths) / len(lengths),
-    }
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {
-        "p50": percentile(values, 50),
-        "p99": percentile(values, 99),
-        "max": max(values, default=0.0),
-    }
-
-
-def _difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
-    """What the server itself counted meanwhile: loads into the engine with their mean time, and
-    the mean time from seeing a new live version to serving it."""
-
-    def grown(name: str) -> float:
-        return after.get(name, 0.0) - before.get(name, 0.0)
-
-    loads = grown('attune_adapter_loads_total{outcome="loaded"}')
-    loading, swapping = (
-        1e3 * grown(f"{name}_sum") / max(1.0, grown(f"{name}_count"))
-        for name in ("attune_adapter_load_seconds", "attune_swap_seconds")
-    )
-    return {
-        "engine_loads": int(loads),
-        "engine_load_mean_ms": loading,
-        "server_swap_mean_ms": swapping,
     }

@@ -18,7 +18,8 @@ from core.settings import Settings
 from deploy.demo.users import MAX_TOKENS, TEMPERATURE
 from deploy.demo.world import Question, ask, facts_right, style_of
 from feedback.types import Label
-from trainer.methods import train
+from trainer.methods import METHODS
+from trainer.model.encoding import encode_prompt
 from trainer.runs.defaults import hyperparameters
 
 if TYPE_CHECKING:
@@ -30,28 +31,26 @@ _UPS, _DOWNS = 16, 48
 
 def learn_taste(model: WarmModel, out: Path) -> Path:
     """Train an adapter as `attune demo` does: thumbs of a user who likes one style."""
+    from trainer.methods.loop import Training, train
+    from trainer.model.sampling import answers
+
     rng = random.Random(0)
     questions = [ask(rng, "train") for _ in range(400)]
     prompts = [({"role": "user", "content": question.text},) for question in questions]
-    texts = model.generate(prompts, None, TEMPERATURE, MAX_TOKENS, seed=0)
+    given = answers(model, prompts, None, TEMPERATURE, MAX_TOKENS, seed=0)
     labels = [
-        Label(prompt, text, _liked(question, text), None, None, 0.0, (), ())
-        for prompt, question, text in zip(prompts, questions, texts, strict=True)
+        Label(prompt, answer.text, _liked(question, answer.text), None, None, 0.0, (), ())
+        for prompt, question, answer in zip(prompts, questions, given, strict=True)
     ]
     ups = [label for label in labels if label.desirable][:_UPS]
     downs = [label for label in labels if not label.desirable][:_DOWNS]
-    chosen = hyperparameters(Settings(), model.parameters)
-    return train(
-        model,
-        method="kto",
-        start="fresh",
+    training = Training(
+        method=METHODS["kto"],
         examples=[*ups, *downs],
-        live_adapter=None,
-        hyperparameters=chosen,
+        hyperparameters=hyperparameters(Settings(), model.parameters),
         out=out,
-        on_progress=lambda _: None,
-        stop=lambda: False,
-    ).path
+    )
+    return train(model, training).path
 
 
 def questions_of(count: int) -> list[Question]:
@@ -93,7 +92,7 @@ def source_answers(
             only = torch.full_like(scores, -torch.inf)
             return only.scatter(1, torch.tensor(tokens)[:, None], 0.0)
 
-    heads = [model.encode_prompt(_prompt(question)) for question in questions]
+    heads = [encode_prompt(model.tokenizer, _prompt(question)) for question in questions]
     uniform = draws(len(heads))
     tokenizer = model.tokenizer
     texts: list[str] = []
@@ -136,7 +135,7 @@ def export_answers(
             token = int(pick(logits[None], row[at : at + 1])[0])
             return None if token == end else token
 
-        ids = step(model.encode_prompt(_prompt(question)), choose)
+        ids = step(encode_prompt(model.tokenizer, _prompt(question)), choose)
         texts.append(str(model.tokenizer.decode(ids, skip_special_tokens=True)))
     return texts
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adapters.artifacts.store import ADAPTER_FILES
+from adapters.artifacts.digest import ADAPTER_FILES
 from core.errors import Invalid
 from deploy.client import DEFAULT_URL, Client, Key, Url
 from deploy.terminal import Json, console, show, show_one

@@ -1,10 +1,14 @@
-"""`attune bench`: what swaps and adapters cost on this machine. See docs/benchmarks.md."""
+"""`attune bench`: what swaps and adapters cost on this machine. See docs/benchmarks.md.
+
+A benchmark is a module of `deploy.bench` with `measure`, which takes the command's options, and
+`table`, which shows the figures. It is imported when it is asked for.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, Protocol
 
 import typer
 from rich.console import Console
@@ -20,10 +24,21 @@ Streams = Annotated[int, typer.Option(min=1, help="Clients that stream without p
 Tokens = Annotated[int, typer.Option(min=3, help="Tokens of an answer, on average.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Times each measurement is repeated.")]
 
-Measure = Callable[[], dict[str, Any]]
-Show = Callable[[Mapping[str, Any]], Table]
-
 app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
+
+_TROUBLES = ("failed", "truncated", "mixed", "failed_because")
+
+
+class Benchmark(Protocol):
+    """What a module of a benchmark offers."""
+
+    @property
+    def measure(self) -> Callable[..., dict[str, Any]]:
+        """Run it; figures by name."""
+
+    @property
+    def table(self) -> Callable[[dict[str, Any]], Table]:
+        """The figures as a person reads them."""
 
 
 @app.command("swap")
@@ -34,43 +49,34 @@ def swap(
 
     Exits with 1 if an answer failed, was cut off or mixed versions.
     """
-    from deploy.bench.results import swap_table
-    from deploy.bench.swap import measure_swaps
+    from deploy.bench import swap as benchmark
 
-    figures = _run(
-        "swap",
-        lambda: measure_swaps(swaps=swaps, streams=streams, tokens=tokens),
-        swap_table,
-        as_json,
-    )
-    raise typer.Exit(_disturbed(figures))
+    figures = _run("swap", benchmark, as_json=as_json, swaps=swaps, streams=streams, tokens=tokens)
+    raise typer.Exit(_troubled(figures))
 
 
 @app.command("lora")
 def lora(rounds: Rounds = 3, as_json: JsonLine = False) -> None:
     """Throughput over eight adapters against the base model's, Attune's code against vLLM's."""
-    from deploy.bench.lora import measure_lora
-    from deploy.bench.results import lora_table
+    from deploy.bench import lora as benchmark
 
-    _run("lora", lambda: measure_lora(rounds=rounds), lora_table, as_json)
+    _run("lora", benchmark, as_json=as_json, rounds=rounds)
 
 
 @app.command("overhead")
 def overhead(rounds: Rounds = 20, as_json: JsonLine = False) -> None:
     """The gateway's cost: the same vLLM without and with Attune, recording durably."""
-    from deploy.bench.overhead import measure_overhead
-    from deploy.bench.results import overhead_table
+    from deploy.bench import overhead as benchmark
 
-    _run("overhead", lambda: measure_overhead(rounds=rounds), overhead_table, as_json)
+    _run("overhead", benchmark, as_json=as_json, rounds=rounds)
 
 
 @app.command("edge")
 def edge(rounds: Rounds = 5, as_json: JsonLine = False) -> None:
     """Exports in both layouts at every precision: sizes, speeds beside transformers, equality."""
-    from deploy.bench.edge import measure_edge
-    from deploy.bench.edge_table import edge_table
+    from deploy.bench import edge as benchmark
 
-    _run("edge", lambda: measure_edge(rounds=rounds), edge_table, as_json)
+    _run("edge", benchmark, as_json=as_json, rounds=rounds)
 
 
 @app.command("adapters")
@@ -82,17 +88,13 @@ def adapters(
     as_json: JsonLine = False,
 ) -> None:
     """Throughput over 5 to 2,000 registered adapters; exits with 1 if a request failed."""
-    from deploy.bench.many import Places, measure_many
-    from deploy.bench.tables_many import many_table
+    from deploy.bench import many as benchmark
 
-    places = Places(resident, slots)
+    places = benchmark.Places(resident, slots)
     figures = _run(
-        "adapters",
-        lambda: measure_many(places=places, streams=streams, seconds=seconds),
-        many_table,
-        as_json,
+        "adapters", benchmark, as_json=as_json, places=places, streams=streams, seconds=seconds
     )
-    raise typer.Exit(bool(figures["failed"]))
+    raise typer.Exit(_troubled(figures))
 
 
 @app.command("soak")
@@ -104,11 +106,10 @@ def soak(
 
     Exits with 1 if a process grew by more than 5 %, an error is unexplained or a run failed.
     """
-    from deploy.bench.soak import measure_soak
-    from deploy.bench.tables_many import soak_table
+    from deploy.bench import soak as benchmark
 
-    figures = _run("soak", lambda: measure_soak(minutes=minutes), soak_table, as_json, write=True)
-    raise typer.Exit(bool(figures["failed_because"]))
+    figures = _run("soak", benchmark, as_json=as_json, write=True, minutes=minutes)
+    raise typer.Exit(_troubled(figures))
 
 
 @app.command("all")
@@ -121,61 +122,25 @@ def run_all(
 
     Takes the better part of an hour. Exits with 1 if one of them would have.
     """
-    known = _benchmarks()
+    from deploy.bench import edge, lora, many, overhead, soak, swap
+
+    known: dict[str, Benchmark] = {"swap": swap, "overhead": overhead, "lora": lora}
+    known |= {"adapters": many, "edge": edge, "soak": soak}
     if unknown := sorted(set(only or ()) - set(known)):
         raise typer.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(known)}.")
-    failed = False
-    for name, (measure, table, trouble) in known.items():
-        if not only or name in only:
-            failed |= bool(trouble(_run(name, measure, table, write=True)))
-    raise typer.Exit(failed)
-
-
-def _benchmarks() -> dict[str, tuple[Measure, Show, Callable[[Mapping[str, Any]], object]]]:
-    """By name: what measures, what shows the figures, and what in them is a failure."""
-    from deploy.bench.edge import measure_edge
-    from deploy.bench.edge_table import edge_table
-    from deploy.bench.lora import measure_lora
-    from deploy.bench.many import Places, measure_many
-    from deploy.bench.overhead import measure_overhead
-    from deploy.bench.results import lora_table, overhead_table, swap_table
-    from deploy.bench.soak import measure_soak
-    from deploy.bench.swap import measure_swaps
-    from deploy.bench.tables_many import many_table, soak_table
-
-    def many() -> dict[str, Any]:
-        return measure_many(places=Places(2048, 16), streams=16, seconds=20.0)
-
-    def nothing(figures: Mapping[str, Any]) -> bool:
-        return False
-
-    return {
-        "swap": (lambda: measure_swaps(swaps=50, streams=16), swap_table, _disturbed),
-        "overhead": (measure_overhead, overhead_table, nothing),
-        "lora": (measure_lora, lora_table, nothing),
-        "adapters": (many, many_table, lambda figures: figures["failed"]),
-        "edge": (measure_edge, edge_table, nothing),
-        "soak": (
-            lambda: measure_soak(minutes=10.0),
-            soak_table,
-            lambda figures: figures["failed_because"],
-        ),
-    }
+    chosen = {name: known[name] for name in known if not only or name in only}
+    all_figures = [_run(name, benchmark, write=True) for name, benchmark in chosen.items()]
+    raise typer.Exit(any(map(_troubled, all_figures)))
 
 
 def _run(
-    name: str,
-    measure: Measure,
-    table: Show,
-    as_json: bool = False,
-    *,
-    write: bool = False,
+    name: str, benchmark: Benchmark, *, as_json: bool = False, write: bool = False, **options: Any
 ) -> dict[str, Any]:
     from deploy.bench.results import rounded, surroundings, write_result
 
     began = surroundings()
-    figures = measure()
-    (Console(stderr=True) if as_json else console).print(table(figures))
+    figures = benchmark.measure(**options)
+    (Console(stderr=True) if as_json else console).print(benchmark.table(figures))
     if as_json:
         print(json.dumps({"benchmark": name, **began, "figures": rounded(figures)}))
     if write:
@@ -183,6 +148,6 @@ def _run(
     return figures
 
 
-def _disturbed(figures: Mapping[str, Any]) -> bool:
-    """Whether anybody's answer suffered: the exit status of the commands that swap."""
-    return any(figures[kind] for kind in ("failed", "truncated", "mixed"))
+def _troubled(figures: dict[str, Any]) -> bool:
+    """Whether what was measured went wrong: the exit status."""
+    return any(figures.get(kind) for kind in _TROUBLES)

@@ -44,7 +44,7 @@ def export(
         raise Conflict(f"The export is {found['state']}: {found['error'] or found['message']}")
     come: list[str] = []
     if out is not None:
-        from deploy.edge.fetch import fetch_export
+        from deploy.edge.download import fetch_export
         from deploy.edge.http import Server
 
         come = fetch_export(Server(url, key), found, out, say=_silent if as_json else _say)

@@ -7,21 +7,12 @@ from typing import Annotated
 import typer
 
 from core.clock import iso, now_s
-from core.database import Database
 from core.identity.keys import parse_scopes
-from core.identity.tenants import TenantStore
-from core.settings import Settings
+from deploy.installation import open_tenants
 from deploy.terminal import Json, console, show, show_one
 
 tenants = typer.Typer(help="Customers of this server.", no_args_is_help=True)
 keys = typer.Typer(help="API keys of tenants.", no_args_is_help=True)
-
-
-def open_tenants() -> TenantStore:
-    """The store of this installation, its schema brought up to date."""
-    database = Database(Settings().resolved_database_url())
-    database.upgrade()
-    return TenantStore(database)
 
 
 @tenants.command("create")

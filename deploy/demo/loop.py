@@ -18,12 +18,12 @@ import openai
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core.errors import AttuneError, Unavailable
-from deploy.cli.runs import print_verdict, watch
 from deploy.client import Client
 from deploy.demo.report import passed, print_table, write_report
 from deploy.demo.users import Answered, Crowd, ask_many, ask_one, connect, likes, score
 from deploy.demo.world import Question, ask
 from deploy.processes.server_process import ServerProcess
+from deploy.run_progress import print_verdict, watch
 from deploy.terminal import console
 
 HOME = Path(".attune-demo")

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from threading import Event, Lock
 
 from core.errors import Unavailable
@@ -109,13 +109,7 @@ class Answering:
 
 def record(ask: ChatAsk, variant: Variant, generation: Speech, begun: Begun) -> Answered:
     """The answer as it is kept and synced."""
-    sampling = {
-        "temperature": ask.sampling.temperature,
-        "top_p": ask.sampling.top_p,
-        "top_k": ask.sampling.top_k,
-        "max_tokens": ask.sampling.max_tokens,
-        "seed": ask.sampling.seed,
-    }
+    sampling = {name: value for name, value in asdict(ask.sampling).items() if name != "stop"}
     return Answered(
         id=begun.id,
         created_at_s=begun.created_at_s,

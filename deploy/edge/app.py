@@ -1,4 +1,4 @@
-"""The device's HTTP server: chat completions, models, feedback, health. An ASGI app.
+"""The device's HTTP server: chat completions, models, feedback, health. A Starlette app.
 
 Owns routes and who may call them. Answers come from `answering`, records go to `store`.
 """
@@ -7,74 +7,97 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from threading import Event
 from typing import Any
 
-from core.errors import AttuneError, Forbidden, Invalid, NotFound, Unauthenticated
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from core.errors import AttuneError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
+from core.http_errors import error_body, headers_of, status_of
 from deploy.edge.answering import Answering, Begun, Ended, Told
-from deploy.edge.asgi import (
-    EventStream,
-    Receive,
-    Scope,
-    Send,
-    error_json,
-    headers_of,
-    read_body,
-    send_error,
-    send_json,
-)
 from deploy.edge.asks import ChatAsk, parse_chat, parse_json, parse_note
 from deploy.edge.installed import Installation
 from deploy.edge.store import Store
 from deploy.edge.types import Note
 
+MAX_BODY_BYTES = 4 << 20
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
-class EdgeApp:
+def edge_app(
+    installation: Installation, answering: Answering, store: Store, key: str | None = None
+) -> Starlette:
     """The app. Without a `key` it answers only requests that name this machine as their host."""
+    handlers = _Handlers(installation, answering, store, key)
+    return Starlette(
+        routes=[
+            Route("/health", handlers.health),
+            Route("/v1/models", handlers.models),
+            Route("/v1/chat/completions", handlers.chat, methods=["POST"]),
+            Route("/v1/feedback", handlers.feedback, methods=["POST"]),
+        ],
+        exception_handlers={AttuneError: _error_answer, HTTPException: _no_such_route},
+    )
 
+
+class _Handlers:
     def __init__(
-        self, installation: Installation, answering: Answering, store: Store, key: str | None = None
+        self, installation: Installation, answering: Answering, store: Store, key: str | None
     ) -> None:
         self._installation = installation
         self._answering = answering
         self._store = store
         self._key = key
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request; errors in OpenAI's form."""
-        try:
-            await self._route(scope, receive, send)
-        except AttuneError as error:
-            await send_error(send, error)
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method, path = scope["method"], scope["path"].rstrip("/")
-        headers = headers_of(scope)
-        if (method, path) == ("GET", "/health"):
-            return await send_json(send, 200, {"status": "ok"})
-        self._admit(headers)
-        if (method, path) == ("GET", "/v1/models"):
-            return await send_json(send, 200, self._models())
-        if method == "POST" and path in ("/v1/chat/completions", "/v1/feedback"):
-            # Browsers send other sites' requests without asking only if they are not JSON.
-            if not headers.get("content-type", "").startswith("application/json"):
-                raise Invalid("Send Content-Type: application/json.", param="content-type")
-            body = parse_json(await read_body(receive))
-            if path == "/v1/feedback":
-                return await self._feedback(body, send)
-            return await self._chat(parse_chat(body, headers), receive, send)
-        raise NotFound(
-            f"No {method} {path[:100]} here. There are POST /v1/chat/completions, "
-            "GET /v1/models, POST /v1/feedback, GET /health.",
+    async def models(self, request: Request) -> Response:
+        self._admit(request.headers)
+        created = 0
+        with suppress(ValueError):
+            made = datetime.fromisoformat(self._installation.manifest.created_at)
+            created = int(made.timestamp())
+        names = self._installation.names()
+        return JSONResponse(
+            {
+                "object": "list",
+                "data": [
+                    {"id": name, "object": "model", "created": created, "owned_by": "attune"}
+                    for name in names
+                ],
+            }
         )
 
-    def _admit(self, headers: dict[str, str]) -> None:
+    async def feedback(self, request: Request) -> Response:
+        note = parse_note(await self._body(request), now_s=time.time())
+        created = await asyncio.to_thread(self._keep, note)
+        return JSONResponse(note_json(note), 201 if created else 200)
+
+    async def chat(self, request: Request) -> Response:
+        ask = parse_chat(await self._body(request), request.headers)
+        events = self._events(ask, request)
+        begun = await anext(events)
+        if not isinstance(begun, Begun):  # the client has gone
+            return Response(status_code=499)
+        if ask.stream:
+            lines = _stream(begun, events, include_usage=ask.include_usage)
+            headers = {"cache-control": "no-cache"}
+            return StreamingResponse(lines, headers=headers, media_type="text/event-stream")
+        ended = [event async for event in events if isinstance(event, Ended)]
+        return JSONResponse(_whole(begun, ended[0])) if ended else Response(status_code=499)
+
+    def _admit(self, headers: Mapping[str, str]) -> None:
         if self._key is not None:
             kind, _, given = headers.get("authorization", "").partition(" ")
             if kind.lower() == "bearer" and hmac.compare_digest(given.encode(), self._key.encode()):
@@ -89,23 +112,21 @@ class EdgeApp:
                 "--key to allow other names."
             )
 
-    def _models(self) -> dict[str, Any]:
-        created = 0
-        with suppress(ValueError):
-            made = datetime.fromisoformat(self._installation.manifest.created_at)
-            created = int(made.timestamp())
-        return {
-            "object": "list",
-            "data": [
-                {"id": name, "object": "model", "created": created, "owned_by": "attune"}
-                for name in self._installation.names()
-            ],
-        }
-
-    async def _feedback(self, body: dict[str, Any], send: Send) -> None:
-        note = parse_note(body, now_s=time.time())
-        created = await asyncio.to_thread(self._keep, note)
-        await send_json(send, 201 if created else 200, note_json(note))
+    async def _body(self, request: Request) -> dict[str, Any]:
+        """The JSON object sent, once its sender is admitted. Raises TooLarge above 4 MiB."""
+        self._admit(request.headers)
+        # Browsers send other sites' requests without asking only if they are not JSON.
+        if not request.headers.get("content-type", "").startswith("application/json"):
+            raise Invalid("Send Content-Type: application/json.", param="content-type")
+        raw = bytearray()
+        try:
+            async for part in request.stream():
+                raw += part
+                if len(raw) > MAX_BODY_BYTES:
+                    raise TooLarge(f"The body is larger than {MAX_BODY_BYTES >> 20} MiB.")
+        except ClientDisconnect as error:
+            raise Invalid("The request ended before its body did.") from error
+        return parse_json(bytes(raw))
 
     def _keep(self, note: Note) -> bool:
         if not self._store.has_answer(note.completion_id):
@@ -117,79 +138,68 @@ class EdgeApp:
             )
         return self._store.put_note(note)
 
-    async def _chat(self, ask: ChatAsk, receive: Receive, send: Send) -> None:
-        gone = Event()
-        watch = asyncio.create_task(_watch(receive, gone))
-        try:
-            events = self._events(ask, gone)
-            if ask.stream:
-                await _stream(events, send, include_usage=ask.include_usage)
-            else:
-                await _whole(events, send)
-        finally:
-            gone.set()
-            watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await watch
+    async def _events(self, ask: ChatAsk, request: Request) -> AsyncIterator[Told | None]:
+        """What the answering thread tells, as it comes; raises what it raised.
 
-    async def _events(self, ask: ChatAsk, gone: Event) -> AsyncIterator[Told]:
-        """What the answering thread tells, as it comes; raises what it raised."""
+        When the client goes away, the answer is stopped and the last word is None.
+        """
         loop = asyncio.get_running_loop()
         told: asyncio.Queue[Told | None] = asyncio.Queue()
+        gone = Event()
 
         def tell(event: Told | None) -> None:
             loop.call_soon_threadsafe(told.put_nowait, event)
 
-        future = self._answering.submit(ask, tell, gone)
-        future.add_done_callback(lambda _: tell(None))
-        while (event := await told.get()) is not None:
-            yield event
-        await asyncio.wrap_future(future)
+        async def watch() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            gone.set()
+
+        watching = asyncio.create_task(watch())
+        try:
+            future = self._answering.submit(ask, tell, gone)
+            future.add_done_callback(lambda _: tell(None))
+            while (event := await told.get()) is not None:
+                yield event
+            await asyncio.wrap_future(future)
+            if gone.is_set():
+                yield None
+        finally:
+            gone.set()
+            watching.cancel()
 
 
-async def _watch(receive: Receive, gone: Event) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    gone.set()
+def _whole(begun: Begun, ended: Ended) -> dict[str, Any]:
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": ended.text},
+        "logprobs": None,
+        "finish_reason": ended.finish_reason,
+    }
+    return _head(begun, "chat.completion") | {"choices": [choice], "usage": _usage(ended)}
 
 
-async def _whole(events: AsyncIterator[Told], send: Send) -> None:
-    begun: Begun | None = None
-    async for event in events:
-        if isinstance(event, Begun):
-            begun = event
-        elif isinstance(event, Ended) and begun is not None:
-            choice = {
-                "index": 0,
-                "message": {"role": "assistant", "content": event.text},
-                "logprobs": None,
-                "finish_reason": event.finish_reason,
-            }
-            body = _head(begun, "chat.completion") | {"choices": [choice], "usage": _usage(event)}
-            await send_json(send, 200, body)
-
-
-async def _stream(events: AsyncIterator[Told], send: Send, *, include_usage: bool) -> None:
+async def _stream(
+    begun: Begun, events: AsyncIterator[Told | None], *, include_usage: bool
+) -> AsyncIterator[str]:
     """The chunks as they come; the one with the finish reason only after the commit."""
-    stream = EventStream(send)
-    begun: Begun | None = None
+    yield _event(_chunk(begun, {"role": "assistant", "content": ""}))
     try:
         async for event in events:
-            if isinstance(event, Begun):
-                begun = event
-                await stream.event(_chunk(begun, {"role": "assistant", "content": ""}))
-            elif isinstance(event, str) and begun is not None:
-                await stream.event(_chunk(begun, {"content": event}))
-            elif isinstance(event, Ended) and begun is not None:
-                await stream.event(_chunk(begun, {}, event.finish_reason))
+            if isinstance(event, str):
+                yield _event(_chunk(begun, {"content": event}))
+            elif isinstance(event, Ended):
+                yield _event(_chunk(begun, {}, event.finish_reason))
                 if include_usage:
                     head = _head(begun, "chat.completion.chunk")
-                    await stream.event(head | {"choices": [], "usage": _usage(event)})
-                await stream.event("[DONE]", last=True)
+                    yield _event(head | {"choices": [], "usage": _usage(event)})
+                yield "data: [DONE]\n\n"
     except AttuneError as error:
-        if begun is None:
-            raise
-        await stream.event(error_json(error), last=True)
+        yield _event({"error": error_body(error).model_dump()})
+
+
+def _event(data: Mapping[str, Any]) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
 
 
 def _head(begun: Begun, kind: str) -> dict[str, Any]:
@@ -216,14 +226,21 @@ def _usage(ended: Ended) -> dict[str, int]:
 
 def note_json(note: Note) -> dict[str, Any]:
     """The feedback as HTTP shows it: the server's field names."""
-    return {
-        "id": note.id,
-        "object": "feedback",
-        "created_at": datetime.fromtimestamp(note.created_at_s, UTC).isoformat(),
-        "completion_id": note.completion_id,
-        "name": note.name,
-        "value": note.value,
-        "comment": note.comment,
-        "correction": note.correction,
-        "user": note.user,
-    }
+    body = asdict(note)
+    at = datetime.fromtimestamp(body.pop("created_at_s"), UTC)
+    return {"object": "feedback", "created_at": at.isoformat(), **body}
+
+
+async def _error_answer(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AttuneError)
+    return JSONResponse(
+        {"error": error_body(error).model_dump()}, status_of(error), headers_of(error)
+    )
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    known = NotFound(
+        f"No {request.method} {request.url.path[:100]} here. There are POST /v1/chat/completions, "
+        "GET /v1/models, POST /v1/feedback, GET /health."
+    )
+    return await _error_answer(request, known)

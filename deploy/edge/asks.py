@@ -6,21 +6,20 @@ Field names and limits are the server's; what a device cannot do is refused rath
 from __future__ import annotations
 
 import json
-import re
 import secrets
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from core.errors import Invalid
 from core.ids import parse_client_id
+from core.strict_json import require_storable
 from deploy.edge.types import Message, Note, Sampling
 
 MAX_MESSAGES = 1_000
 MAX_TEXT = 100_000
-_SHORT = 256
-_LONGEST_NAME = 128
 _UP, _DOWN = ("up", "thumbs_up", "good"), ("down", "thumbs_down", "bad")
 _UNLESS: dict[str, tuple[Any, ...]] = {
     "n": (1,), "tools": ([],), "functions": ([],), "logprobs": (False,), "top_logprobs": (0,),
@@ -30,10 +29,12 @@ _UNLESS: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 """What the server's engine does and a device does not, with the values that ask for nothing."""
 
-_NOTE_FIELDS = (
-    "completion_id", "inference_id", "name", "metric_name", "value", "comment", "correction",
-    "user", "end_user", "id",
-)  # fmt: skip
+_SAY = {
+    "value": "value: send true or false, a finite number, or a string of at most 1,000 characters",
+    "stop": "stop: send a string or up to 16 strings, none empty",
+}
+"""What to say where several types are taken."""
+
 _SERVER_ONLY = ("comparison", "choice_index", "source", "tags", "metadata", "dryrun", "episode_id")
 
 
@@ -51,16 +52,94 @@ class ChatAsk:
     conversation_id: str | None
 
 
+def _printable(text: str) -> str | None:
+    if not text.isprintable():
+        raise ValueError("printable characters only")
+    return text or None
+
+
+def _role(role: str) -> str:
+    return "system" if role == "developer" else role
+
+
+def _joined(content: Any) -> Any:
+    """The text of a message, whole or in parts."""
+    if not isinstance(content, list):
+        return content
+    texts = [part.get("text") if isinstance(part, dict) else None for part in content]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("only text parts are read on a device")
+    return "".join(str(text) for text in texts)
+
+
+Short: TypeAlias = Annotated[str, Field(max_length=256), AfterValidator(_printable)]
+Name: TypeAlias = Annotated[str, Field(max_length=128), AfterValidator(_printable)]
+Text: TypeAlias = Annotated[str, Field(max_length=MAX_TEXT)]
+StopText: TypeAlias = Annotated[str, Field(min_length=1, max_length=1_000)]
+Tokens: TypeAlias = Annotated[int, Field(ge=1, le=1 << 30)]
+Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Body(BaseModel):
+    # Strict: pydantic must not make 1 of true, or "1" of 1.
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class _Message(_Body):
+    role: Annotated[Literal["system", "user", "assistant", "developer"], AfterValidator(_role)]
+    content: Annotated[Text, BeforeValidator(_joined)]
+
+
+class _Options(_Body):
+    include_usage: bool | None = None
+
+
+class _Metadata(_Body):
+    user_id: Short | None = None
+    domain: Short | None = None
+    conversation_id: Short | None = None
+
+
+class _ChatBody(_Body):
+    model: Annotated[Short, Field(min_length=1)]
+    messages: Annotated[list[_Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    stream: bool = False
+    stream_options: _Options = _Options()
+    temperature: Annotated[Finite, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[Finite, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=1 << 20)] | None = None
+    max_completion_tokens: Tokens | None = None
+    max_tokens: Tokens | None = None
+    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=16)] = []
+    safety_identifier: Short | None = None
+    user: Short | None = None
+    metadata: _Metadata = _Metadata()
+
+
+class _NoteBody(_Body, extra="forbid"):
+    completion_id: str | None = None
+    inference_id: str | None = None
+    name: Name | None = None
+    metric_name: Name | None = None
+    value: bool | Finite | Annotated[str, Field(max_length=1_000)] | None = None
+    comment: Annotated[str, Field(max_length=10_000)] | None = None
+    correction: Text | None = None
+    user: Short | None = None
+    end_user: Short | None = None
+    id: str | None = None
+
+
+Parsed = TypeVar("Parsed", bound=_Body)
+
+
 def parse_json(raw: bytes) -> dict[str, Any]:
     """The JSON object in a body; Invalid for anything else, text that is not Unicode among it."""
     try:
         body = json.loads(raw)
-        text = json.dumps(body, ensure_ascii=False, allow_nan=False)
-        text.encode()
     except (ValueError, RecursionError) as error:
         raise Invalid("The request body is not valid JSON.", code="invalid_json") from error
-    if "\\u0000" in text.replace("\\\\", ""):
-        raise Invalid("The text holds a NUL character; remove it.")
+    require_storable(body)
     if not isinstance(body, dict):
         raise Invalid("The request body must be a JSON object.", code="invalid_json")
     return body
@@ -71,35 +150,32 @@ def parse_chat(body: Mapping[str, Any], headers: Mapping[str, str]) -> ChatAsk:
     for name, harmless in _UNLESS.items():
         if body.get(name) is not None and body[name] not in harmless:
             raise Invalid(f"{name} is not supported on a device; leave it out.", param=name)
-    model = body.get("model")
-    if not isinstance(model, str) or not model or len(model) > _SHORT:
+    if not body.get("model"):
         raise Invalid(
             'Say which model should answer, e.g. "model": "base". GET /v1/models lists them.',
             param="model",
             code="missing_required_parameter",
         )
-    metadata = body.get("metadata") or {}
-    if not isinstance(metadata, dict):
-        raise Invalid("metadata must be an object.", param="metadata")
-    stream, options = body.get("stream"), body.get("stream_options") or {}
-    if stream is not None and not isinstance(stream, bool):
-        raise Invalid("stream must be true or false.", param="stream")
-    if not isinstance(options, dict):
-        raise Invalid("stream_options must be an object.", param="stream_options")
+    asked = _parsed(_ChatBody, {key: value for key, value in body.items() if value is not None})
+    names = {"domain": "x-attune-domain", "conversation_id": "x-attune-conversation"}
+    headed = _parsed(_Metadata, {name: headers.get(header) for name, header in names.items()})
+    about = asked.metadata
     return ChatAsk(
-        model=model,
-        messages=_messages(body.get("messages")),
-        sampling=_sampling(body),
-        stream=bool(stream),
-        include_usage=bool(options.get("include_usage")),
-        user=_short(
-            body.get("safety_identifier") or body.get("user") or metadata.get("user_id"), "user"
+        model=asked.model,
+        messages=tuple(message.model_dump() for message in asked.messages),
+        sampling=Sampling(
+            temperature=asked.temperature,
+            top_p=asked.top_p,
+            top_k=None if asked.top_k is None else max(asked.top_k, 0),
+            max_tokens=asked.max_completion_tokens or asked.max_tokens,
+            seed=asked.seed,
+            stop=(asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop),
         ),
-        domain=_short(headers.get("x-attune-domain") or metadata.get("domain"), "metadata.domain"),
-        conversation_id=_short(
-            headers.get("x-attune-conversation") or metadata.get("conversation_id"),
-            "metadata.conversation_id",
-        ),
+        stream=asked.stream,
+        include_usage=bool(asked.stream_options.include_usage),
+        user=asked.safety_identifier or asked.user or about.user_id,
+        domain=headed.domain or about.domain,
+        conversation_id=headed.conversation_id or about.conversation_id,
     )
 
 
@@ -108,123 +184,49 @@ def parse_note(body: Mapping[str, Any], *, now_s: float) -> Note:
 
     Raises Invalid naming the field. Comparisons, tags and the like are the server's alone.
     """
-    for field in body:
-        if field in _SERVER_ONLY and body[field] not in (None, {}, [], 0, False):
+    for field in _SERVER_ONLY:
+        if body.get(field) not in (None, {}, [], 0, False):
             raise Invalid(f"{field} is not taken on a device; send it to the server.", param=field)
-        if field not in _NOTE_FIELDS and field not in _SERVER_ONLY:
-            raise Invalid(f"{field[:80]}: unknown field.", param=field[:80])
-    target = _one_of(body, "completion_id", "inference_id")
-    if not isinstance(target, str) or not target:
+    said = _parsed(_NoteBody, {key: body[key] for key in body if key not in _SERVER_ONLY})
+    target = _one_of("completion_id", said.completion_id, "inference_id", said.inference_id)
+    if not target:
         raise Invalid(
             "completion_id: name the answer by the id it came with (edge-…).", param="completion_id"
         )
-    comment = _text(body.get("comment"), "comment", 10_000)
-    correction = _text(body.get("correction"), "correction", MAX_TEXT)
-    if correction is not None and not correction.strip():
+    if said.correction is not None and not said.correction.strip():
         raise Invalid("correction: the corrected answer is empty.", param="correction")
-    comment = comment if comment and comment.strip() else None
-    name = _short(_one_of(body, "name", "metric_name"), "name")
-    if name is not None and len(name) > _LONGEST_NAME:
-        raise Invalid(f"name: at most {_LONGEST_NAME} characters.", param="name")
-    name, value = _thumb(name, body.get("value"))
-    if value is None and comment is None and correction is None:
+    comment = said.comment if said.comment and said.comment.strip() else None
+    name, value = _thumb(_one_of("name", said.name, "metric_name", said.metric_name), said.value)
+    if value is None and comment is None and said.correction is None:
         raise Invalid("value: send at least one of value, comment, correction.", param="value")
-    note_id = body.get("id")
-    if note_id is not None and not isinstance(note_id, str):
-        raise Invalid("id: must be a string.", param="id")
     return Note(
-        id=parse_client_id(note_id) if note_id is not None else f"fb_{secrets.token_hex(12)}",
+        id=parse_client_id(said.id) if said.id is not None else f"fb_{secrets.token_hex(12)}",
         completion_id=target,
         created_at_s=now_s,
-        name=name or ("correction" if correction else "comment"),
+        name=name or ("correction" if said.correction else "comment"),
         value=value,
         comment=comment,
-        correction=correction,
-        user=_short(_one_of(body, "user", "end_user"), "user"),
+        correction=said.correction,
+        user=_one_of("user", said.user, "end_user", said.end_user),
     )
 
 
-def _messages(given: Any) -> tuple[Message, ...]:
-    if not isinstance(given, list) or not given or len(given) > MAX_MESSAGES:
-        raise Invalid(f"messages: send a list of 1 to {MAX_MESSAGES:,}.", param="messages")
-    return tuple(_message(message, at) for at, message in enumerate(given))
+def _parsed(kind: type[Parsed], body: Mapping[str, Any]) -> Parsed:
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = [str(part)[:80] for part in first["loc"]]
+        told = first["msg"].removeprefix("Value error, ")
+        shown = _SAY.get(where[0]) or f"{'.'.join(where)}: {told}"
+        raise Invalid(f"{shown}.", param=where[0]) from error
 
 
-def _message(given: Any, at: int) -> Message:
-    where = f"messages[{at}]"
-    if not isinstance(given, dict) or given.get("role") not in (
-        "system",
-        "user",
-        "assistant",
-        "developer",
-    ):
-        raise Invalid(
-            f"{where}: send an object with role system, user or assistant and content.",
-            param="messages",
-        )
-    content = given.get("content")
-    if isinstance(content, list):
-        texts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        if not all(isinstance(text, str) for text in texts):
-            raise Invalid(f"{where}: only text parts are read on a device.", param="messages")
-        content = "".join(text for text in texts if text)
-    if not isinstance(content, str) or len(content) > MAX_TEXT:
-        raise Invalid(
-            f"{where}: content must be text, at most {MAX_TEXT:,} characters.", param="messages"
-        )
-    return {"role": "system" if given["role"] == "developer" else given["role"], "content": content}
-
-
-def _sampling(body: Mapping[str, Any]) -> Sampling:
-    stop = body.get("stop")
-    stops = [stop] if isinstance(stop, str) else stop or []
-    if (
-        not isinstance(stops, list)
-        or len(stops) > 16
-        or not all(isinstance(text, str) and 0 < len(text) <= 1_000 for text in stops)
-    ):
-        raise Invalid("stop: send a string or up to 16 strings, none empty.", param="stop")
-    top_k = _whole(body, "top_k", -1, 1 << 20)
-    tokens = _whole(body, "max_completion_tokens", 1, 1 << 30)
-    return Sampling(
-        temperature=_number(body, "temperature", 0.0, 2.0),
-        top_p=_number(body, "top_p", 1e-6, 1.0),
-        top_k=None if top_k is None else max(top_k, 0),
-        max_tokens=tokens if tokens is not None else _whole(body, "max_tokens", 1, 1 << 30),
-        seed=_whole(body, "seed", -(1 << 63), (1 << 63) - 1),
-        stop=tuple(stops),
-    )
-
-
-def _number(body: Mapping[str, Any], name: str, low: float, high: float) -> float | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    if type(value) not in (int, float) or not low <= value <= high:  # NaN is neither
-        raise Invalid(f"{name} must be a number from {low:g} to {high:g}.", param=name)
-    return float(value)
-
-
-def _whole(body: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    if type(value) is not int or not low <= value <= high:
-        raise Invalid(f"{name} must be a whole number from {low} to {high}.", param=name)
-    return value
-
-
-def _thumb(name: str | None, value: Any) -> tuple[str | None, bool | float | str | None]:
+def _thumb(
+    name: str | None, value: bool | float | str | None
+) -> tuple[str | None, bool | float | str | None]:
     """Name and value as the server stores them: a thumb unless another name is given."""
-    if value is None:
-        return name, None
-    number = type(value) in (int, float) and abs(value) <= sys.float_info.max
-    if not (isinstance(value, bool) or number or (isinstance(value, str) and len(value) <= 1_000)):
-        raise Invalid(
-            "value: send true or false, a finite number, or a string of at most 1,000 characters.",
-            param="value",
-        )
-    if name is not None and name not in ("thumb", "thumbs"):
+    if value is None or (name is not None and name not in ("thumb", "thumbs")):
         return name, value
     if value is True or value == 1 or value in _UP:
         return "thumb", True
@@ -235,28 +237,7 @@ def _thumb(name: str | None, value: Any) -> tuple[str | None, bool | float | str
     raise Invalid("value: a thumb is true or false, 'up' or 'down', 1 or -1.", param="value")
 
 
-def _one_of(body: Mapping[str, Any], name: str, other: str) -> Any:
-    left, right = body.get(name), body.get(other)
+def _one_of(name: str, left: str | None, other: str, right: str | None) -> str | None:
     if left is not None and right is not None and left != right:
         raise Invalid(f"{name} and {other} mean the same but differ; send one.", param=name)
-    return right if left is None else left
-
-
-def _text(value: Any, name: str, limit: int) -> str | None:
-    if value is None or (isinstance(value, str) and len(value) <= limit):
-        return value
-    raise Invalid(f"{name}: send a string of at most {limit:,} characters.", param=name)
-
-
-def _short(value: Any, name: str) -> str | None:
-    if value is None or value == "":
-        return None
-    if (
-        not isinstance(value, str)
-        or not re.fullmatch(r".{1,256}", value)
-        or not value.isprintable()
-    ):
-        raise Invalid(
-            f"{name} must be a string of at most {_SHORT} printable characters.", param=name
-        )
-    return value
+    return (right if left is None else left) or None

@@ -1,4 +1,4 @@
-"""`attune edge`: chat, serve, sync, pull, info. Standard library only until a model is needed."""
+"""`attune edge`: chat, serve, sync, pull, info. Each loads what it needs when it runs."""
 
 from __future__ import annotations
 

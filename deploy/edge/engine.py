@@ -18,7 +18,7 @@ import onnxruntime_genai as og
 from core.errors import Conflict, Invalid, Unavailable
 from deploy.edge.installed import Installation, Variant
 from deploy.edge.text import StopScan
-from deploy.edge.tokens import read_bpe
+from deploy.edge.tokens import TextTokenizer
 from deploy.edge.types import Message, Sampling
 
 DEFAULT_MAX_TOKENS = 1024
@@ -40,7 +40,8 @@ class Engine:
             self._tokenizer = og.Tokenizer(self._model)
             # The template writes what begins a prompt; the tokenizer must not add it again.
             self._tokenizer.update_options(add_special_tokens="false")
-            self._bpe = read_bpe(folder / "tokenizer.json")
+            text_file = folder / "tokenizer.json"
+            self._text = TextTokenizer(text_file) if text_file.is_file() else None
             self._adapters = og.Adapters(self._model)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise Conflict(
@@ -54,8 +55,8 @@ class Engine:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, special tokens in it read as such."""
-        if self._bpe is not None:
-            return self._bpe.encode(text)
+        if self._text is not None:
+            return self._text.encode(text)
         try:
             return [int(token) for token in self._tokenizer.encode(text)]
         except RuntimeError as error:

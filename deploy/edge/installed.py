@@ -3,7 +3,7 @@
 Owns the reading of manifests on the device, the check of digests before first use, and the
 choice of a version. Must not know how a model is run, nor the network.
 
-The model's files lie in DIR/model, or, after a merged version was pulled over another, in
+The model's files lie in DIR/model, or, while one model takes the place of another, in
 DIR/models/<first 8 of its digest>/model: DIR/manifest.json, replaced by rename, says which digest
 counts, so the two change at once.
 """
@@ -27,8 +27,8 @@ from deploy.edge.manifest import (
 
 BASE = "base"
 MODELS_FOLDER = "models"
-TRANSFER_FOLDERS = (".pull", ".fetch")
-"""What a pull and a download keep in an export's folder until they are done."""
+STAGING = ".pull"
+"""What a download keeps in an export's folder until it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +114,12 @@ class Installation:
         model's own name) the base. Raises NotFound (code `model_not_found`), or Conflict if the
         version's file is damaged.
         """
-        own, adapters = self.own(), self.adapters()
-        if name == own.name or (own.adapter is None and name == self.manifest.model.base):
+        own = self.own()
+        if name in (own.name, own.adapter or self.manifest.model.base):
             return own
-        if own.adapter is not None and name == own.adapter:
-            return own
-        for variant in adapters:
-            if variant.name == name:
-                self.check(variant)
-                return variant
         damaged: AttuneError | None = None
-        for variant in adapters:
-            if variant.adapter != name:
+        for variant in self.adapters():
+            if name not in (variant.name, variant.adapter):
                 continue
             try:
                 self.check(variant)
@@ -205,7 +199,7 @@ class Installation:
 
 def require_no_strangers_model(folder: Path) -> None:
     """Raises Conflict if `folder` holds a folder called as ours that no export has put there."""
-    ours = any((folder / name).exists() for name in (MANIFEST_NAME, *TRANSFER_FOLDERS))
+    ours = any((folder / name).exists() for name in (MANIFEST_NAME, STAGING))
     if (folder / MODEL_FOLDER).exists() and not ours:
         raise Conflict(
             f"{folder} has a folder '{MODEL_FOLDER}' that belongs to no export. Choose an empty "

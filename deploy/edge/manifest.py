@@ -1,22 +1,24 @@
 """What an export says of itself: `manifest.json`, its files' digests, its measured figures.
 
 Owns the format (number 1), reading and writing it, and the check of files against it. Shared by
-the exporter, the server's client and the device: standard library and `core.errors` only. Must
-not know how an export is built, verified, moved or run.
+the exporter, the server's client and the device. Must not know how an export is built, verified,
+moved or run.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal, TypeAlias, cast, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import AfterValidator, Field, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from core.errors import Conflict, Invalid
+from core.files import digest_of, sha256_of, write_text
 
 FORMAT: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
@@ -29,17 +31,36 @@ Kind: TypeAlias = Literal["merged", "base", "adapter"]
 Layout: TypeAlias = Literal["merged", "base+adapters"]
 Precision: TypeAlias = Literal["fp32", "int8", "int4"]
 
-_HEX = re.compile(r"[0-9a-f]{64}")
-_CHUNK_BYTES = 1 << 20
 _MANIFEST_MAX_BYTES = 4 << 20
+
+
+def _is_content(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    hidden = any(part.startswith(".") for part in parts)
+    outside = parts[0] in (ADAPTERS_FOLDER, MANIFEST_NAME) or parts[0].startswith(DEVICE_DATABASE)
+    return not (hidden or outside)
+
+
+def _inside(name: str) -> str:
+    """A relative path with plain parts: it comes over the network and becomes a file name."""
+    plain = PurePosixPath(name)
+    strange = plain.is_absolute() or str(plain) != name or "\\" in name or "\0" in name
+    if strange or not plain.parts or ".." in plain.parts or not _is_content(name):
+        raise ValueError(f"strange path {name[:80]!r}")
+    return name
+
+
+FileName: TypeAlias = Annotated[StrictStr, AfterValidator(_inside)]
+Sha256: TypeAlias = Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")]
+Count: TypeAlias = Annotated[StrictInt, Field(ge=0)]
 
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """One file of an export: SHA-256 in lower-case hex, and bytes."""
 
-    sha256: str
-    size_bytes: int
+    sha256: Sha256
+    size_bytes: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +71,14 @@ class ModelEntry:
     the weight and config files of the base model it was built from.
     """
 
-    name: str
-    adapter: str | None
-    version: int | None
-    digest: str | None
-    base: str
-    base_digest: str
-    architecture: str
-    context_length: int
+    name: StrictStr
+    adapter: StrictStr | None
+    version: Count | None
+    digest: Sha256 | None
+    base: StrictStr
+    base_digest: Sha256
+    architecture: StrictStr
+    context_length: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +90,9 @@ class Verification:
     was held against.
     """
 
-    prompts: int
-    prompt_source: str
-    tokens: int
+    prompts: Count
+    prompt_source: StrictStr
+    tokens: Count
     argmax_agreement: float
     top5_overlap: float
     perplexity_source: float
@@ -95,15 +116,15 @@ class Manifest:
     kind: Kind
     precision: Precision
     model: ModelEntry
-    files: Mapping[str, FileEntry]
+    files: Annotated[Mapping[FileName, FileEntry], Field(min_length=1)]
     tools: Mapping[str, str]
-    created_at: str
+    created_at: StrictStr
     verification: Verification | None
     layout: Layout | None = None
-    model_digest: str | None = None
+    model_digest: Sha256 | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    base_model_digest: str | None = None
-    rank: int | None = None
+    base_model_digest: Sha256 | None = None
+    rank: Count | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of `manifest.json`; fields that do not apply to the kind are left out."""
@@ -126,14 +147,25 @@ class Manifest:
                 f"{FORMAT}. Export again, or update Attune here.",
                 param="format",
             )
+        needed = _ADAPTER_ONLY if body.get("kind") == "adapter" else ("layout", "model_digest")
+        missing = [name for name in needed if body.get(name) is None]
+        if missing:
+            raise _damaged(where, f"{missing[0]} is missing")
         try:
-            return _parse(cls, body)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Invalid(
-                f"{where} is damaged ({type(error).__name__}: {str(error)[:120]}). Export or pull "
-                "it again.",
-                param="manifest",
-            ) from error
+            return _reader().validate_python(body)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(part)[:80] for part in first["loc"])
+            raise _damaged(where, f"{place}: {first['msg']}") from error
+
+
+@cache
+def _reader() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
+
+
+def _damaged(where: str, what: str) -> Invalid:
+    return Invalid(f"{where} is damaged ({what}). Export or pull it again.", param="manifest")
 
 
 _MODEL_ONLY = ("layout", "model_digest", "recipe")
@@ -181,39 +213,19 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
     The last step of everything that makes an export. Raises OSError as the file system does.
     """
     path = folder / MANIFEST_NAME
-    partial = folder / f".{MANIFEST_NAME}.partial"
     text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    sync_folder(folder)
+    write_text(path, text + "\n")
     return path
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def file_entry(path: Path) -> FileEntry:
     """Digest and size of one file."""
-    digest = hashlib.sha256()
-    size = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    return FileEntry(digest.hexdigest(), size)
+    return FileEntry(sha256_of(path), path.stat().st_size)
+
+
+def digest_of_files(files: Mapping[str, FileEntry]) -> str:
+    """What identifies a model: one digest over its files' paths and digests."""
+    return digest_of({name: entry.sha256 for name, entry in files.items()})
 
 
 def entries_of(folder: Path, *, below: str | None = None) -> dict[str, FileEntry]:
@@ -234,7 +246,9 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     Raises Conflict (code `digest_mismatch`) naming the first file that is missing or differs, and
     Invalid if the manifest's own `model_digest` is not that of its files.
     """
-    if manifest.model_digest is not None and manifest.model_digest != digest_of(manifest.files):
+    if manifest.model_digest is not None and manifest.model_digest != digest_of_files(
+        manifest.files
+    ):
         raise Invalid(
             f"The manifest in {folder} does not fit itself: model_digest is not that of its "
             "files. Export or pull it again.",
@@ -247,114 +261,9 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         size = path.stat().st_size
         if size != entry.size_bytes:
             raise _mismatch(f"{path} has {size:,} bytes instead of {entry.size_bytes:,}")
-        if file_entry(path).sha256 != entry.sha256:
+        if sha256_of(path) != entry.sha256:
             raise _mismatch(f"{path} is not the file that was exported: its SHA-256 differs")
-
-
-def digest_of(files: Mapping[str, FileEntry]) -> str:
-    """SHA-256 (hex) of the canonical JSON object of path -> SHA-256."""
-    digests = {name: entry.sha256 for name, entry in files.items()}
-    text = json.dumps(digests, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _mismatch(what: str) -> Conflict:
     return Conflict(f"{what}. Export or pull it again.", param="files", code="digest_mismatch")
-
-
-def _is_content(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    hidden = any(part.startswith(".") for part in parts)
-    outside = parts[0] in (ADAPTERS_FOLDER, MANIFEST_NAME) or parts[0].startswith(DEVICE_DATABASE)
-    return not (hidden or outside)
-
-
-def _parse(cls: type[Manifest], body: Mapping[str, Any]) -> Manifest:
-    kind = _one_of(body["kind"], Kind)
-    adapter = kind == "adapter"
-    files = {_inside(name): _file(entry) for name, entry in body["files"].items()}
-    if not files:
-        raise ValueError("it names no files")
-    found = body.get("verification")
-    return cls(
-        kind=kind,
-        precision=_one_of(body["precision"], Precision),
-        model=_model(body["model"]),
-        files=files,
-        tools={str(name): str(version) for name, version in body["tools"].items()},
-        created_at=_text(body["created_at"]),
-        verification=None if found is None else _verification(found),
-        layout=None if adapter else _one_of(body["layout"], Layout),
-        model_digest=None if adapter else _hex(body["model_digest"]),
-        recipe=dict(body.get("recipe") or {}),
-        base_model_digest=_hex(body["base_model_digest"]) if adapter else None,
-        rank=_whole(body["rank"]) if adapter else None,
-    )
-
-
-def _model(body: Mapping[str, Any]) -> ModelEntry:
-    adapter, version, digest = body["adapter"], body["version"], body["digest"]
-    return ModelEntry(
-        name=_text(body["name"]),
-        adapter=None if adapter is None else _text(adapter),
-        version=None if version is None else _whole(version),
-        digest=None if digest is None else _hex(digest),
-        base=_text(body["base"]),
-        base_digest=_hex(body["base_digest"]),
-        architecture=_text(body["architecture"]),
-        context_length=_whole(body["context_length"]),
-    )
-
-
-def _verification(body: Mapping[str, Any]) -> Verification:
-    return Verification(
-        prompts=_whole(body["prompts"]),
-        prompt_source=_text(body["prompt_source"]),
-        tokens=_whole(body["tokens"]),
-        argmax_agreement=float(body["argmax_agreement"]),
-        top5_overlap=float(body["top5_overlap"]),
-        perplexity_source=float(body["perplexity_source"]),
-        perplexity_export=float(body["perplexity_export"]),
-        perplexity_difference=float(body["perplexity_difference"]),
-        greedy_equal=float(body["greedy_equal"]),
-        max_logit_difference=float(body["max_logit_difference"]),
-        thresholds={str(name): float(value) for name, value in body["thresholds"].items()},
-        passed=bool(body["passed"]),
-    )
-
-
-def _file(body: Mapping[str, Any]) -> FileEntry:
-    return FileEntry(_hex(body["sha256"]), _whole(body["size_bytes"]))
-
-
-def _inside(name: str) -> str:
-    """A relative path with plain parts: it comes over the network and becomes a file name."""
-    plain = PurePosixPath(name)
-    strange = plain.is_absolute() or str(plain) != name or "\\" in name or "\0" in name
-    if strange or not plain.parts or ".." in plain.parts or not _is_content(name):
-        raise ValueError(f"strange path {name[:80]!r}")
-    return name
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected text, found {type(value).__name__}")
-    return value
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"expected a whole number, found {str(value)[:40]!r}")
-    return value
-
-
-def _hex(value: Any) -> str:
-    if not isinstance(value, str) or not _HEX.fullmatch(value):
-        raise ValueError(f"expected a SHA-256, found {str(value)[:80]!r}")
-    return value
-
-
-def _one_of(value: Any, choices: Any) -> Any:
-    if value not in get_args(choices):
-        raise ValueError(f"{str(value)[:40]!r} is none of {', '.join(get_args(choices))}")
-    return cast("Any", value)

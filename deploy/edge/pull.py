@@ -1,69 +1,24 @@
-"""New versions for this device: fetched aside, checked, and put in place by one rename.
+"""Which versions a device needs: newer than what is installed, made for its base, or missing.
 
-Owns the order of steps that keeps DIR usable whatever breaks: everything lands in DIR/.pull first
-(and stays there for the next try to go on with); an adapter becomes visible when its folder is
-renamed; a model when DIR/manifest.json is, its files being at their new place before and the old
-ones removed after.
+Owns the choice among the server's exports and its words. How files come is `download`'s.
 """
 
 from __future__ import annotations
 
-import errno
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from core.errors import AttuneError, Conflict, Invalid, NotFound, Unavailable
-from deploy.edge.http import Broken, Patience, Server
-from deploy.edge.installed import (
-    BASE,
-    MODELS_FOLDER,
-    TRANSFER_FOLDERS,
-    Installation,
-    Variant,
-    model_root,
-    require_no_strangers_model,
-)
-from deploy.edge.manifest import (
-    ADAPTER_FILE,
-    ADAPTERS_FOLDER,
-    MANIFEST_NAME,
-    MODEL_FOLDER,
-    FileEntry,
-    Manifest,
-    adapter_folder,
-    check_files,
-    digest_of,
-    read_manifest,
-    sync_folder,
-    write_manifest,
-)
-from deploy.edge.sync import alone
+from core.errors import AttuneError, Conflict, Invalid, NotFound
+from deploy.edge.download import Download, Offer, transfer
+from deploy.edge.http import Patience, Server
+from deploy.edge.installed import BASE, Installation, Variant, require_no_strangers_model
+from deploy.edge.manifest import MANIFEST_NAME, Manifest, read_manifest
 
-STAGING = TRANSFER_FOLDERS[0]
 _PAGES = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A finished export on the server."""
-
-    id: str
-    manifest: Manifest
-    adapter: Manifest | None
-
-    @property
-    def name(self) -> str:
-        return (self.adapter or self.manifest).model.name
-
-    @property
-    def version(self) -> int:
-        return (self.adapter or self.manifest).model.version or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +30,10 @@ class Puller:
     patience: Patience
     say: Callable[[str], None] = print
 
+    @property
+    def _download(self) -> Download:
+        return Download(self.folder, self.server, self.patience, self.say)
+
     def pull(self, adapter: str | None, layout: str | None, precision: str | None) -> list[str]:
         """Fetch what is newer than what is installed; the names of what is now new.
 
@@ -83,8 +42,7 @@ class Puller:
         a digest that differs, a pull under way), Unavailable (broken off, disk full); what was
         installed stays in use then.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with alone(self.folder, "pull"), _told():
+        with transfer(self.folder):
             try:
                 read_manifest(self.folder)
             except Invalid as error:
@@ -117,11 +75,7 @@ class Puller:
         offer = offers[0]
         if offer.adapter is not None:
             self._check_base(offer.manifest, offer)
-        staged = self._fetch_model(offer)
-        if offer.adapter is not None:
-            self._place_adapter(offer, offer.adapter)
-        self._place_model(staged, offer.manifest)
-        self._sweep(offer.manifest)
+        self._download.whole(offer)
         return [offer.name]
 
     def _newer_model(self, installation: Installation, adapter: str | None) -> list[str]:
@@ -137,8 +91,7 @@ class Puller:
         if (same or offer.version < (old.model.version or 0)) and _whole(installation):
             self.say(f"{old.model.name} is the newest.")
             return []
-        self._place_model(self._fetch_model(offer), offer.manifest)
-        self._sweep(offer.manifest)
+        self._download.model(offer)
         return [offer.name]
 
     def _newer_adapters(self, installation: Installation, adapter: str | None) -> list[str]:
@@ -160,7 +113,7 @@ class Puller:
             except (NotFound, Conflict) as error:  # of no concern to the other adapters
                 failures.append(error)
         come += self._mended(installation, names)
-        shutil.rmtree(self.folder / STAGING, ignore_errors=True)
+        self._download.forget()
         if failures:
             for done in come:
                 self.say(f"{done} is installed now.")
@@ -178,7 +131,7 @@ class Puller:
             self.say(f"{name}@{max(versions)} is the newest.")
             return []
         self._check_base(base, offer)
-        self._place_adapter(offer, offer.adapter)
+        self._download.adapter(offer, offer.adapter)
         return [offer.name]
 
     def _mended(self, installation: Installation, names: Sequence[str]) -> list[str]:
@@ -190,8 +143,7 @@ class Puller:
             with suppress(NotFound):
                 for offer in self._offers(name, "base+adapters", manifest.precision):
                     if offer.manifest.model_digest == manifest.model_digest:
-                        self._place_model(self._fetch_model(offer), offer.manifest)
-                        self._sweep(offer.manifest)
+                        self._download.model(offer)
                         return [BASE]
         raise NotFound(
             f"The base in {self.folder} is damaged and the server has it no more. Pull into a new "
@@ -221,7 +173,7 @@ class Puller:
         query = {key: value for key, value in wanted.items() if value is not None}
         found: list[tuple[Offer, str]] = []
         for export in self._listed({**query, "limit": "100"}):
-            offer = _offer(export)
+            offer = Offer.from_json(export)
             line = (offer.adapter or offer.manifest).model.adapter or BASE
             fits = layout in (None, offer.manifest.layout) and precision in (
                 None,
@@ -253,92 +205,6 @@ class Puller:
                 return
             after = {"after": str(exports[-1].get("id"))}
 
-    def _fetch_model(self, offer: Offer) -> Path:
-        """The model's files in the staging folder, checked against the manifest."""
-        manifest = offer.manifest
-        if manifest.model_digest != digest_of(manifest.files) or manifest.kind == "adapter":
-            raise Conflict(f"The server's manifest of {offer.name} does not fit itself.")
-        staged = self._staging(str(manifest.model_digest))
-        self._fetch(offer.id, "", manifest.files, staged)
-        check_files(staged, manifest)
-        return staged
-
-    def _place_model(self, staged: Path, manifest: Manifest) -> None:
-        """Put a checked model where the manifest will look for it, then the manifest."""
-        root = self.folder
-        if (root / MODEL_FOLDER).exists():
-            root = self.folder / MODELS_FOLDER / str(manifest.model_digest)[:8]
-            root.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(root / MODEL_FOLDER, ignore_errors=True)
-        (staged / MODEL_FOLDER).rename(root / MODEL_FOLDER)
-        sync_folder(root)
-        sync_folder(root.parent)
-        write_manifest(self.folder, manifest)
-
-    def _place_adapter(self, offer: Offer, manifest: Manifest) -> None:
-        entry = manifest.files.get(ADAPTER_FILE)
-        if entry is None or manifest.kind != "adapter":
-            raise Conflict(f"The server's manifest of {offer.name} names no {ADAPTER_FILE}.")
-        target = adapter_folder(self.folder, offer.name)
-        staged = self._staging(entry.sha256)
-        self._fetch(offer.id, f"{ADAPTERS_FOLDER}/{offer.name}/", manifest.files, staged)
-        check_files(staged, manifest)
-        write_manifest(staged, manifest)
-        target.parent.mkdir(exist_ok=True)
-        if target.exists():  # damaged, or left over from a base that is no longer here
-            shutil.rmtree(target)
-        staged.rename(target)
-        sync_folder(target.parent)
-
-    def _staging(self, digest: str) -> Path:
-        """A folder for one download, named by what will be in it, so that a later try finds it."""
-        staged = self.folder / STAGING / digest
-        staged.mkdir(parents=True, exist_ok=True)
-        return staged
-
-    def _fetch(
-        self, export_id: str, below: str, files: Mapping[str, FileEntry], target: Path
-    ) -> None:
-        missing = sum(entry.size_bytes - _size(target / name) for name, entry in files.items())
-        free = shutil.disk_usage(target).free
-        if missing > free:
-            raise Unavailable(
-                f"The disk of {self.folder} has {free:,} bytes free; {missing:,} are needed.",
-                code="disk_full",
-            )
-        for name, entry in files.items():
-            path = target / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if _size(path) < entry.size_bytes:
-                self.say(f"Fetching {below}{name} ({entry.size_bytes:,} bytes) ...")
-            route = f"/v1/exports/{quote(export_id, safe='')}/files/{quote(below + name)}"
-            self.patience.keep_trying(
-                partial(self.server.fetch, route, entry, path), partial(_size, path)
-            )
-            sync_folder(path.parent)
-
-    def _sweep(self, manifest: Manifest) -> None:
-        """Remove what no manifest points to any more: old models, finished staging."""
-        root = model_root(self.folder, manifest)
-        for old in (self.folder / MODELS_FOLDER).glob("[0-9a-f]" * 8):
-            if old != root:
-                shutil.rmtree(old, ignore_errors=True)
-        if root != self.folder:
-            shutil.rmtree(self.folder / MODEL_FOLDER, ignore_errors=True)
-        with suppress(OSError):
-            (self.folder / MODELS_FOLDER).rmdir()
-        shutil.rmtree(self.folder / STAGING, ignore_errors=True)
-
-
-def _offer(export: Mapping[str, Any]) -> Offer:
-    where = f"The server's manifest of {str(export.get('model'))[:80]}"
-    adapter = export.get("adapter_manifest")
-    return Offer(
-        id=str(export.get("id")),
-        manifest=Manifest.from_json(export.get("manifest"), where=where),
-        adapter=None if adapter is None else Manifest.from_json(adapter, where=where),
-    )
-
 
 def _whole(installation: Installation) -> bool:
     try:
@@ -346,22 +212,3 @@ def _whole(installation: Installation) -> bool:
     except AttuneError:
         return False
     return True
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Failures halfway, in words that say what stays."""
-    stays = "What was installed stays in use; pull again to go on from here."
-    try:
-        yield
-    except Broken as error:
-        raise Unavailable(f"{error.message} {stays}", code="transfer_broken") from error
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "The disk is full" if full else f"The folder cannot be written ({error})"
-        code = "disk_full" if full else "store_unavailable"
-        raise Unavailable(f"{what}. {stays}", code=code) from error

@@ -9,7 +9,7 @@ import uvicorn
 
 from core.errors import Invalid, Unavailable
 from deploy.edge.answering import Answering
-from deploy.edge.app import EdgeApp
+from deploy.edge.app import edge_app
 from deploy.edge.engine import Engine
 from deploy.edge.installed import Installation
 from deploy.edge.store import Store
@@ -44,7 +44,7 @@ def serve(installation: Installation, host: str, port: int, key: str | None) -> 
         shown = f"[{host}]" if ":" in host else host
         names = ", ".join(installation.names())
         print(f"Serving {names} at http://{shown}:{taken}/v1", flush=True)
-        app = EdgeApp(installation, answering, store, key)
+        app = edge_app(installation, answering, store, key)
         config = uvicorn.Config(
             app,
             http="h11",

@@ -7,16 +7,15 @@ server knows it by its id. So it may stop anywhere and begin anew.
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from core.errors import Conflict, Forbidden, Invalid, TooLarge, Unauthenticated
+from core.files import locked
 from deploy.edge.http import Broken, Patience, Server
 from deploy.edge.store import Item, Outcome, Store
 
@@ -92,7 +91,8 @@ def run(
     """
     report = Report()
     stopped: Exception | None = None
-    with alone(folder, "sync"):
+    busy = f"Another sync of {folder} is under way; wait for it."
+    with locked(folder / ".sync.lock", busy, code="sync_under_way"):
         try:
             sync(store, server, patience, report)
         except (Broken, Unauthenticated, Forbidden, Conflict, Invalid) as error:
@@ -100,19 +100,6 @@ def run(
     counts = store.counts()
     report.left = sum(of["waiting"] for of in counts.values())
     return report, stopped
-
-
-@contextmanager
-def alone(folder: Path, what: str) -> Iterator[None]:
-    """Hold the folder's lock for `what` while this process lives; Conflict if another has it."""
-    with (folder / f".{what}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Conflict(
-                f"Another {what} of {folder} is under way; wait for it.", code=f"{what}_under_way"
-            ) from error
-        yield
 
 
 def _batch(items: Sequence[Item]) -> list[Item]:

@@ -18,7 +18,8 @@ import onnxruntime as ort
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from adapters.validate import BaseModel, validate_adapter
+from adapters.tensors import read_header
+from adapters.validate import BaseModel, validate_adapter, value_of
 from core.errors import Invalid
 from deploy.export.graph import Slot, describe, graph_module
 
@@ -46,9 +47,7 @@ def check_adapter(folder: Path, base: BaseModel) -> int:
     Raises Invalid naming the module or the setting, NotFound for a missing file.
     """
     info = validate_adapter(folder, base, max_rank=_ANY_RANK)
-    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-        names = list(file.keys())
-    for name in names:
+    for name in read_header(folder / "adapter_model.safetensors"):
         match = _WEIGHT.fullmatch(name)
         if match is None or not _BLOCK.fullmatch(match["module"]):
             raise Invalid(
@@ -145,10 +144,5 @@ def write_template(folder: Path, base: BaseModel, modules: list[str]) -> Path:
 
 def _scaling(module: str, a: np.ndarray, config: Mapping[str, Any]) -> float:
     rank = a.shape[0]
-    alpha = float(config["lora_alpha"])
-    for key, value in (config.get("alpha_pattern") or {}).items():
-        # PEFT's own rule, get_pattern_key: the first key that matches a suffix at a dot.
-        if re.match(rf"(.*\.)?({key})$", module):
-            alpha = float(value)
-            break
+    alpha = float(value_of("lora_alpha", "alpha_pattern", module, config))
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

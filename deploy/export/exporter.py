@@ -4,10 +4,11 @@ Owns what is refused beforehand and that a folder appears whole or not at all. M
 runs or stores. Importing it loads nothing heavy; torch, onnx and onnxruntime-genai are loaded by
 the steps when they run.
 
-Both functions call `progress(message, share)` about twice a second with a share of 0 to 1; what
-it raises ends the export, is passed on, and nothing remains. So does every error here: Invalid
-(the model or adapter cannot be exported, or is not equal to its source), Conflict (the folder is
-taken, the base export is another model's), Unavailable (disk full, packages missing).
+All functions call `progress(message, share)` between and within their steps with a share of 0 to
+1, though not while the graph is built; what it raises ends the export, is passed on, and nothing
+remains. So does every error here: Invalid (the model or adapter cannot be exported, or is not
+equal to its source), Conflict (the folder is taken, the base export is another model's),
+Unavailable (disk full, packages missing).
 """
 
 from __future__ import annotations
@@ -16,14 +17,22 @@ import json
 from pathlib import Path
 from typing import get_args
 
+from adapters.artifacts.digest import base_digest
 from adapters.validate import BaseModel, read_base
 from core.errors import Conflict, Invalid
+from core.files import appearing, disk_trouble
 from deploy.edge.manifest import Layout, Manifest, adapter_folder, check_files, read_manifest
-from deploy.export.builder import RECIPES, require_architecture, require_packages
-from deploy.export.request import ExportJob, Progress, base_digest
-from deploy.export.staging import staged
+from deploy.export.builder import RECIPES, require_packages
+from deploy.export.request import ExportJob, Order, Progress
 
-__all__ = ["ExportJob", "Progress", "base_digest", "export_adapter", "export_model"]
+_AGAIN = "Then export again."
+
+
+def carry_out(order: Order, progress: Progress) -> Manifest:
+    """Export what is ordered, a model or an adapter for a finished base."""
+    if order.base is None:
+        return export_model(order.job, order.out, progress)
+    return export_adapter(order.job, order.base, order.out, progress)
 
 
 def export_model(job: ExportJob, out: Path, progress: Progress) -> Manifest:
@@ -35,11 +44,11 @@ def export_model(job: ExportJob, out: Path, progress: Progress) -> Manifest:
     base = _check(job)
     from deploy.export import steps
 
-    with staged(out) as (folder, scratch):
+    with disk_trouble(str(out), _AGAIN), appearing(out) as folder:
         if job.layout == "merged":
-            return steps.merged(job, folder, scratch, progress)
+            return steps.merged(job, folder, progress)
         share = 0.6 if job.adapter_folder else 1.0
-        manifest = steps.base(job, base, folder, scratch, steps.part(progress, 0.0, share))
+        manifest = steps.base(job, base, folder, steps.part(progress, 0.0, share))
         if job.adapter_folder is not None:
             target = adapter_folder(folder, job.name)
             target.mkdir(parents=True)
@@ -77,7 +86,7 @@ def export_adapter(job: ExportJob, base: Path, out: Path, progress: Progress) ->
     check_files(base, manifest)
     from deploy.export import steps
 
-    with staged(out) as (folder, _):
+    with disk_trouble(str(out), _AGAIN), appearing(out) as folder:
         return steps.adapter(job, source_model, base, manifest, folder, progress)
 
 
@@ -90,7 +99,7 @@ def _check(job: ExportJob) -> BaseModel:
     named = [value is not None for value in (job.adapter_folder, job.adapter, job.version)]
     if any(named) and not all(named):
         raise Invalid("An adapter needs its folder, its name and its version.", param="adapter")
-    require_architecture(_architecture(job.model))
+    _require_model(job.model)
     base = read_base(str(job.model))
     if job.adapter_folder is not None:
         from deploy.export.adapter_file import check_adapter
@@ -99,10 +108,10 @@ def _check(job: ExportJob) -> BaseModel:
     return base
 
 
-def _architecture(model: Path) -> str:
+def _require_model(model: Path) -> None:
     try:
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-        return str(config["architectures"][0])
+        config["architectures"][0]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise Invalid(
             f"{model} is not a model folder: its config.json names no architecture.", param="model"

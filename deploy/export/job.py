@@ -10,101 +10,81 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+from adapters.artifacts.digest import base_digest
 from adapters.artifacts.store import ArtifactStore
-from adapters.exports import ActiveState, Export, ExportFile, ExportStore
+from adapters.exported_bases import ExportedBases
 from adapters.registry import Registry
-from core.database import Database
-from core.errors import Conflict, Invalid, NotFound, Unavailable
-from core.ids import AdapterId, Digest
-from core.settings import Settings
+from adapters.validate import model_folder
+from core.errors import NotFound, Unavailable
+from core.files import disk_trouble
+from core.ids import Digest
+from core.work.kind import Place
+from core.work.ledger import Ledger
 from deploy.edge.manifest import ADAPTERS_FOLDER, Manifest, read_manifest, write_manifest
-from deploy.export.child_process import disk_full, run_child
-from deploy.export.exporter import base_digest
 from deploy.export.own_prompts import own_prompts
+from deploy.export.process import run_order
+from deploy.export.request import ExportJob, Order
+from deploy.export.types import EXPORT, Exported, ExportFile
 from feedback.interactions import InteractionStore
 
-_CHILD = (sys.executable, "-m", "deploy.export.child")
 _TOLD_EVERY_S = 1.0
 """How often progress is written, and so how long a cancel may go unnoticed."""
 _STORED = 0.95
 """Progress once everything is built and only copying into the store remains."""
 
 
-class ExportWork:
-    """All exports of one installation, as `trainer.jobs.DurableJob` wants them.
+class ExportSteps:
+    """The steps of one worker's exports; `builder` is the command that builds."""
 
-    `child` is the command that builds; by default `deploy.export.child`.
-    """
-
-    name = "export"
-
-    def __init__(self, settings: Settings, *, child: Sequence[str] = _CHILD) -> None:
-        self._settings = settings
-        self._child = child
-        database = Database(settings.resolved_database_url())
-        self._exports = ExportStore(database)
-        self._registry = Registry(database)
-        self._interactions = InteractionStore(database)
+    def __init__(self, place: Place, builder: Sequence[str], folder: Callable[[str], Path]) -> None:
+        self._settings = settings = place.settings
+        self._builder = builder
+        self._folder = folder  # where an export is built until it ends
+        self._exports = Ledger(place.database, EXPORT)
+        self._bases = ExportedBases(place.database)
+        self._registry = Registry(place.database)
+        self._interactions = InteractionStore(place.database)
         self._artifacts = ArtifactStore(
             settings.resolved_artifacts_url(), cache=settings.home / "cache"
         )
         self._base_digests: dict[tuple[tuple[str, int, int], ...], str] = {}
 
-    @property
-    def steps(self) -> Sequence[Callable[[str], None]]:
-        """First the base model, where it is shared and not exported yet; then what was asked."""
-        return (self.base, self.build)
-
-    def active(self) -> Sequence[str]:
-        """Exports that have not ended."""
-        return [export.id for export in self._exports.active()]
-
-    def fail(self, piece_id: str, message: str, *, cancelled: bool) -> None:
-        """End an export that could not be made; one that has ended stays as it is."""
-        with suppress(Conflict):
-            self._exports.fail(piece_id, message, cancelled=cancelled)
-
-    def tidy(self, piece_id: str) -> None:
-        """Remove what was built on this machine; what counts is in the artifact store."""
-        shutil.rmtree(self._folder(piece_id), ignore_errors=True)
-
+    @disk_trouble("the trainer", "Then export again.")
     def base(self, export_id: str) -> None:
         """Export the base model for layout base+adapters, unless that was done before.
 
         It is shared by all tenants, so it is verified with shipped prompts alone.
         """
-        export = self._exports.advance(export_id, "building", 0.0, "Preparing.")
-        if export.layout == "merged":
+        export = self._start(export_id)
+        if export.facts.layout == "merged":
             return
-        model = self._model()
+        model = model_folder(self._settings.model)
         digest = self._base_digest(model)
-        if self._known_base(digest, export.precision) is not None:
+        if self._known_base(digest, export.facts.precision) is not None:
             return
         out = self._fresh(export_id) / "out"
         share = _STORED if export.adapter_id is None else 0.5
         self._run(export, self._job(export, model, None), out, None, 0.0, share, ("building",))
         manifest = read_manifest(out)
         self._keep(out, manifest)
-        self._exports.record_base(digest, export.precision, manifest.to_json())
+        self._bases.record(digest, export.facts.precision, manifest.to_json())
 
+    @disk_trouble("the trainer", "Then export again.")
     def build(self, export_id: str) -> None:
         """Build and verify what was asked for, store its files, make the export ready."""
-        export = self._exports.advance(export_id, "building", 0.0, "Preparing.")
-        model = self._model()
-        if export.layout == "merged":
+        export = self._start(export_id)
+        model = model_folder(self._settings.model)
+        if export.facts.layout == "merged":
             out = self._fresh(export_id) / "out"
             self._run(export, self._job(export, model, self._adapter(export)), out, None, 0.0)
             manifest = read_manifest(out)
             self._finish(export, manifest, None, self._keep(out, manifest))
             return
-        base = self._known_base(self._base_digest(model), export.precision)
+        base = self._known_base(self._base_digest(model), export.facts.precision)
         if base is None:
             raise Unavailable("The exported base model is gone again; ask for the export again.")
         files = _files(base)
@@ -116,19 +96,22 @@ class ExportWork:
         job = self._job(export, model, self._adapter(export))
         self._run(export, job, work / "out", work / "base", 0.5)
         manifest = read_manifest(work / "out")
-        prefix = f"{ADAPTERS_FOLDER}/{export.model}/"
+        prefix = f"{ADAPTERS_FOLDER}/{export.facts.model}/"
         files += self._keep(work / "out", manifest, prefix)
         self._finish(export, base, manifest, files)
 
+    def _start(self, export_id: str) -> Exported:
+        return self._exports.advance(export_id, "building", progress=0.0, message="Preparing.")
+
     def _run(
         self,
-        export: Export,
-        job: Mapping[str, Any],
+        export: Exported,
+        job: ExportJob,
         out: Path,
         base: Path | None,
         begin: float,
         end: float = _STORED,
-        states: tuple[ActiveState, ...] = ("building", "verifying"),
+        states: tuple[str, ...] = ("building", "verifying"),
     ) -> None:
         told, told_at_s = "", 0.0
 
@@ -139,53 +122,53 @@ class ExportWork:
             told, told_at_s = stage, time.monotonic()
             state = states[-1] if stage.startswith("Verif") else states[0]
             done = begin + (end - begin) * min(1.0, max(0.0, share))
-            self._exports.advance(export.id, state, done, stage)
+            self._exports.advance(export.id, state, progress=done, message=stage)
 
-        asked = {"job": job, "out": str(out), "base": None if base is None else str(base)}
         threads = self._settings.trainer_threads
-        run_child(
-            self._child,
-            asked,
+        run_order(
+            self._builder,
+            Order(job, out, base),
             out.parent / "log",
             report,
             environment={"OMP_NUM_THREADS": str(threads)} if threads else None,
         )
 
-    def _job(self, export: Export, model: Path, adapter: tuple[Path, str] | None) -> dict[str, Any]:
-        """`deploy.export.exporter.ExportJob` as JSON; without an adapter, of the base alone."""
-        shared = adapter is None and export.layout == "base+adapters"
+    def _job(self, export: Exported, model: Path, adapter: tuple[Path, str] | None) -> ExportJob:
+        """What to export; without an adapter, of the base alone."""
+        facts = export.facts
+        shared = adapter is None and facts.layout == "base+adapters"
         prompts = (
             () if shared else own_prompts(self._interactions, export.tenant_id, export.adapter_id)
         )
-        return {
-            "model": str(model),
-            "model_name": self._settings.served_name,
-            "adapter_folder": str(adapter[0]) if adapter else None,
-            "adapter": export.model.rpartition("@")[0] if adapter else None,
-            "version": export.version if adapter else None,
-            "adapter_digest": adapter[1] if adapter else None,
-            "layout": export.layout,
-            "precision": export.precision,
-            "prompts": [list(conversation) for conversation in prompts],
-            "prompt_source": "tenant" if prompts else "shipped",
-            "thresholds": None,
-        }
+        return ExportJob(
+            model=model,
+            model_name=self._settings.served_name,
+            layout=facts.layout,
+            precision=facts.precision,
+            adapter_folder=adapter[0] if adapter else None,
+            adapter=facts.model.rpartition("@")[0] if adapter else None,
+            version=facts.version if adapter else None,
+            adapter_digest=adapter[1] if adapter else None,
+            prompts=prompts,
+            prompt_source="tenant" if prompts else "shipped",
+        )
 
-    def _adapter(self, export: Export) -> tuple[Path, str] | None:
+    def _adapter(self, export: Exported) -> tuple[Path, str] | None:
         """The checked folder and digest of the version; None for the base alone."""
-        if export.adapter_id is None or export.version is None:
+        if export.adapter_id is None or export.facts.version is None:
             return None
-        version = self._registry.version(AdapterId(export.adapter_id), export.version)
+        version = self._registry.version(export.adapter_id, export.facts.version)
         try:
             return self._artifacts.check(version.digest), version.digest
         except (NotFound, Unavailable) as error:
             raise Unavailable(
-                f"The weights of {export.model} cannot be read: {error.message} Then export again."
+                f"The weights of {export.facts.model} cannot be read: {error.message} Then export "
+                "again."
             ) from error
 
     def _known_base(self, digest: str, precision: str) -> Manifest | None:
         """The exported base, if it was recorded and all of its files are still sound."""
-        recorded = self._exports.base(digest, precision)
+        recorded = self._bases.get(digest, precision)
         if recorded is None:
             return None
         manifest = Manifest.from_json(recorded)
@@ -204,17 +187,22 @@ class ExportWork:
 
     def _finish(
         self,
-        export: Export,
+        export: Exported,
         manifest: Manifest,
         adapter_manifest: Manifest | None,
         files: Sequence[ExportFile],
     ) -> None:
-        self._exports.advance(export.id, "verifying", _STORED, "Storing.")  # the last way out
+        self._exports.advance(
+            export.id, "verifying", progress=_STORED, message="Storing."
+        )  # the last way out
         self._exports.finish(
             export.id,
+            "ready",
+            progress=1.0,
+            message=f"{len(files)} files, ready to download.",
             manifest=manifest.to_json(),
             adapter_manifest=adapter_manifest.to_json() if adapter_manifest else None,
-            files=files,
+            files=tuple(files),
         )
 
     def _lay_out(self, base: Manifest, folder: Path) -> None:
@@ -230,22 +218,6 @@ class ExportWork:
                 shutil.copyfile(source, target)
         write_manifest(folder, base)
 
-    def _model(self) -> Path:
-        """The folder of the base model. Raises Invalid if it is not on this machine."""
-        folder = Path(self._settings.model)
-        if folder.is_dir():
-            return folder.resolve()
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        try:
-            return Path(snapshot_download(self._settings.model, local_files_only=True))
-        except (LocalEntryNotFoundError, ValueError) as error:
-            raise Invalid(
-                f"The base model {self._settings.model!r} is neither a folder nor in the trainer's "
-                "Hugging Face cache; it is needed to export from."
-            ) from error
-
     def _base_digest(self, model: Path) -> str:
         """What tells base models apart; the files are read again when one has changed."""
         states = [(path, path.stat()) for path in sorted(model.iterdir()) if path.is_file()]
@@ -254,19 +226,11 @@ class ExportWork:
             self._base_digests[seen] = base_digest(model)
         return self._base_digests[seen]
 
-    def _folder(self, export_id: str) -> Path:
-        return self._settings.home.resolve() / "exports" / export_id
-
     def _fresh(self, export_id: str) -> Path:
         """An empty folder: what a killed worker left half-done is not built upon."""
         folder = self._folder(export_id)
         shutil.rmtree(folder, ignore_errors=True)
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise disk_full() from error
-            raise
+        folder.mkdir(parents=True)
         return folder
 
 

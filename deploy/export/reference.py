@@ -67,9 +67,9 @@ class Source:
         return int(getattr(self._model.config, "max_position_embeddings", 0) or 0)
 
     def measure(
-        self, prompts: Sequence[Conversation], *, on_wait: Callable[[], None] = lambda: None
+        self, prompts: Sequence[Conversation], on_prompt: Callable[[int], None] = lambda _: None
     ) -> list[Expected]:
-        """The reference for every prompt that fits, in order; `on_wait` is called now and then.
+        """The reference for every prompt that fits, in order; `on_prompt` gets the number done.
 
         Raises Invalid when no prompt fits.
         """
@@ -86,7 +86,7 @@ class Source:
             torch.manual_seed(0)
             for start in range(0, len(fitting), _BATCH):
                 batch = fitting[start : start + _BATCH]
-                on_wait()
+                on_prompt(start)
                 greedy = self._generate(batch, sample=False)
                 sampled = self._generate(batch, sample=True)
                 found += map(self._expect, batch, greedy, sampled)

@@ -1,7 +1,4 @@
-"""What is to be exported, and what ties an export to its base model.
-
-Must not know how it is done. Loads nothing heavy.
-"""
+"""What is to be exported, and where to. Must not know how it is done; loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.edge.manifest import Layout, Precision, digest_of, file_entry
+from pydantic import TypeAdapter
+
+from deploy.edge.manifest import Layout, Precision
 from deploy.export.prompts import Conversation
 from deploy.export.thresholds import DEFAULTS, Thresholds
 
 Progress = Callable[[str, float], None]
-
-_SOURCE_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+"""Called with a stage and a share of 0 to 1; what it raises ends the export."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +47,14 @@ class ExportJob:
         return self.thresholds or DEFAULTS[self.precision]
 
 
-def base_digest(model: Path) -> str:
-    """SHA-256 over the base model's weights, configuration, tokenizer and template files.
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A job for the folder `out`: a model, or with `base`, a finished export, an adapter for it."""
 
-    With the precision it says whether two exports can share a base.
-    """
-    found = sorted({file for pattern in _SOURCE_FILES for file in model.glob(pattern)})
-    return digest_of({file.name: file_entry(file) for file in found if file.is_file()})
+    job: ExportJob
+    out: Path
+    base: Path | None = None
+
+
+ORDERS = TypeAdapter(Order)
+"""Orders as JSON and back, for the process that carries one out."""

@@ -1,7 +1,8 @@
-"""The steps of an export: measure the source, build the graph, compare, describe.
+"""The steps of an export: build the graph, measure the source, compare, describe.
 
-Owns their order in each layout and what the manifest says. Must not know where the folders come
-from. The steps load torch, onnx and onnxruntime-genai.
+Owns their order in each layout and what the manifest says. Building comes first, so that a model
+the builder does not know is refused before anything long is done. Must not know where the folders
+come from; a folder's parent is scratch space. The steps load torch, onnx and onnxruntime-genai.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from adapters.artifacts.digest import base_digest
 from adapters.validate import BaseModel
 from core.errors import Invalid
 from deploy.edge.manifest import (
@@ -22,17 +25,17 @@ from deploy.edge.manifest import (
     Manifest,
     ModelEntry,
     Verification,
-    digest_of,
+    digest_of_files,
     entries_of,
     file_entry,
     write_manifest,
 )
 from deploy.export.builder import RECIPES, build
 from deploy.export.prompts import enough_prompts
-from deploy.export.request import ExportJob, Progress, base_digest
+from deploy.export.request import ExportJob, Progress
 
 if TYPE_CHECKING:
-    from deploy.export.reference import Expected, Source
+    from deploy.export.reference import Source
 
 EXCHANGEABLE: Final = frozenset(
     {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -42,34 +45,27 @@ EXCHANGEABLE: Final = frozenset(
 _TOOLS = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "torch", "transformers", "peft")
 
 
-def merged(job: ExportJob, folder: Path, scratch: Path, progress: Progress) -> Manifest:
+def merged(job: ExportJob, folder: Path, progress: Progress) -> Manifest:
     """The layout `merged`: the adapter, if any, folded into the weights the graph is built from."""
     from deploy.export.reference import source
 
-    progress("Measuring the source", 0.0)
-    with source(job.model, job.adapter_folder) as model:
-        reference, prompt_source = _measure(job, model, part(progress, 0.0, 0.4))
-        entry = _entry(job, model)
-        built_from = job.model
-        if job.adapter_folder is not None:
-            built_from = scratch / "merged"
+    built_from = job.model
+    if job.adapter_folder is not None:
+        progress("Merging the adapter", 0.0)
+        built_from = folder.parent / "merged"
+        with source(job.model, job.adapter_folder) as model:
             model.save_merged(built_from)
     recipe = dict(RECIPES[job.precision])
-    _build(job, entry, built_from, folder, recipe, part(progress, 0.4, 0.7))
-    shutil.rmtree(scratch / "merged", ignore_errors=True)
-    verification = _verify(
-        job, reference, prompt_source, folder, None, job.name, part(progress, 0.7, 1.0)
-    )
-    return _finish(job, entry, folder, recipe, verification)
+    _build(job, built_from, folder, recipe, part(progress, 0.1, 0.4))
+    if built_from != job.model:
+        shutil.rmtree(built_from)
+    return _finish(job, folder, recipe, part(progress, 0.4, 1.0))
 
 
-def base(
-    job: ExportJob, shapes: BaseModel, folder: Path, scratch: Path, progress: Progress
-) -> Manifest:
+def base(job: ExportJob, shapes: BaseModel, folder: Path, progress: Progress) -> Manifest:
     """The base of the layout `base+adapters`, with a slot for every exchangeable module."""
     from deploy.export.adapter_file import carried_modules, write_template
     from deploy.export.graph import lora_nodes, open_slots
-    from deploy.export.reference import source
 
     modules = carried_modules(shapes, EXCHANGEABLE)
     if not modules:
@@ -79,21 +75,16 @@ def base(
             param="layout",
             code="unsupported_layout",
         )
-    progress("Measuring the source", 0.0)
-    with source(job.model, None) as model:
-        reference, prompt_source = _measure(job, model, part(progress, 0.0, 0.4))
-        entry = _entry(job, model, alone=True)
     recipe = dict(RECIPES[job.precision])
-    options = {**recipe, "adapter_path": str(write_template(scratch / "slots", shapes, modules))}
+    template = write_template(folder.parent / "slots", shapes, modules)
+    options = {**recipe, "adapter_path": str(template)}
     if job.precision != "fp32":
         options["nodes_to_exclude"] = ",".join(lora_nodes(modules))
-    _build(job, entry, job.model, folder, options, part(progress, 0.4, 0.7))
+    _build(job, job.model, folder, options, part(progress, 0.0, 0.3))
     open_slots(folder / MODEL_FOLDER / "model.onnx", modules)
     recipe["adapters"] = ",".join(sorted({module.rsplit(".", 1)[-1] for module in modules}))
-    verification = _verify(
-        job, reference, prompt_source, folder, None, entry.name, part(progress, 0.7, 1.0)
-    )
-    return _finish(job, entry, folder, recipe, verification)
+    alone = replace(job, adapter_folder=None, adapter=None, version=None, adapter_digest=None)
+    return _finish(alone, folder, recipe, part(progress, 0.3, 1.0))
 
 
 def adapter(
@@ -107,25 +98,12 @@ def adapter(
     """One adapter's file for the base export in `exported`, written to `out`."""
     from deploy.export.adapter_file import check_adapter, read_matrices, write_onnx_adapter
     from deploy.export.graph import read_slots
-    from deploy.export.reference import source
 
     assert job.adapter_folder is not None  # both callers have looked
     rank = check_adapter(job.adapter_folder, shapes)
     slots = read_slots(exported / MODEL_FOLDER / "model.onnx")
     write_onnx_adapter(out / ADAPTER_FILE, read_matrices(job.adapter_folder), slots)
-    progress("Measuring the source", 0.0)
-    with source(job.model, job.adapter_folder) as model:
-        reference, prompt_source = _measure(job, model, part(progress, 0.0, 0.6))
-        entry = _entry(job, model)
-    verification = _verify(
-        job,
-        reference,
-        prompt_source,
-        exported,
-        out / ADAPTER_FILE,
-        job.name,
-        part(progress, 0.6, 1.0),
-    )
+    entry, verification = _verify(job, exported, out / ADAPTER_FILE, progress)
     manifest = Manifest(
         kind="adapter",
         precision=job.precision,
@@ -141,35 +119,17 @@ def adapter(
     return manifest
 
 
-def _measure(job: ExportJob, model: Source, progress: Progress) -> tuple[list[Expected], str]:
-    own = [prompt for prompt in job.prompts if model.fits(prompt)]
-    prompts, prompt_source = enough_prompts(own, job.prompt_source)
-    asked = 0
-
-    def on_wait() -> None:
-        nonlocal asked
-        progress("Measuring the source", min(1.0, asked / len(prompts)))
-        asked += 16
-
-    return model.measure(prompts, on_wait=on_wait), prompt_source
-
-
 def _build(
-    job: ExportJob,
-    entry: ModelEntry,
-    built_from: Path,
-    folder: Path,
-    options: Mapping[str, str],
-    progress: Progress,
+    job: ExportJob, built_from: Path, folder: Path, options: Mapping[str, str], progress: Progress
 ) -> None:
     progress("Building the graph", 0.0)
+    config = json.loads((job.model / "config.json").read_text(encoding="utf-8"))
     build(
         built_from,
         folder / MODEL_FOLDER,
         job.precision,
         options,
-        architecture=entry.architecture,
-        on_wait=lambda: progress("Building the graph", 0.5),
+        architecture=config["architectures"][0],
     )
     _add_generation_settings(job.model, folder / MODEL_FOLDER)
 
@@ -189,23 +149,28 @@ def _add_generation_settings(model: Path, out: Path) -> None:
 
 
 def _verify(
-    job: ExportJob,
-    reference: list[Expected],
-    prompt_source: str,
-    exported: Path,
-    adapter: Path | None,
-    name: str,
-    progress: Progress,
-) -> Verification:
+    job: ExportJob, exported: Path, adapter: Path | None, progress: Progress
+) -> tuple[ModelEntry, Verification]:
+    """Measure the source of `job` and hold the exported model, with an adapter, against it."""
+    from deploy.export.reference import source
     from deploy.export.verify import Runtime, compare, require_passed
 
-    progress("Verifying", 0.0)
+    measuring, verifying = part(progress, 0.0, 0.6), part(progress, 0.6, 1.0)
+    measuring("Measuring the source", 0.0)
+    with source(job.model, job.adapter_folder) as model:
+        own = [prompt for prompt in job.prompts if model.fits(prompt)]
+        prompts, prompt_source = enough_prompts(own, job.prompt_source, job.model)
+        reference = model.measure(
+            prompts, lambda done: measuring("Measuring the source", done / len(prompts))
+        )
+        entry = _entry(job, model)
+    verifying("Verifying", 0.0)
     found = compare(
         Runtime(exported / MODEL_FOLDER, adapter),
         reference,
         job.limits,
         prompt_source,
-        lambda done: progress("Verifying", done / len(reference)),
+        lambda done: verifying("Verifying", done / len(reference)),
     )
     hint = (
         "The model builder computes this architecture in another way than its source; serve it "
@@ -213,17 +178,18 @@ def _verify(
         if job.precision == "fp32"
         else "Use a higher precision; if fp32 fails too, this model cannot be exported."
     )
-    require_passed(found, job.limits, f"{name} ({job.layout}, {job.precision})", hint)
-    return found
+    require_passed(found, job.limits, f"{job.name} ({job.layout}, {job.precision})", hint)
+    return entry, found
 
 
 def _finish(
     job: ExportJob,
-    entry: ModelEntry,
     folder: Path,
     recipe: Mapping[str, Any],
-    verification: Verification,
+    progress: Progress,
 ) -> Manifest:
+    """Verify a built model as what `job` says is in it, and write its manifest."""
+    entry, verification = _verify(job, folder, None, progress)
     files = entries_of(folder)
     manifest = Manifest(
         kind="merged" if job.layout == "merged" else "base",
@@ -234,21 +200,19 @@ def _finish(
         created_at=_now(),
         verification=verification,
         layout=job.layout,
-        model_digest=digest_of(files),
+        model_digest=digest_of_files(files),
         recipe=recipe,
     )
     write_manifest(folder, manifest)
     return manifest
 
 
-def _entry(job: ExportJob, model: Source, *, alone: bool = False) -> ModelEntry:
-    """`alone`: the base, whatever adapter the job names besides."""
-    adapter = None if alone else job.adapter
+def _entry(job: ExportJob, model: Source) -> ModelEntry:
     return ModelEntry(
-        name=job.name if adapter else job.model_name,
-        adapter=adapter,
-        version=job.version if adapter else None,
-        digest=job.adapter_digest if adapter else None,
+        name=job.name,
+        adapter=job.adapter,
+        version=job.version,
+        digest=job.adapter_digest,
         base=job.model_name,
         base_digest=base_digest(job.model),
         architecture=model.architecture,

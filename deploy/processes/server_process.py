@@ -13,11 +13,11 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from core.child_process import dying_with_parent
 from core.database import Database
 from core.errors import NotFound, Unavailable
 from core.identity.keys import parse_scopes
 from core.identity.tenants import TenantStore
-from deploy.processes.parent import die_with_parent
 
 
 class ServerProcess:
@@ -73,7 +73,7 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
                 env=self.environment,
                 start_new_session=True,
-                preexec_fn=None if self._outlives else die_with_parent,
+                preexec_fn=None if self._outlives else dying_with_parent(),
             )
         began = time.monotonic()
         while not self.healthy():

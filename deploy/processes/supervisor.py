@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,10 +16,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
-from core.settings import SHIPPED_MODEL, Settings
-from deploy.cli.tenants import open_tenants
-from deploy.processes.parent import die_with_parent
+from core.child_process import dying_with_parent
+from core.errors import Invalid
+from core.settings import Settings
+from deploy.installation import open_tenants
 from deploy.terminal import console
 
 logger = logging.getLogger("attune")
@@ -41,7 +45,7 @@ def serve_all(
     def when_ready() -> None:
         # The trainer starts once the server answers: both at once take twice as long to be up.
         try:
-            _announce(host, port, key, _question(settings))
+            _announce(host, port, key, _example(settings))
         finally:
             if with_trainer:
                 trainer.start()
@@ -62,11 +66,11 @@ def train_until_told(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     os.nice(settings.trainer_nice)
-    from deploy.export.job import ExportWork
+    from deploy.kinds import KINDS
     from trainer.worker import Worker
 
     settings.home.mkdir(parents=True, exist_ok=True)
-    worker = Worker(settings, jobs=(ExportWork(settings),))
+    worker = Worker(settings, KINDS)
     worker.run(stop.is_set)
     logging.shutdown()
     # A run under way goes on at the next start; Python would wait here for its thread to end.
@@ -105,7 +109,7 @@ class _Trainer:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "deploy.cli.app", "trainer"],
                 env=self._environment,
-                preexec_fn=die_with_parent,
+                preexec_fn=dying_with_parent(),
             )
             code = self._process.wait()
             if self._stopping.is_set():
@@ -129,18 +133,20 @@ def _first_key() -> str | None:
     return text
 
 
-def _question(settings: Settings) -> str:
-    """Something the model can answer; the shipped one knows only its invented town."""
-    if settings.model != str(SHIPPED_MODEL):
-        return "Say hello in one short sentence."
-    import random
+def _example(settings: Settings) -> list[dict[str, Any]]:
+    """Messages the model can answer: the first of its own regression suite, if it has one."""
+    from trainer.judging.suite import load_suite
 
-    from deploy.demo.world import ask
+    suite = settings.resolved_regression_suite()
+    if suite is not None:
+        with suppress(Invalid):  # the trainer says so, where it matters
+            prompt = load_suite(suite)[0].prompt
+            if not isinstance(prompt, str):
+                return [dict(message) for message in prompt]
+    return [{"role": "user", "content": "Say hello in one short sentence."}]
 
-    return ask(random.Random(3), "train").text
 
-
-def _announce(host: str, port: int, key: str | None, question: str) -> None:
+def _announce(host: str, port: int, key: str | None, messages: list[dict[str, Any]]) -> None:
     """Once the server answers, say so; on a first run with commands to paste."""
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     url = f"http://{shown}:{port}"
@@ -155,18 +161,20 @@ def _announce(host: str, port: int, key: str | None, question: str) -> None:
     console.print(f"[bold green]Attune is ready[/bold green] at {url}/v1", highlight=False)
     if key is None:
         return
-    body = json.dumps({"model": "base", "messages": [{"role": "user", "content": question}]})
+    body = {"model": "base", "messages": messages}
+    script = (
+        f'import os, openai; print(openai.OpenAI(base_url="{url}/v1", '
+        'api_key=os.environ["ATTUNE_API_KEY"]).chat.completions.create('
+        f'model="base", messages={json.dumps(messages)}).choices[0].message.content)'
+    )
     console.print("Your first key (tenant 'default'), shown this once:\n")
     lines = [
         f"export ATTUNE_API_KEY={key}",
         "",
         f'curl {url}/v1/chat/completions -H "Authorization: Bearer $ATTUNE_API_KEY" '
-        f"-H 'Content-Type: application/json' -d '{body}'",
+        f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}",
         "",
-        f"python -c \"import os, openai; print(openai.OpenAI(base_url='{url}/v1', "
-        "api_key=os.environ['ATTUNE_API_KEY']).chat.completions.create(model='base', "
-        f"messages=[{{'role': 'user', 'content': '{question}'}}])"
-        '.choices[0].message.content)"',
+        f"python -c {shlex.quote(script)}",
         "",
     ]
     # Plain print: rich would wrap the lines, and wrapped lines cannot be pasted.

@@ -140,13 +140,6 @@ class SnapshotStore:
             raise NotFound(f"No snapshot {digest!r}.", param="digest")
         return SnapshotRecord(**row)
 
-    def of_adapter(self, adapter_id: AdapterId) -> Sequence[SnapshotRecord]:
-        """An adapter's snapshots, newest first."""
-        query = sa.select(snapshots).where(snapshots.c.adapter_id == adapter_id)
-        newest = query.order_by(snapshots.c.created_at_s.desc(), snapshots.c.digest)
-        with self._database.read() as connection:
-            return [SnapshotRecord(**row) for row in connection.execute(newest).mappings()]
-
 
 def _held_out_prompts(labels: Sequence[Label], pairs: Sequence[Pair], share: float) -> set[str]:
     kinds: dict[str, set[str]] = defaultdict(set)  # prompt -> kinds of example it has

@@ -77,7 +77,6 @@ def learnable(
         labels=tuple(sorted(map(_label, kept_labels), key=_label_order)),
         pairs=tuple(sorted(map(_pair, kept_pairs), key=_pair_order)),
         dropped=dict(sorted(Counter(why[i] for i in items if i not in used).items())),
-        by_source=dict(sorted(Counter(items[i].source_kind for i in used).items())),
     )
 
 

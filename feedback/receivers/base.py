@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from core.bodies import check_text, invalid
-from core.error_body import ErrorEnvelope, error_body
 from core.errors import AttuneError, Invalid
+from core.http_errors import ErrorEnvelope, error_body
 from core.ids import AdapterId, CompletionId, TenantId
 from feedback.types import Change, Feedback, Interaction
 

@@ -21,8 +21,8 @@ from pydantic import (
 )
 
 from core.bodies import Body, invalid, is_shallow, says
-from core.error_body import ErrorBody, error_body
 from core.errors import Invalid
+from core.http_errors import ErrorBody, error_body
 from feedback.receivers.base import Caller, Receiver, Refused, Result, alone
 from feedback.receivers.native import (
     MAX_TEXT,

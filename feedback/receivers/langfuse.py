@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WrapValidator
 
 from core.bodies import invalid
-from core.error_body import status_of
 from core.errors import AttuneError, Forbidden, Invalid, NotFound, Unauthenticated
+from core.http_errors import status_of
 from core.thumb import thumb_of
 from feedback.receivers.base import Caller, Receiver, Refused, Result, alone
 from feedback.receivers.native import Comment, FeedbackBody, Name, Value, feedback_said

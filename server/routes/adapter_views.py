@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from adapters.types import AdapterScope, Learning, VersionState
+from adapters.types import AdapterScope, Learning, MethodChoice, VersionState
 from core.bodies import Body, Resource, Time, View
 
 _DEFAULT = Learning()
@@ -29,6 +29,7 @@ class LearningBody(Body):
     exploration: Share = _DEFAULT.exploration
     held_out_share: Share = _DEFAULT.held_out_share
     expire_after_s: Seconds | None = _DEFAULT.expire_after_s
+    method: MethodChoice = _DEFAULT.method
 
     def on(self, before: Learning) -> Learning:
         """`before` with the fields that were sent."""

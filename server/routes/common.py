@@ -14,8 +14,8 @@ from fastapi.security import HTTPBasic, HTTPBearer
 from pydantic import BaseModel
 
 from core.bodies import Resource, invalid, says
-from core.error_body import ErrorEnvelope
 from core.errors import Invalid, Unavailable
+from core.http_errors import ErrorEnvelope
 from core.identity.keys import require
 from core.identity.types import ApiKey, Scope
 from server.runtime import Runtime

@@ -9,8 +9,9 @@ import logging
 import os
 import sys
 from argparse import Namespace
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,6 +20,7 @@ from starlette.datastructures import State
 from adapters.validate import read_base
 from core.errors import Invalid
 from core.settings import Settings
+from core.work.kind import Kind
 from server.door.gateway import Gateway
 from server.routes import attach
 from server.runtime import Runtime, start
@@ -49,13 +51,14 @@ class AttuneEndpoints:
     name = "attune"
     required_tasks = ("generate",)
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Sequence[type[Kind[Any, Any]]]) -> None:
+        self._kinds = kinds
         self._runtime: Runtime | None = None
 
     def attach_router(self, app: FastAPI) -> None:
         """Add our routes and put the gateway before every route, ours and vLLM's."""
-        attach(app)
-        app.add_middleware(Gateway, runtime=lambda: self._runtime)
+        own = attach(app, self._kinds)
+        app.add_middleware(Gateway, runtime=lambda: self._runtime, own=own)
         app.router.lifespan_context = self._closing(app.router.lifespan_context)
 
     async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:
@@ -74,6 +77,7 @@ class AttuneEndpoints:
             served_name=models.base_model_paths[0].name,
             max_model_len=engine_client.model_config.max_model_len,
             max_loras=args.max_loras,
+            kinds=self._kinds,
         )
         state.attune = self._runtime
 
@@ -92,9 +96,9 @@ class AttuneEndpoints:
         return lifespan
 
 
-def endpoint() -> AttuneEndpoints:
-    """The factory named by the entry point."""
-    return AttuneEndpoints()
+def endpoint() -> Any:
+    """What installations made before `deploy.plugin` name as their entry point."""
+    return import_module("deploy.plugin").endpoint()
 
 
 def _check(args: Namespace, settings: Settings) -> None:

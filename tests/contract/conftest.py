@@ -16,8 +16,8 @@ import pytest
 import sqlalchemy as sa
 
 import adapters.tables  # noqa: F401
-import core.identity.tables  # noqa: F401
-import feedback.run_tables
+import core.identity.tables
+import core.work.tables  # noqa: F401
 import feedback.tables  # noqa: F401
 from core.database import Database, metadata
 
@@ -73,6 +73,35 @@ def database(database_url: str) -> Iterator[Database]:
     opened = Database(database_url)
     yield opened
     opened.dispose()
+
+
+@pytest.fixture
+def sqlite(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
+    """An open SQLite database without rows, for what only SQLite or either will do."""
+    path = tmp_path / "own.db"
+    shutil.copy(sqlite_template, path)
+    opened = Database(f"sqlite:///{path}")
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database in which nothing was ever created."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'fresh.db'}"
+        return
+    url: str = request.getfixturevalue("postgres_url")
+    database = Database(url)
+    autocommit = database.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with autocommit.connect() as connection:
+        connection.execute(sa.text("DROP DATABASE IF EXISTS attune_fresh"))
+        connection.execute(sa.text("CREATE DATABASE attune_fresh"))
+    fresh = sa.make_url(database.url).set(database="attune_fresh")
+    yield fresh.render_as_string(hide_password=False)
+    with autocommit.connect() as connection:
+        connection.execute(sa.text("DROP DATABASE attune_fresh WITH (FORCE)"))
+    database.dispose()
 
 
 def _prepare(url: str) -> None:

@@ -14,10 +14,11 @@ from support.door import Door, open_door
 
 from core.database import Database
 from core.errors import Unavailable
+from core.work.ledger import Ledger
 from feedback.interactions import InteractionFilter
-from feedback.runs import RunStore
 from feedback.store import FeedbackStore
 from feedback.types import Feedback
+from trainer.runs.types import RUN
 from trainer.runs.watch import Watch
 
 DEVICE = "d" * 32
@@ -106,10 +107,10 @@ async def test_500_answers_with_thumbs_sent_over_and_over_arrive_once_and_are_le
     assert news.count == 500
     database = Database(door.runtime.database.url)
     Watch(database).open_due_runs()
-    runs = RunStore(database).active()
+    runs = Ledger(database, RUN).active()
     database.dispose()
     assert [run.adapter_id for run in runs] == [adapter.id]
-    assert runs[0].trigger.startswith("500 new; 333 up, 167 down")
+    assert runs[0].facts.trigger.startswith("500 new; 333 up, 167 down")
 
 
 async def test_an_answer_is_stored_with_what_gave_it(door: Door, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 from support.door import Door, open_door
 
-from adapters.exports import ExportFile, ExportStore
+from core.work.ledger import Ledger
+from deploy.export.types import EXPORT, ExportFile
 
 GRAPH = bytes(range(256)) * 1000
 TOKENIZER = b'{"vocab": []}'
@@ -37,8 +38,8 @@ def finish(door: Door, folder: Path, export_id: str) -> None:
         (folder / "blob").write_bytes(content)
         digest = door.runtime.artifacts.put_file(folder / "blob")
         files.append(ExportFile(path, digest, len(content)))
-    store = ExportStore(door.runtime.database)
-    store.finish(export_id, manifest={"format": 1}, adapter_manifest=None, files=files)
+    exports = Ledger(door.runtime.database, EXPORT)
+    exports.finish(export_id, "ready", manifest={"format": 1}, files=tuple(files))
 
 
 async def test_an_export_is_queued_once_and_given_again_when_ready(
@@ -193,8 +194,8 @@ async def test_exports_are_cancelled_and_failures_show_their_numbers(door: Door)
         assert cancelled["finished_at"] is not None
         second = (await ask(client, "base")).json()
         assert second["id"] != first["id"]
-        store = ExportStore(door.runtime.database)
-        store.fail(second["id"], "argmax agreement 0.81, needed 0.97")
+        exports = Ledger(door.runtime.database, EXPORT)
+        exports.finish(second["id"], "failed", error="argmax agreement 0.81, needed 0.97")
         seen = (await client.get(f"/v1/exports/{second['id']}")).json()
         assert (seen["state"], seen["files"]) == ("failed", [])
         assert seen["error"] == "argmax agreement 0.81, needed 0.97"

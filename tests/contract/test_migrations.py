@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 import adapters.tables  # noqa: F401
-import core.identity.tables  # noqa: F401
-import feedback.run_tables
+import core.identity.tables
+import core.work.tables  # noqa: F401
 import feedback.tables  # noqa: F401
 from core.database import Database, metadata
 
 UPGRADE = "import sys; from core.database import Database; Database(sys.argv[1]).upgrade()"
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a database in which nothing was ever created."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'fresh.db'}"
-        return
-    url: str = request.getfixturevalue("postgres_url")
-    database = Database(url)
-    autocommit = database.engine.execution_options(isolation_level="AUTOCOMMIT")
-    with autocommit.connect() as connection:
-        connection.execute(sa.text("DROP DATABASE IF EXISTS attune_fresh"))
-        connection.execute(sa.text("CREATE DATABASE attune_fresh"))
-    fresh = sa.make_url(database.url).set(database="attune_fresh")
-    yield fresh.render_as_string(hide_password=False)
-    with autocommit.connect() as connection:
-        connection.execute(sa.text("DROP DATABASE attune_fresh WITH (FORCE)"))
-    database.dispose()
 
 
 def differences(database: Database) -> list[object]:

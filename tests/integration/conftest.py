@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -48,7 +48,7 @@ class Habits:
         return [
             Label(prompt, text, text.startswith(prefer), None, None, 0.0, (), ())
             for prompt, text in zip(
-                prompts, model.generate(prompts, None, 1.0, 20, seed), strict=True
+                prompts, texts(model, prompts, None, 1.0, 20, seed), strict=True
             )
         ]
 
@@ -72,19 +72,25 @@ class Habits:
     def share(self, model: WarmModel, adapter: Path | None, opening: str = "gladly") -> float:
         """How many of the answers at temperature 1 begin with `opening`, 0 to 1."""
         asked = [self.ask(item) for item in self.items]
-        texts = model.generate(asked, adapter, 1.0, 20, seed=99)
-        return sum(text.startswith(opening) for text in texts) / len(texts)
+        said = texts(model, asked, adapter, 1.0, 20, seed=99)
+        return sum(text.startswith(opening) for text in said) / len(said)
 
     def right(self, model: WarmModel, adapter: Path | None) -> float:
         """How many greedy answers name the right number, 0 to 1."""
-        texts = model.generate([self.ask(item) for item in self.items], adapter, 0.0, 20)
-        found = zip(self.items, texts, strict=True)
-        return sum(number(item) in text.split() for item, text in found) / len(texts)
+        said = texts(model, [self.ask(item) for item in self.items], adapter, 0.0, 20)
+        found = zip(self.items, said, strict=True)
+        return sum(number(item) in text.split() for item, text in found) / len(said)
 
 
 @pytest.fixture(scope="session")
 def habits() -> Habits:
     return Habits()
+
+
+def texts(model: WarmModel, *asked: Any, **sampling: Any) -> list[str]:
+    from trainer.model.sampling import answers
+
+    return [answer.text for answer in answers(model, *asked, **sampling)]
 
 
 def question(item: str) -> str:
@@ -188,7 +194,8 @@ def edge_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped model, exported once with exchangeable adapters at fp32. Copy it to change it."""
     import torch
 
-    from deploy.export.exporter import ExportJob, export_model
+    from deploy.export.exporter import export_model
+    from deploy.export.request import ExportJob
 
     torch.set_num_threads(1)  # so small a model gains nothing from more
     out = tmp_path_factory.mktemp("edge") / "base"

@@ -23,14 +23,25 @@ from support.speaker import check_speaker
 from core.errors import AttuneError, Conflict, Invalid
 from deploy.edge.engine import Engine, Generation
 from deploy.edge.installed import Installation
-from deploy.edge.manifest import digest_of, entries_of, read_manifest, write_manifest
+from deploy.edge.manifest import digest_of_files, entries_of, read_manifest, write_manifest
 from deploy.edge.types import Sampling
-from deploy.export.exporter import ExportJob, export_adapter
+from deploy.export.exporter import export_adapter
+from deploy.export.request import ExportJob
 
 ROOT = Path(__file__).parents[2]
 QUESTION = ({"role": "user", "content": "Where does the otter live in February?"},)
 GREEDY = Sampling(temperature=0.0, max_tokens=40)
-FORBIDDEN = ("torch", "transformers", "vllm", "peft", "trl", "onnx", "fastapi", "typer", "httpx")
+FORBIDDEN = (
+    "torch",
+    "transformers",
+    "vllm",
+    "peft",
+    "trl",
+    "onnx",
+    "fastapi",
+    "typer",
+    "sqlalchemy",
+)
 CONVERSATIONS = [
     [{"role": "user", "content": "Where does the otter live?"}],
     [{"role": "system", "content": 'Be "kind".\n'}, {"role": "user", "content": "{{ x }} {% y %}"}],
@@ -135,9 +146,18 @@ def without_network() -> list[str]:
 def test_the_edge_extra_brings_little(device_python: Path) -> None:
     listed = json.loads(pip(device_python, "list", "--format", "json"))
     names = {package["name"].lower() for package in listed}
-    assert {"attune", "onnxruntime-genai", "numpy", "uvicorn"} <= names
-    assert not names & {*FORBIDDEN, "pydantic", "sqlalchemy", "starlette"}
-    assert len(names) <= 15, sorted(names)
+    wanted = {
+        "httpx",
+        "numpy",
+        "onnxruntime-genai",
+        "pydantic",
+        "starlette",
+        "tokenizers",
+        "uvicorn",
+    }
+    assert {"attune", *wanted} <= names
+    assert not names & {*FORBIDDEN}
+    assert len(names) <= 40, sorted(names)
     pip(device_python, "check")
 
 
@@ -151,11 +171,14 @@ def test_the_devices_modules_import_nothing_else(device_python: Path) -> None:
     )
     done = run(device_python, "python", "-I", "-c", script)
     assert done.returncode == 0, done.stderr
-    known = {"core", "deploy", "numpy", "onnxruntime_genai", "onnxruntime", "uvicorn", "h11"}
-    assert (
-        set(done.stdout.split()) - known - {"click", "__main__", "__mp_main__", "_distutils_hack"}
-        == set()
-    )
+    ours = {"core", "deploy"}
+    named = {"httpx", "numpy", "onnxruntime_genai", "onnxruntime", "pydantic", "starlette"}
+    named |= {"tokenizers", "uvicorn"}
+    theirs = {"annotated_types", "anyio", "click", "h11", "idna", "pydantic_core", "sniffio"}
+    theirs |= {"typing_extensions", "typing_inspection", "certifi", "httpcore"}
+    pythons = {"__main__", "__mp_main__", "_distutils_hack"}
+    found = {name for name in done.stdout.split() if not name.startswith("_sysconfigdata")}
+    assert found - ours - named - theirs - pythons == set()
 
 
 def test_other_commands_name_the_extra_they_need(device_python: Path) -> None:
@@ -304,7 +327,7 @@ def test_a_graph_that_was_damaged_before_its_manifest_is_a_clear_error(
     path = folder / "model" / file
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     files = entries_of(folder, below="model")
-    changed = replace(read_manifest(folder), files=files, model_digest=digest_of(files))
+    changed = replace(read_manifest(folder), files=files, model_digest=digest_of_files(files))
     write_manifest(folder, changed)
     with pytest.raises(AttuneError, match="cannot be loaded"):
         Engine(Installation(folder))

@@ -7,7 +7,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,12 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adapters.artifacts.digest import base_digest
 from adapters.validate import read_base
 from core.errors import Conflict, Invalid, Unavailable
 from deploy.bench.adapters import write_adapter
 from deploy.edge.manifest import check_files, read_manifest
-from deploy.export.exporter import ExportJob, base_digest, export_adapter, export_model
+from deploy.export.exporter import export_adapter, export_model
 from deploy.export.prompts import ENOUGH, shipped_prompts
+from deploy.export.request import ExportJob
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "deploy" / "model"
@@ -161,7 +162,7 @@ def test_every_adapter_runs_on_the_one_base_as_peft_computes_it(
     from deploy.export.verify import Runtime, compare
 
     with source(SHIPPED, adapters[name]) as model:
-        expected = model.measure(shipped_prompts(6))
+        expected = model.measure(shipped_prompts(SHIPPED, 6))
     file = tmp_path / "one.onnx_adapter"
     write_onnx_adapter(
         file, read_matrices(adapters[name]), read_slots(base / "model" / "model.onnx")
@@ -205,6 +206,7 @@ def test_a_killed_export_leaves_no_export_and_the_next_run_clears_up_and_finishe
     out, staging = tmp_path / "merged", tmp_path / ".merged.partial"
     script = (
         "import sys; from pathlib import Path; from deploy.export.exporter import *\n"
+        "from deploy.export.request import ExportJob\n"
         f"job = ExportJob(Path({str(SHIPPED)!r}), 'base', 'merged', 'int4')\n"
         f"export_model(job, Path({str(out)!r}), lambda m, s: print(m, flush=True))"
     )
@@ -216,7 +218,6 @@ def test_a_killed_export_leaves_no_export_and_the_next_run_clears_up_and_finishe
         process.kill()
     assert staging.is_dir()
     assert not out.exists()
-    wait_until(lambda: not builders_at(staging))
     manifest = export_model(version_job(adapters["rank 8"], 1, "merged", "int4"), out, ignore)
     assert [path.name for path in tmp_path.iterdir()] == ["merged"]
     assert (manifest.kind, manifest.model.name, manifest.model.version) == (
@@ -327,12 +328,6 @@ def test_a_taken_folder_is_left_alone(base: Path) -> None:
     check_files(base, before)
 
 
-def test_the_shipped_prompts_are_enough_and_stay_the_same() -> None:
-    prompts = shipped_prompts()
-    assert len(prompts) == ENOUGH == len({str(prompt) for prompt in prompts})
-    assert prompts == shipped_prompts()
-
-
 def refused(base: Path, wanted: ExportJob, kind: type[Exception], message: str) -> None:
     """The adapter export fails with `kind` and leaves no folder."""
     out = base / "adapters" / "support@1"
@@ -375,21 +370,3 @@ def files_of_at_most(size_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def builders_at(staging: Path) -> list[str]:
-    """Processes that still name `staging` among their arguments."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found.append(process.read_text())
-        except OSError:
-            continue
-    return [line for line in found if str(staging) in line and "build_process" in line]
-
-
-def wait_until(condition: Any, timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.05)

@@ -12,7 +12,11 @@ import torch
 from trainer.judging.evaluate import evaluate
 from trainer.judging.gate import judge
 from trainer.judging.suite import SuiteItem
-from trainer.methods import train
+from trainer.methods import METHODS
+from trainer.methods.loop import Training, train
+from trainer.model.encoding import encode
+from trainer.model.sampling import answers
+from trainer.model.scoring import kl_to_base, logprobs
 from trainer.model.warm import WarmModel
 from trainer.types import Evaluation, GateLimits, Hyperparameters
 
@@ -20,17 +24,8 @@ SMALL = Hyperparameters(rank=4, alpha=8, steps=30, learning_rate=2e-3, beta=1.0)
 
 
 def by_pairs(model: WarmModel, examples, out: Path, hyperparameters=SMALL) -> Path:
-    return train(
-        model,
-        method="dpo",
-        start="fresh",
-        examples=examples,
-        live_adapter=None,
-        hyperparameters=hyperparameters,
-        out=out,
-        on_progress=lambda _: None,
-        stop=lambda: False,
-    ).path
+    training = Training(METHODS["dpo"], examples, hyperparameters, out)
+    return train(model, training).path
 
 
 @pytest.fixture(scope="session")
@@ -103,11 +98,11 @@ def test_a_version_does_not_differ_from_itself(tiny_model, habits, gladly, suite
 def test_the_divergence_agrees_with_its_sampled_estimate(tiny_model, habits, gladly) -> None:
     """KL(p || q) is the mean of log p - log q over samples of p: 400 samples come within 20 %."""
     prompts = [habits.ask(item) for item in habits.items] * 20
-    drawn = tiny_model.answers(prompts, gladly, 1.0, 20, seed=3)
+    drawn = answers(tiny_model, prompts, gladly, 1.0, 20, seed=3)
     items = [(prompt, answer.ids) for prompt, answer in zip(prompts, drawn, strict=True)]
-    exact = statistics.fmean(tiny_model.kl_to_base(items, gladly))
+    exact = statistics.fmean(kl_to_base(tiny_model, items, gladly))
     texts = [(prompt, answer.text) for prompt, answer in zip(prompts, drawn, strict=True)]
-    new, old = tiny_model.logprobs(texts, gladly), tiny_model.logprobs(texts, None)
+    new, old = logprobs(tiny_model, texts, gladly), logprobs(tiny_model, texts, None)
     sampled = statistics.fmean(a - b for a, b in zip(new, old, strict=True))
     assert exact == pytest.approx(sampled, rel=0.2)
 
@@ -116,9 +111,9 @@ def test_scores_in_a_batch_equal_scores_one_by_one(tiny_model, habits) -> None:
     items = [(pair.prompt, pair.chosen) for pair in habits.pairs()[:3]]
     items.append((items[0][0], "well"))
     items.append(("number of", " red"))
-    together = tiny_model.logprobs(items, None)
+    together = logprobs(tiny_model, items, None)
     for (prompt, completion), value in zip(items, together, strict=True):
-        head, tail = tiny_model.encode(prompt, completion)
+        head, tail = encode(tiny_model.tokenizer, prompt, completion)
         with tiny_model.adapted(None) as model:
             logits = model(input_ids=torch.tensor([head + tail])).logits[0].log_softmax(-1)
         single = sum(float(logits[len(head) + at - 1, token]) for at, token in enumerate(tail))
@@ -128,13 +123,14 @@ def test_scores_in_a_batch_equal_scores_one_by_one(tiny_model, habits) -> None:
 def test_an_answer_does_not_depend_on_its_company(tiny_model, habits) -> None:
     """Greedy answers to prompts of different length are the same alone and padded in a batch."""
     prompts = [habits.ask("reda"), (*habits.ask("wetb"), *habits.ask("farc")), "number of"]
-    together = tiny_model.generate(prompts, None, 0.0, 12)
-    assert together == [tiny_model.generate([prompt], None, 0.0, 12)[0] for prompt in prompts]
+    together = answers(tiny_model, prompts, None, 0.0, 12)
+    alone = [answers(tiny_model, [prompt], None, 0.0, 12)[0] for prompt in prompts]
+    assert together == tuple(alone)
 
 
 def test_the_same_seed_draws_the_same_answers(tiny_model_path, habits) -> None:
     model = WarmModel(str(tiny_model_path), threads=1)
     prompts = [habits.ask(item) for item in habits.items]
-    first = model.generate(prompts, None, 1.0, 20, seed=1)
-    assert model.generate(prompts, None, 1.0, 20, seed=2) != first
-    assert WarmModel(str(tiny_model_path)).generate(prompts, None, 1.0, 20, seed=1) == first
+    first = answers(model, prompts, None, 1.0, 20, seed=1)
+    assert answers(model, prompts, None, 1.0, 20, seed=2) != first
+    assert answers(WarmModel(str(tiny_model_path)), prompts, None, 1.0, 20, seed=1) == first

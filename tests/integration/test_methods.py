@@ -10,23 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from adapters.artifacts.digest import adapter_digest
 from core.errors import Conflict, Invalid, Unavailable
-from feedback.types import Label
-from trainer.methods import pairs_as_labels, scaled, train
-from trainer.methods.rows import interleaved_passes, label_weights, passes
-from trainer.model.warm import WarmModel, adapter_digest
+from core.ids import AdapterId
+from feedback.types import Label, Snapshot
+from trainer.methods import METHODS
+from trainer.methods.folders import scaled
+from trainer.methods.loop import Training, train
+from trainer.methods.order import passes
+from trainer.methods.sft import Demonstration
+from trainer.model.scoring import logprobs
+from trainer.model.warm import WarmModel
 from trainer.types import Hyperparameters, Progress
 
 SMALL = Hyperparameters(rank=4, alpha=8, steps=30, learning_rate=2e-3, beta=1.0)
 BRIEF = replace(SMALL, steps=3)
-
-
-def never() -> bool:
-    return False
-
-
-def ignore(_: Progress) -> None:
-    pass
 
 
 @pytest.fixture(scope="session")
@@ -35,14 +33,7 @@ def liked(tiny_model: WarmModel, habits, tmp_path_factory: pytest.TempPathFactor
     labels = habits.labels(tiny_model, seed=1) + habits.labels(tiny_model, seed=2)
     return train(
         tiny_model,
-        method="kto",
-        start="fresh",
-        examples=labels[:32],
-        live_adapter=None,
-        hyperparameters=SMALL,
-        out=tmp_path_factory.mktemp("adapters") / "liked",
-        on_progress=ignore,
-        stop=never,
+        Training(METHODS["kto"], labels[:32], SMALL, tmp_path_factory.mktemp("adapters") / "liked"),
     ).path
 
 
@@ -54,25 +45,95 @@ def test_thumbs_teach_a_habit_and_leave_the_facts(tiny_model, habits, liked) -> 
 
 def test_pairs_teach_a_habit_and_leave_the_facts(tiny_model, habits, tmp_path) -> None:
     result = train(
-        tiny_model,
-        method="dpo",
-        start="fresh",
-        examples=habits.pairs()[:12],
-        live_adapter=None,
-        hyperparameters=SMALL,
-        out=tmp_path / "adapter",
-        on_progress=ignore,
-        stop=never,
+        tiny_model, Training(METHODS["dpo"], habits.pairs()[:12], SMALL, tmp_path / "adapter")
     )
     assert habits.share(tiny_model, result.path) >= 0.9
     assert habits.right(tiny_model, result.path) >= habits.right(tiny_model, None) - 0.05
     assert (result.method, result.start, result.steps, result.examples) == ("dpo", "fresh", 30, 12)
 
 
-def test_pairs_can_be_learnt_from_as_labels(habits) -> None:
-    labels = pairs_as_labels(habits.pairs()[:2])
-    assert [label.desirable for label in labels] == [True, False, True, False]
-    assert labels[1].completion == habits.pairs()[0].rejected
+def test_corrections_make_corrected_answers_likelier_held_out_ones_too(
+    tiny_model, habits, tmp_path
+) -> None:
+    corrected = [Demonstration(pair.prompt, pair.chosen) for pair in habits.pairs()]
+    trained, held_out = corrected[:12], corrected[12:]
+    path = train(tiny_model, Training(METHODS["sft"], trained, SMALL, tmp_path / "adapter")).path
+    items = [(one.prompt, one.completion) for one in held_out]
+    before, after = logprobs(tiny_model, items, None), logprobs(tiny_model, items, path)
+    assert all(new > old for new, old in zip(after, before, strict=True))
+    assert habits.share(tiny_model, path) >= 0.9
+    assert habits.right(tiny_model, path) >= habits.right(tiny_model, None) - 0.05
+
+
+def test_sft_computes_what_plain_trl_computes_from_the_same_texts(
+    tiny_model, habits, tmp_path
+) -> None:
+    """TRL tokenises and masks the texts itself; the order is the only thing it is given."""
+    from datasets import Dataset
+    from peft import LoraConfig, get_peft_model
+    from trl import SFTConfig, SFTTrainer
+
+    shown = [Demonstration(pair.prompt, pair.chosen) for pair in habits.pairs()]
+    steps: list[Progress] = []
+    training = Training(METHODS["sft"], shown, BRIEF, tmp_path / "ours", on_progress=steps.append)
+    train(tiny_model, training)
+    texts = [
+        {
+            "prompt": list(one.prompt),
+            "completion": [{"role": "assistant", "content": one.completion}],
+        }
+        for one in passes(shown, BRIEF.steps * BRIEF.batch_size, BRIEF.seed)
+    ]
+    with tiny_model.borrow() as base:
+        torch.manual_seed(BRIEF.seed)
+        modules = sorted(BRIEF.target_modules)
+        config = LoraConfig(
+            r=BRIEF.rank, lora_alpha=BRIEF.alpha, target_modules=modules, task_type="CAUSAL_LM"
+        )
+        plain = SFTTrainer(
+            model=get_peft_model(base, config),
+            processing_class=tiny_model.tokenizer,
+            train_dataset=Dataset.from_list(texts),
+            args=SFTConfig(
+                output_dir=str(tmp_path / "plain"),
+                completion_only_loss=True,
+                learning_rate=BRIEF.learning_rate,
+                lr_scheduler_type="linear",
+                max_steps=BRIEF.steps,
+                per_device_train_batch_size=BRIEF.batch_size,
+                train_sampling_strategy="sequential",
+                gradient_checkpointing=False,
+                bf16=False,
+                use_cpu=True,
+                logging_steps=1,
+                save_strategy="no",
+                report_to="none",
+            ),
+        )
+        plain.train()
+    expected = [entry["loss"] for entry in plain.state.log_history if "loss" in entry]
+    assert [step.metrics["loss"] for step in steps] == pytest.approx(expected, abs=1e-5)
+    assert expected[-1] < expected[0]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_registered_method_trains_a_step_on_a_snapshot(
+    tiny_model, habits, tmp_path, name: str
+) -> None:
+    corrections = [replace(pair, origin="correction") for pair in habits.pairs()]
+    snapshot = Snapshot("", AdapterId("support"), 0.0, (), tuple(corrections), (), (), {})
+    examples = METHODS[name].examples(snapshot)
+    training = Training(METHODS[name], examples, replace(SMALL, steps=1), tmp_path / name)
+    result = train(tiny_model, training)
+    assert (result.method, result.steps, result.examples) == (name, 1, len(examples))
+    assert logprobs(tiny_model, [(habits.ask("reda"), "well .")], result.path) != logprobs(
+        tiny_model, [(habits.ask("reda"), "well .")], None
+    )
+
+
+def test_what_a_method_needs_is_said_when_there_is_none_of_it(tiny_model, tmp_path) -> None:
+    with pytest.raises(Invalid, match="No example is left to learn from: SFT needs corrections"):
+        train(tiny_model, Training(METHODS["sft"], [], BRIEF, tmp_path / "adapter"))
 
 
 def test_the_folder_holds_the_adapter_and_nothing_else(liked) -> None:
@@ -92,14 +153,15 @@ def test_a_fresh_start_is_the_reference_and_a_continued_one_is_measured_from_the
         steps: list[Progress] = []
         train(
             tiny_model,
-            method="dpo",
-            start=start,
-            examples=habits.pairs(),
-            live_adapter=live,
-            hyperparameters=BRIEF,
-            out=tmp_path / start,
-            on_progress=steps.append,
-            stop=never,
+            Training(
+                METHODS["dpo"],
+                habits.pairs(),
+                BRIEF,
+                tmp_path / start,
+                start=start,
+                live_adapter=live,
+                on_progress=steps.append,
+            ),
         )
         assert [step.step for step in steps] == [1, 2, 3]
         first[start] = steps[0].metrics["rewards/margins"]
@@ -114,14 +176,12 @@ def test_the_same_arguments_give_the_same_bytes_and_another_seed_others(
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         result = train(
             tiny_model,
-            method="kto",
-            start="fresh",
-            examples=habits.labels(tiny_model, seed=1),
-            live_adapter=None,
-            hyperparameters=replace(BRIEF, seed=seed),
-            out=tmp_path / name,
-            on_progress=ignore,
-            stop=never,
+            Training(
+                METHODS["kto"],
+                habits.labels(tiny_model, seed=1),
+                replace(BRIEF, seed=seed),
+                tmp_path / name,
+            ),
         )
         digests.append(adapter_digest(result.path))
     assert digests[0] == digests[1] != digests[2]
@@ -132,14 +192,14 @@ def test_a_cancelled_run_leaves_nothing_behind(tiny_model, habits, tmp_path) -> 
     with pytest.raises(Conflict) as caught:
         train(
             tiny_model,
-            method="kto",
-            start="fresh",
-            examples=habits.labels(tiny_model, seed=1),
-            live_adapter=None,
-            hyperparameters=SMALL,
-            out=tmp_path / "adapter",
-            on_progress=seen.append,
-            stop=lambda: len(seen) >= 2,
+            Training(
+                METHODS["kto"],
+                habits.labels(tiny_model, seed=1),
+                SMALL,
+                tmp_path / "adapter",
+                on_progress=seen.append,
+                stop=lambda: len(seen) >= 2,
+            ),
         )
     assert caught.value.code == "cancelled"
     assert len(seen) <= 3
@@ -161,10 +221,10 @@ def test_training_leaves_the_base_bit_for_bit(tiny_model, tiny_model_path, liked
 def test_a_borrower_that_changes_the_base_is_found_out(tiny_model_path, habits) -> None:
     model = WarmModel(str(tiny_model_path), threads=1)
     asked = [habits.ask(item) for item in habits.items[:4]]
-    before = model.logprobs([(prompt, "well .") for prompt in asked], None)
+    before = logprobs(model, [(prompt, "well .") for prompt in asked], None)
     with pytest.raises(Unavailable, match="weights changed"), model.borrow() as base:
         next(base.parameters()).data[0, 0] += 1e-3
-    assert model.logprobs([(prompt, "well .") for prompt in asked], None) == before
+    assert logprobs(model, [(prompt, "well .") for prompt in asked], None) == before
 
 
 def test_examples_that_do_not_fit_are_counted(tiny_model, habits, tmp_path) -> None:
@@ -173,15 +233,12 @@ def test_examples_that_do_not_fit_are_counted(tiny_model, habits, tmp_path) -> N
     refused = replace(labels[0], prompt=({"role": "robot", "content": "hum"},))
     result = train(
         tiny_model,
-        method="kto",
-        start="fresh",
-        examples=labels,
-        replay=[endless, refused],
-        live_adapter=None,
-        hyperparameters=replace(BRIEF, max_length=64),
-        out=tmp_path / "adapter",
-        on_progress=ignore,
-        stop=never,
+        Training(
+            METHODS["kto"],
+            [*labels, endless, refused],
+            replace(BRIEF, max_length=64),
+            tmp_path / "adapter",
+        ),
     )
     assert (result.examples, result.dropped_too_long, result.dropped_unreadable) == (20, 1, 1)
 
@@ -199,14 +256,12 @@ def test_feedback_that_cannot_teach_is_refused(
     with pytest.raises(Invalid, match=message):
         train(
             tiny_model,
-            method="kto",
-            start="fresh",
-            examples=spoil(habits.labels(tiny_model, seed=1)),
-            live_adapter=None,
-            hyperparameters=BRIEF,
-            out=tmp_path / "adapter",
-            on_progress=ignore,
-            stop=never,
+            Training(
+                METHODS["kto"],
+                spoil(habits.labels(tiny_model, seed=1)),
+                BRIEF,
+                tmp_path / "adapter",
+            ),
         )
 
 
@@ -217,25 +272,5 @@ def test_scaling_keeps_the_weights_and_shrinks_the_update(tiny_model, habits, li
     assert json.loads((half / "adapter_config.json").read_text())["lora_alpha"] == 4.0
     pairs = habits.pairs()
     item = [(pairs[0].prompt, pairs[0].rejected)]
-    base, some, full = (tiny_model.logprobs(item, path)[0] for path in (None, half, liked))
+    base, some, full = (logprobs(tiny_model, item, path)[0] for path in (None, half, liked))
     assert base > some > full
-
-
-def test_every_step_sees_both_kinds_in_their_proportion() -> None:
-    """6 ups and 26 downs in steps of 8: every step has one or two ups, as 6 / 32 · 8 = 1.5."""
-    rows = interleaved_passes(list("u" * 6), list("d" * 26), 320, seed=5)
-    steps = [rows[at : at + 8] for at in range(0, 320, 8)]
-    assert {step.count("u") for step in steps} <= {1, 2}
-    assert rows.count("u") == 60
-
-
-def test_every_pass_sees_each_item_once_in_a_new_order() -> None:
-    rows = passes(range(10), 30, seed=1)
-    one, two = rows[:10], rows[10:20]
-    assert sorted(one) == sorted(two) == list(range(10))
-    assert one != two
-
-
-def test_the_rarer_label_is_weighted_up() -> None:
-    assert label_weights(ups=8, downs=24) == (3.0, 1.0)
-    assert label_weights(ups=20, downs=10) == (1.0, 2.0)

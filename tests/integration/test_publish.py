@@ -12,34 +12,36 @@ from adapters.validate import read_base
 from core.database import Database
 from core.errors import Conflict
 from core.identity.tenants import TenantStore
-from core.ids import RunId
 from core.settings import SHIPPED_MODEL, Settings
+from core.work.kind import Place
+from core.work.ledger import Ledger
 from deploy.bench.adapters import write_adapter
-from feedback.runs import RunStore
-from feedback.types import Check, Verdict
 from trainer.model.warm import WarmModel
 from trainer.runs.steps import Judged, Steps
-from trainer.types import Evaluation, Interval
+from trainer.runs.types import RUN, RunFacts
+from trainer.runs.watch import open_run
+from trainer.types import Check, Evaluation, Interval, Verdict
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> tuple[Steps, Registry, RunStore, RunId, list[Judged]]:
+def world(tmp_path: Path) -> tuple[Steps, Registry, Ledger[RunFacts], str, list[Judged]]:
     """A run whose only candidate has passed the gate, about to be published."""
     settings = Settings(home=tmp_path / "home")
     database = Database(settings.resolved_database_url())
     database.upgrade()
     tenant = TenantStore(database).create("acme")
-    registry, runs = Registry(database), RunStore(database)
+    registry, runs = Registry(database), Ledger(database, RUN)
     adapter = registry.create(tenant.id, "support", learning=Learning())
-    run = runs.open(tenant.id, adapter.id, "test", 0, None, None)
-    assert run is not None
+    run, _ = open_run(runs, adapter, "test", 0, None)
     folder = write_adapter(tmp_path / "candidate", read_base(str(SHIPPED_MODEL)), seed=1)
     interval = Interval(1.0, 0.5, 1.5, 10)
     measured = Evaluation(interval, 1.0, 1.0, None, 10, 0, 0.1)
     passed = Verdict(True, (Check("preference margin", True, "fine"),))
     judged = [Judged(folder, "kto-fresh", measured, passed)]
     model = WarmModel(str(SHIPPED_MODEL))
-    return Steps(settings, database, lambda: model), registry, runs, run.id, judged
+    place = Place(settings, database, "base", settings.model)
+    steps = Steps(place, lambda: model, lambda run_id: settings.home / "runs" / run_id)
+    return steps, registry, runs, run.id, judged
 
 
 def test_a_repeated_publish_makes_one_version(world: tuple) -> None:  # type: ignore[type-arg]
@@ -72,7 +74,7 @@ def test_a_publish_resumed_after_a_rollback_leaves_the_rollback_alone(world: tup
 def test_a_cancelled_run_publishes_nothing(world: tuple) -> None:  # type: ignore[type-arg]
     steps, registry, runs, run_id, judged = world
     run = runs.advance(run_id, "evaluate")
-    runs.request_cancel(run.tenant_id, run_id)
+    runs.cancel(run.tenant_id, run_id)
     with pytest.raises(Conflict, match="cancelled"):
         steps.publish(run_id, "", judged)
     assert registry.versions(run.adapter_id) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from adapters.artifacts.store import ADAPTER_FILES
+from adapters.artifacts.digest import ADAPTER_FILES
 from adapters.types import Adapter, ArtifactInfo, Learning, VersionState
 from adapters.validate import BaseModel
 from core.identity.types import Scope
 from core.ids import Digest, TenantId
 from core.settings import Settings
+from core.work.kind import Kind
+from deploy.kinds import KINDS
 from server.door.gateway import Gateway
 from server.routes import attach
 from server.runtime import Runtime, start
@@ -77,12 +80,16 @@ class Door:
         return version.number
 
 
-async def open_door(home: Path, database_url: str) -> Door:
+async def open_door(
+    home: Path, database_url: str, kinds: Sequence[type[Kind[Any, Any]]] = KINDS
+) -> Door:
     """Start it; `await door.runtime.stop()` afterwards."""
     settings = Settings(home=home, database_url=database_url)
     base = BaseModel("tiny", {"model.layers.0.self_attn.q_proj": (6, 4)})
-    runtime = await start(settings, NoEngine(), base=base, served_name="base", max_model_len=512)
+    runtime = await start(
+        settings, NoEngine(), base=base, served_name="base", max_model_len=512, kinds=kinds
+    )
     app = FastAPI()
-    attach(app)
+    own = attach(app, kinds)
     app.state.attune = runtime
-    return Door(runtime, Gateway(app, lambda: runtime))
+    return Door(runtime, Gateway(app, lambda: runtime, own))

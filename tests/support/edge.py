@@ -21,7 +21,7 @@ from deploy.edge.manifest import (
     Manifest,
     ModelEntry,
     adapter_folder,
-    digest_of,
+    digest_of_files,
     entries_of,
     write_manifest,
 )
@@ -82,7 +82,7 @@ def make_model(
         created_at="2026-11-21T00:00:00+00:00",
         verification=None,
         layout=layout,
-        model_digest=digest_of(files),
+        model_digest=digest_of_files(files),
     )
     write_manifest(folder, manifest)
     return manifest

@@ -1,4 +1,4 @@
-"""Stands for `deploy.export.child`: as quick as can be, and as odd as the test's `mode` file says.
+"""Stands for `deploy.export.process`: as quick as can be, as odd as the test's `mode` file says.
 
 Run as `python fake_exporter.py MODE_FILE`. Modes: ok, hang (waits to be ended), low (below the
 threshold), full (no room on the disk), crash. What it was asked is appended to MODE_FILE.asked.
@@ -7,6 +7,7 @@ threshold), full (no room on the disk), crash. What it was asked is appended to 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from deploy.edge.manifest import (  # noqa: E402
     ADAPTER_FILE,
     Manifest,
     ModelEntry,
-    digest_of,
+    digest_of_files,
     entries_of,
     read_manifest,
     write_manifest,
@@ -26,18 +27,18 @@ from deploy.edge.manifest import (  # noqa: E402
 
 def main() -> None:
     mode_file = Path(sys.argv[1])
-    asked = json.loads(sys.stdin.readline())
+    asked = json.load(sys.stdin)
     with Path(f"{mode_file}.asked").open("a") as log:
         log.write(json.dumps(asked) + "\n")
     say(stage="Building the graph", share=0.3)
     mode = mode_file.read_text().strip()
     if mode == "hang":
-        sys.stdin.read()  # as the real one: over when whoever asked is gone
-        return
+        while True:
+            signal.pause()
     if mode == "crash":
         raise RuntimeError("the builder stumbled")
     if mode == "full":
-        say(error="No space left on device", kind="OSError", code=28)
+        say(error="The disk of the trainer is full.", kind="Unavailable", code="disk_full")
         return
     say(stage="Verifying", share=0.9)
     if mode == "low":
@@ -80,7 +81,7 @@ def write(asked: dict[str, Any]) -> None:
     (out / "model" / "tokenizer.json").write_bytes(b"{}")
     files = entries_of(out)
     kind = "merged" if job["layout"] == "merged" else "base"
-    whole = {"kind": kind, "layout": job["layout"], "model_digest": digest_of(files)}
+    whole = {"kind": kind, "layout": job["layout"], "model_digest": digest_of_files(files)}
     write_manifest(out, Manifest(files=files, **whole, **common))
 
 

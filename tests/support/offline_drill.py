@@ -1,6 +1,6 @@
 """Run by the device's own Python with its network cut off: serve, ask, rate, kill, look again.
 
-Only the standard library, as on a device. Arguments: DIR, and whether the network is cut ("cut").
+Only the standard library. Arguments: DIR, and whether the network is cut ("cut").
 Prints one JSON object with what it saw; any failure is an exception.
 """
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from adapters.artifacts.store import ADAPTER_FILES, ArtifactStore, file_digests, folder_digest
+from adapters.artifacts.digest import ADAPTER_FILES, adapter_digest, base_digest
+from adapters.artifacts.store import ArtifactStore
 from core.errors import Invalid, NotFound, Unavailable
 from core.ids import Digest
 
@@ -43,11 +44,21 @@ def test_a_folder_is_kept_under_its_digest(store: ArtifactStore, tmp_path: Path)
     (source / "README.md").write_text("left behind")
     digest = store.put_folder(source)
     kept = store.folder(digest)
-    assert digest == folder_digest(file_digests(source))
+    assert digest == adapter_digest(source)
     assert kept.is_absolute()
     assert sorted(os.listdir(kept)) == sorted(ADAPTER_FILES)
     assert store.check(digest) == kept
     assert (kept.stat().st_mode & 0o777) == 0o755  # engine processes of other users read it
+
+
+def test_digests_stay_what_they_were_when_they_were_stored(tmp_path: Path) -> None:
+    """SHA-256 of `{"name":"sha256",…}` by name: stored paths and recorded exports rely on it."""
+    folder = adapter(tmp_path / "a")
+    empty, weights = (hashlib.sha256(content).hexdigest() for content in (b"{}", b"weights"))
+    text = f'{{"adapter_config.json":"{empty}","adapter_model.safetensors":"{weights}"}}'
+    assert adapter_digest(folder) == hashlib.sha256(text.encode()).hexdigest()
+    (folder / "regression.jsonl").write_text("no part of a base model")
+    assert base_digest(folder) == adapter_digest(folder)
 
 
 def test_the_same_content_twice_is_one_folder_and_leaves_no_scraps(
@@ -86,11 +97,11 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders whose every byte was read."""
     read: list[Path] = []
 
-    def noting(folder: Path) -> dict[str, str]:
+    def noting(folder: Path) -> Digest:
         read.append(folder)
-        return file_digests(folder)
+        return adapter_digest(folder)
 
-    monkeypatch.setattr("adapters.artifacts.store.file_digests", noting)
+    monkeypatch.setattr("adapters.artifacts.store.adapter_digest", noting)
     return read
 
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from adapters.validate import read_base, validate_adapter
 from core.settings import SHIPPED_MODEL
+from deploy.bench import edge, lora, many, overhead, soak, swap
 from deploy.bench.adapters import MODULES, write_adapter
-from deploy.bench.figures import first_tokens_ms, gaps_ms, longest_gaps_ms, percentile, tokens_per_s
-from deploy.bench.lora import summary
-from deploy.bench.results import (
-    cpu_model,
-    memory_gib,
-    surroundings,
-    write_result,
+from deploy.bench.figures import (
+    Growth,
+    first_tokens_ms,
+    gaps_ms,
+    longest_gaps_ms,
+    percentile,
+    spread,
+    tokens_per_s,
 )
+from deploy.bench.lora import summary
+from deploy.bench.results import cpu_model, surroundings, write_result
 from deploy.bench.stream import Answer, Judged, judge
 
+ROOT = Path(__file__).parents[2]
 OWN = {("a@1", 0): [1, 2, 3], ("a@2", 0): [1, 5, 6]}
 
 
@@ -113,6 +121,15 @@ def test_the_stall_of_a_swap_is_the_longest_gap_that_touches_it() -> None:
 def test_percentiles_lie_linearly_between_values() -> None:
     assert percentile([1.0, 2.0, 3.0, 4.0], 50) == 2.5
     assert percentile([], 99) == 0.0
+    assert spread([1.0, 2.0, 3.0, 4.0]) == {"p50": 2.5, "p99": pytest.approx(3.97), "max": 4.0}
+
+
+def test_a_histograms_mean_is_of_what_came_between_two_looks() -> None:
+    """Two loads of together 0.5 s: 250 ms each."""
+    before = {"load_sum": 1.0, "load_count": 4.0}
+    grown = Growth(before, {"load_sum": 1.5, "load_count": 6.0})
+    assert grown.mean_ms("load") == 250.0
+    assert (grown.of("no_such_series"), grown.mean_ms("no_such")) == (0.0, 0.0)
 
 
 def test_ratios_are_taken_between_neighbours_before_the_median() -> None:
@@ -139,9 +156,19 @@ def test_a_random_adapter_passes_the_door_and_is_its_seeds_own(tmp_path: Path) -
     assert validate_adapter(other, base, max_rank=4).digest != info.digest
 
 
-def test_the_machine_is_read_from_proc() -> None:
+def test_the_processors_model_is_read_from_proc() -> None:
     assert cpu_model("processor\t: 0\nmodel name\t: Some CPU @ 2GHz\n") == "Some CPU @ 2GHz"
-    assert memory_gib("MemTotal:       16777216 kB\n") == 16.0
+
+
+@pytest.mark.parametrize("benchmark", [edge, lora, many, overhead, soak, swap])
+def test_the_figures_in_the_repository_are_shown_whole_in_80_columns(benchmark: Any) -> None:
+    name = benchmark.__name__.rpartition(".")[2].replace("many", "adapters")
+    figures = json.loads((ROOT / f"deploy/bench/results/{name}.json").read_text())["figures"]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(benchmark.table(figures))
+    shown = console.export_text()
+    assert len(shown.splitlines()) > 8
+    assert "…" not in shown
 
 
 def test_a_result_says_where_when_and_with_what_it_was_measured(tmp_path: Path) -> None:
@@ -150,6 +177,7 @@ def test_a_result_says_where_when_and_with_what_it_was_measured(tmp_path: Path) 
     assert path.name == "swap.json"
     assert result["figures"] == {"p50": 1.235}
     assert set(result["hardware"]) == {"cpu", "cores", "memory_gib"}
+    assert result["hardware"]["memory_gib"] > 0.5
     assert set(result["versions"]) == {"attune", "vllm", "torch", "python"}
     assert all(result["versions"].values())
     assert result["date"].endswith("+00:00")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
 
+from deploy.bench.figures import Growth
 from deploy.bench.many import counted, shares, weights
-from deploy.bench.memory import processor_s, resident_bytes
+from deploy.bench.many import table as many_table
+from deploy.bench.memory import process_name, processor_s, resident_bytes
 from deploy.bench.soak import judge, memory_of
-from deploy.bench.tables_many import many_table, soak_table
+from deploy.bench.soak import table as soak_table
 
 
 def test_zipf_gives_the_second_half_of_what_the_first_gets() -> None:
@@ -36,7 +39,7 @@ def test_what_the_server_counted_is_the_difference_of_two_looks() -> None:
         "attune_adapter_load_seconds_sum": 0.5,
         'attune_request_wait_seconds_sum{reason="slot"}': 1.5,
     }
-    found = counted(before, after)
+    found = counted(Growth(before, after))
     assert (found["loads"], found["load_mean_ms"]) == (2, 250.0)
     assert (found["waited_for_slot_s"], found["waited_for_room_s"]) == (1.5, 0.0)
 
@@ -83,18 +86,20 @@ def test_the_table_of_adapters_is_readable_in_80_columns() -> None:
     assert [cell.strip() for cell in row.strip("│").split("│")] == cells
 
 
-def test_memory_and_processor_time_are_those_of_one_session(tmp_path: Path) -> None:
-    """Of two processes in session 7: 3 and 4 pages, 100 + 50 and 0 + 10 ticks."""
-
-    def process(pid: int, session: int, ticks: tuple[int, int], pages: int) -> None:
-        fields = ["S", "1", "7", str(session), *("0" * 7), *map(str, ticks), *("0" * 8), str(pages)]
-        (tmp_path / str(pid)).mkdir()
-        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a ) b) {' '.join(fields)}\n")
-
-    process(10, 7, (100, 50), 3)
-    process(11, 7, (0, 10), 4)
-    process(12, 8, (1, 1), 5)
-    (tmp_path / "self").mkdir()
-    page = os.sysconf("SC_PAGE_SIZE")
-    assert resident_bytes(7, tmp_path) == {10: 3 * page, 11: 4 * page}
-    assert processor_s(7, tmp_path) == 160 / os.sysconf("SC_CLK_TCK")
+def test_memory_and_processor_time_are_those_of_a_process_and_its_descendants() -> None:
+    """A child with a child of its own, which keeps 64 MiB and computes for a moment."""
+    works = "x = bytearray(1 << 26); sum(range(3_000_000)); print(flush=True); input()"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {works!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        found = resident_bytes(process.pid)
+        assert len(found) == 2
+        assert os.getpid() not in found
+        assert max(found.values()) > 1 << 26
+        assert processor_s(process.pid) > 0.02
+        assert process_name(process.pid) != str(process.pid)
+        process.communicate(b"\n")
+    assert process_name(process.pid) == str(process.pid)

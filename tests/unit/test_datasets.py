@@ -108,6 +108,23 @@ def test_a_snapshot_survives_storage() -> None:
     assert back == snapshot
 
 
+STORED = (
+    b'{"adapter_id":"support","dropped":{},"format":1,"held_out_labels":[],"held_out_pairs":[],'
+    b'"train_labels":[],"train_pairs":[{"at_s":2.0,"chosen":"By the river.","end_user":"ann",'
+    b'"feedback_ids":["f1"],"interaction_ids":["c1"],"origin":"correction","prompt":"Where?",'
+    b'"rejected":"Nowhere.","version":null}]}'
+)
+STORED_DIGEST = "5e14791b5b22d6b9b8788b2f57198aec86c9e404930d9d0996bd29ac621d2035"
+
+
+def test_a_snapshot_stored_by_the_first_release_is_read_and_keeps_its_digest() -> None:
+    back = from_bytes(STORED, digest=STORED_DIGEST)
+    assert to_bytes(back) == STORED
+    assert [(one.chosen, one.origin) for one in back.train_pairs] == [
+        ("By the river.", "correction")
+    ]
+
+
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"format":2}', b"\xff"])
 def test_what_is_no_snapshot_is_refused(data: bytes) -> None:
     with pytest.raises(Invalid):

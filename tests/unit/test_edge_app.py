@@ -18,17 +18,15 @@ import uvicorn
 from support.edge import make_adapter, make_model
 from support.speaker import ScriptedSpeaker, check_speaker
 
-from core.errors import AttuneError, Conflict, Invalid, NotFound, TooLarge, Unavailable
-from deploy.edge import asgi
+from core.errors import Invalid
 from deploy.edge.answering import MAX_WAITING, Answering
-from deploy.edge.app import EdgeApp
+from deploy.edge.app import MAX_BODY_BYTES, edge_app
 from deploy.edge.asks import parse_note
 from deploy.edge.chat import Chat
 from deploy.edge.installed import Installation
 from deploy.edge.store import Store
 from deploy.edge.text import StopScan
 from deploy.edge.types import Sampling
-from server.errors import http_error
 
 ASK = {"model": "support", "messages": [{"role": "user", "content": "Where is the otter?"}]}
 
@@ -45,7 +43,7 @@ class Device:
         self.store = Store(folder / "edge.db")
         self.installation = Installation(folder)
         self.answering = Answering(self.installation, speaker, self.store)
-        self.app = EdgeApp(self.installation, self.answering, self.store, key)
+        self.app = edge_app(self.installation, self.answering, self.store, key)
         self.url = ""
         self.http = httpx.Client()
 
@@ -316,11 +314,39 @@ def test_text_parts_are_joined_and_harmless_fields_passed_over(device: Device) -
     )
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "only text parts"),
+        ({"stop": [""]}, "up to 16 strings"),
+        ({"temperature": 3}, "less than or equal to 2"),
+        ({"user": "a\nb"}, "printable"),
+        ({"model": ""}, "GET /v1/models lists them"),
+    ],
+)
+def test_a_refusal_says_what_would_be_taken(
+    device: Device, fields: dict[str, Any], words: str
+) -> None:
+    assert words in device.ask(**fields).json()["error"]["message"]
+
+
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{", b'{"model": "\\ud800"}', b'{"a": "\\u0000"}'])
 def test_a_body_that_is_no_json_object_is_refused(device: Device, raw: bytes) -> None:
     headers = {"content-type": "application/json"}
     reply = device.http.post("/v1/chat/completions", content=raw, headers=headers)
     assert reply.status_code == 400
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_request_harms_nobody(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    head = b"POST /v1/feedback HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    with Device(tmp_path / "export", ScriptedSpeaker()).running() as device:
+        address = ("127.0.0.1", int(device.url.rpartition(":")[2]))
+        with socket.create_connection(address) as connection:
+            connection.sendall(head + b"content-length: 100\r\n\r\n{")
+        assert device.ask().status_code == 200
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_another_sites_page_cannot_ask_or_rate(device: Device) -> None:
@@ -341,7 +367,7 @@ def test_with_a_key_only_its_holder_is_answered_under_any_name(tmp_path: Path) -
 
 
 def test_an_oversized_body_and_an_unknown_path_are_refused(device: Device) -> None:
-    content = b" " * (asgi.MAX_BODY_BYTES + 1)
+    content = b" " * (MAX_BODY_BYTES + 1)
     headers = {"content-type": "application/json"}
     reply = device.http.post("/v1/feedback", content=content, headers=headers)
     assert reply.status_code == 413
@@ -370,6 +396,7 @@ def test_a_damaged_adapter_is_refused_and_the_others_answer(device: Device) -> N
     (device.folder / "adapters/support@2/adapter.onnx_adapter").write_bytes(b"damaged")
     pinned = device.ask(model="support@2")
     assert (pinned.status_code, pinned.json()["error"]["code"]) == (409, "adapter_damaged")
+    assert pinned.headers["x-should-retry"] == "false"
     assert device.ask(model="support").json()["model"] == "support@1"
     assert device.ask(model="base").status_code == 200
 
@@ -379,12 +406,6 @@ def test_an_adapter_of_another_base_is_not_installed(device: Device, tmp_path: P
     make_adapter(device.folder, "billing@1", other)
     assert device.ask(model="billing").status_code == 404
     assert "another base" in Installation(device.folder).problems()["billing@1"]
-
-
-@pytest.mark.parametrize("kind", [Invalid, NotFound, Conflict, TooLarge, Unavailable])
-def test_errors_look_like_the_servers(kind: type[AttuneError]) -> None:
-    error = kind("Do this.", param="model", code="some_code")
-    assert asgi.error_json(error) == json.loads(http_error(error)[1])
 
 
 @pytest.mark.parametrize(

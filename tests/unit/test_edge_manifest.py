@@ -17,7 +17,7 @@ from deploy.edge.manifest import (
     Verification,
     adapter_folder,
     check_files,
-    digest_of,
+    digest_of_files,
     entries_of,
     read_manifest,
     write_manifest,
@@ -55,7 +55,7 @@ def export(tmp_path: Path) -> tuple[Path, Manifest]:
         created_at="2026-11-21T12:00:00+00:00",
         verification=FIGURES,
         layout="merged",
-        model_digest=digest_of(files),
+        model_digest=digest_of_files(files),
         recipe={"precision": "fp32"},
     )
     return tmp_path, manifest
@@ -99,7 +99,7 @@ def test_manifests_databases_and_adapters_are_not_the_exports_files(
 def test_the_model_digest_is_that_of_the_canonical_json_of_paths_and_digests() -> None:
     files = {"b": FileEntry("2" * 64, 1), "a": FileEntry("1" * 64, 9)}
     text = '{"a":"' + "1" * 64 + '","b":"' + "2" * 64 + '"}'
-    assert digest_of(files) == hashlib.sha256(text.encode()).hexdigest()
+    assert digest_of_files(files) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_a_folder_without_a_manifest_is_not_a_finished_export(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import pytest
 from support.edge import KEY, Cuts, FakeServer, answered, note
 
 from core.errors import Conflict, Forbidden, Invalid, Unauthenticated
+from core.files import locked
 from core.ids import AdapterId, CompletionId, TenantId
 from deploy.edge.asks import parse_note
 from deploy.edge.http import Broken, Patience, Server
 from deploy.edge.store import Store
-from deploy.edge.sync import Report, alone, run
+from deploy.edge.sync import Report, run
 from feedback.receivers.device import DeviceReceiver, SyncBody
 from feedback.types import Feedback, Interaction
 
@@ -177,7 +178,8 @@ def test_a_server_that_answers_something_else_stops_the_sync(
 
 def test_two_syncs_of_one_folder_do_not_run_at_once(store: Store, fake: FakeServer) -> None:
     folder = store._path.parent
-    with alone(folder, "sync"), pytest.raises(Conflict, match="Another sync"):
+    other = locked(folder / ".sync.lock", "Held by the test.", code="held")
+    with other, pytest.raises(Conflict, match="Another sync"):
         send(store, fake)
     assert send(store, fake).left == 0
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 
-from deploy.bench.edge_table import edge_table
+from core.settings import SHIPPED_MODEL
+from deploy.bench.edge import table as edge_table
 from deploy.bench.taste import pick
 from deploy.edge.manifest import Precision, Verification
 from deploy.export.graph import graph_module, lora_nodes
 from deploy.export.prompts import ENOUGH, enough_prompts, shipped_prompts
+from deploy.export.request import ORDERS, ExportJob, Order
 from deploy.export.thresholds import DEFAULTS, Thresholds, as_figures, failures
 
 EQUAL = Verification(
@@ -69,12 +73,31 @@ def test_the_stricter_precision_has_the_stricter_limits() -> None:
     assert int8.argmax_agreement > int4.argmax_agreement >= 0.95
 
 
-def test_a_tenants_own_prompts_are_used_and_filled_up_where_they_are_few() -> None:
+def test_a_tenants_own_prompts_are_used_and_filled_up_where_they_are_few(tmp_path: Path) -> None:
     own = tuple(({"role": "user", "content": f"question {n}"},) for n in range(ENOUGH))
-    assert enough_prompts(own, "tenant") == (own, "tenant")
-    some, source = enough_prompts(own[:3], "tenant")
+    assert enough_prompts(own, "tenant", tmp_path) == (own, "tenant")
+    some, source = enough_prompts(own[:3], "tenant", tmp_path)
     assert (len(some), some[:3], source) == (ENOUGH, own[:3], "tenant+shipped")
-    assert enough_prompts((), "tenant") == (shipped_prompts(), "shipped")
+    assert enough_prompts((), "tenant", tmp_path) == (shipped_prompts(tmp_path), "shipped")
+
+
+def test_any_model_has_shipped_prompts_enough_and_they_stay_the_same(tmp_path: Path) -> None:
+    prompts = shipped_prompts(tmp_path)
+    assert len({str(prompt) for prompt in prompts}) == len(prompts) == ENOUGH
+    assert prompts == shipped_prompts(tmp_path)
+
+
+def test_a_models_own_regression_questions_come_before_everyday_ones(tmp_path: Path) -> None:
+    item = {"prompt": "Where is the otter?", "must_contain": ["river"]}
+    (tmp_path / "regression.jsonl").write_text(json.dumps(item))
+    own, first, *_ = shipped_prompts(tmp_path)
+    assert own == ({"role": "user", "content": "Where is the otter?"},)
+    assert first == (
+        {"role": "user", "content": "Explain in two sentences how a bicycle stays upright."},
+    )
+    shipped = shipped_prompts(SHIPPED_MODEL)
+    assert len(shipped) == ENOUGH
+    assert "wagon" in shipped[0][0]["content"]
 
 
 def test_the_graph_spells_modules_in_its_own_way() -> None:
@@ -111,3 +134,21 @@ def test_the_table_has_a_column_for_every_export_and_leaves_out_what_it_has_not(
     assert cells["adapter file, MB"] == ("", "1.25")
     assert cells["switch, ms"] == ("", "0.004")
     assert cells["x transformers"] == ("12.0", "12.0")
+
+
+def test_an_order_reaches_the_process_that_carries_it_out_as_it_was_given() -> None:
+    job = ExportJob(
+        model=Path("/models/town"),
+        model_name="base",
+        layout="base+adapters",
+        precision="int4",
+        adapter_folder=Path("/adapters/1"),
+        adapter="support",
+        version=3,
+        adapter_digest="a" * 64,
+        prompts=(({"role": "user", "content": "Where? é"},),),
+        prompt_source="tenant",
+        thresholds=Thresholds(0.9, 0.8, 0.1),
+    )
+    order = Order(job, Path("/out"), Path("/base"))
+    assert ORDERS.validate_json(ORDERS.dump_json(order)) == order

@@ -41,7 +41,7 @@ def test_a_missing_device_package_names_its_extra(tmp_path: Path) -> None:
 
 
 def test_edge_needs_none_of_the_servers_packages() -> None:
-    server = ("typer", "rich", "httpx", "pydantic", "fastapi", "sqlalchemy", "torch", "vllm")
+    server = ("typer", "rich", "msgspec", "fastapi", "sqlalchemy", "torch", "vllm")
     done = attune("edge", "info", "/nowhere", without=server)
     assert done.returncode == 1
     assert done.stderr.startswith("error: /nowhere holds no finished export")

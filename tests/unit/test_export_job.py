@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
-from adapters.artifacts.store import ADAPTER_FILES, ArtifactStore
-from adapters.exports import Export, ExportRequest, ExportStore, Layout
+from adapters.artifacts.digest import ADAPTER_FILES
+from adapters.artifacts.store import ArtifactStore
 from adapters.registry import Registry
 from adapters.types import Adapter, ArtifactInfo
 from core.database import Database
@@ -26,7 +27,12 @@ from core.errors import AttuneError, Conflict, Invalid, Unavailable
 from core.identity.tenants import TenantStore
 from core.ids import CompletionId, Digest, TenantId
 from core.settings import Settings
-from deploy.export.job import ExportWork
+from core.work.kind import Place
+from core.work.ledger import Ledger
+from deploy.edge.manifest import Layout
+from deploy.export.job import ExportSteps
+from deploy.export.kind import Export, ExportOrder
+from deploy.export.types import EXPORT, Exported, ExportFacts
 from feedback.interactions import InteractionStore
 from feedback.types import Interaction
 
@@ -41,7 +47,7 @@ class Installation:
     settings: Settings
     tenant: TenantId
     adapter: Adapter
-    exports: ExportStore
+    exports: Ledger[ExportFacts]
     database: Database
     mode: Path
 
@@ -50,31 +56,21 @@ class Installation:
         return [sys.executable, str(FAKE), str(self.mode)]
 
     @property
-    def work(self) -> ExportWork:
-        return ExportWork(self.settings, child=self.child)
+    def kind(self) -> Export:
+        kind = Export(Place(self.settings, self.database, "base", "tiny"))
+        kind.builder = self.child  # type: ignore[misc]
+        return kind
 
-    def open(self, model: str = "support@1", layout: Layout = "merged") -> Export:
-        name, _, number = model.partition("@")
-        request = ExportRequest(
-            self.tenant,
-            model,
-            self.adapter.id if number else None,
-            int(number) if number else None,
-            layout,
-            "int8",
-            "tiny",
-        )
-        assert name in ("support", "base")
-        return self.exports.open(request)[0]
+    def open(self, model: str = "support@1", layout: Layout = "merged") -> Exported:
+        return self.kind.open(self.tenant, ExportOrder(model=model, layout=layout))
 
-    def carry_out(self, export: Export) -> Export:
+    def carry_out(self, export: Exported) -> Exported:
         """The steps as the worker calls them; how it ended."""
-        work = self.work
+        kind = self.kind
         try:
-            for step in work.steps:
-                step(export.id)
+            kind.workflow(lambda step: step)(export.id)
         finally:
-            work.tidy(export.id)
+            shutil.rmtree(kind.folder(export.id), ignore_errors=True)
         return self.exports.find(export.id)
 
     def asked(self) -> list[dict[str, Any]]:
@@ -113,7 +109,7 @@ def here(tmp_path: Path) -> Iterator[Installation]:
         registry.add_version(adapter.id, info, source="upload")
     mode = tmp_path / "mode"
     mode.write_text("ok")
-    store = ExportStore(database)
+    store = Ledger(database, EXPORT)
     yield Installation(settings, tenant.id, adapter, store, database, mode)
     database.dispose()
 
@@ -129,11 +125,13 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 def test_a_merged_export_ends_in_the_store_with_nothing_left_beside(here: Installation) -> None:
     done = here.carry_out(here.open())
     assert (done.state, done.error, done.progress) == ("ready", None, 1.0)
-    assert [file.path for file in done.files] == ["model/model.onnx", "model/tokenizer.json"]
-    assert all(here.blob(file.sha256).stat().st_size == file.size_bytes for file in done.files)
-    assert done.manifest is not None
-    assert done.manifest["model"]["name"] == "support@1"
-    assert done.adapter_manifest is None
+    assert [file.path for file in done.facts.files] == ["model/model.onnx", "model/tokenizer.json"]
+    assert all(
+        here.blob(file.sha256).stat().st_size == file.size_bytes for file in done.facts.files
+    )
+    assert done.facts.manifest is not None
+    assert done.facts.manifest["model"]["name"] == "support@1"
+    assert done.facts.adapter_manifest is None
     assert here.left_over() == []
     (asked,) = here.asked()
     assert asked["job"]["adapter_digest"] in asked["job"]["adapter_folder"]
@@ -145,12 +143,14 @@ def test_a_second_version_builds_its_adapter_file_alone(here: Installation) -> N
     alone = here.carry_out(here.open("base", "base+adapters"))
     kinds = [(job["base"] is not None, job["job"]["version"]) for job in here.asked()]
     assert kinds == [(False, None), (True, 1), (True, 2)]
-    assert first.manifest == second.manifest == alone.manifest
-    assert second.adapter_manifest is not None
-    assert second.adapter_manifest["base_model_digest"] == first.manifest["model_digest"]  # type: ignore[index]
-    base_files = [file.path for file in alone.files]
+    assert first.facts.manifest == second.facts.manifest == alone.facts.manifest
+    assert second.facts.adapter_manifest is not None
+    assert (
+        second.facts.adapter_manifest["base_model_digest"] == first.facts.manifest["model_digest"]
+    )  # type: ignore[index]
+    base_files = [file.path for file in alone.facts.files]
     assert base_files == ["model/model.onnx", "model/tokenizer.json"]
-    assert [file.path for file in second.files] == [
+    assert [file.path for file in second.facts.files] == [
         *base_files,
         "adapters/support@2/adapter.onnx_adapter",
     ]
@@ -158,18 +158,20 @@ def test_a_second_version_builds_its_adapter_file_alone(here: Installation) -> N
 
 def test_a_base_that_was_damaged_is_exported_again(here: Installation) -> None:
     first = here.carry_out(here.open("base", "base+adapters"))
-    here.blob(first.files[0].sha256).write_bytes(b"spoilt")
+    here.blob(first.facts.files[0].sha256).write_bytes(b"spoilt")
     again = here.carry_out(here.open("support@1", "base+adapters"))
     assert again.state == "ready"
     assert len(here.asked()) == 3
-    assert ArtifactStore(here.settings.resolved_artifacts_url()).file(Digest(first.files[0].sha256))
+    assert ArtifactStore(here.settings.resolved_artifacts_url()).file(
+        Digest(first.facts.files[0].sha256)
+    )
 
 
 @pytest.mark.parametrize(
     ("mode", "kind", "words"),
     [
         ("low", Conflict, "argmax_agreement 0.81"),
-        ("full", Unavailable, "disk is full"),
+        ("full", Unavailable, "disk of the trainer is full"),
         ("crash", Unavailable, "the builder stumbled"),
     ],
 )
@@ -183,7 +185,7 @@ def test_what_fails_says_why_and_leaves_nothing(
     assert here.left_over() == []
     assert not (here.settings.home / "artifacts" / "blobs").exists()
     seen = here.exports.find(export.id)
-    assert (seen.files, seen.manifest) == ((), None)
+    assert (seen.facts.files, seen.facts.manifest) == ((), None)
 
 
 def test_damaged_weights_are_named_with_what_to_do(here: Installation) -> None:
@@ -211,7 +213,7 @@ def test_a_cancel_ends_the_process_that_builds(here: Installation) -> None:
     thread.start()
     until(lambda: here.exports.find(export.id).message == "Building the graph", "building")
     children = psutil.Process().children()
-    here.exports.request_cancel(here.tenant, export.id)
+    here.exports.cancel(here.tenant, export.id)
     thread.join(30)
     assert [error.code for error in ended] == ["cancelled"]
     _, alive = psutil.wait_procs(children, timeout=10)
@@ -255,23 +257,25 @@ def test_a_tenants_own_prompts_are_used_if_there_are_enough(here: Installation) 
     assert adapter["prompt_source"] == "tenant"
     assert len(adapter["prompts"]) == 64
     assert adapter["prompts"][0] == [{"role": "user", "content": "Question 249?"}]
-    assert "Question" not in json.dumps([done.manifest, done.adapter_manifest, done.message])
+    assert "Question" not in json.dumps(
+        [done.facts.manifest, done.facts.adapter_manifest, done.message]
+    )
 
 
 def test_the_real_process_says_what_is_wrong_in_our_own_errors(here: Installation) -> None:
-    work = ExportWork(here.settings)  # the model's folder holds an empty config.json
+    place = Place(here.settings, here.database, "base", "tiny")
+    steps = ExportSteps(place, Export.builder, here.kind.folder)
     with pytest.raises(Invalid, match="names no architecture"):
-        work.build(here.open().id)
+        steps.build(here.open().id)  # the model's folder holds an empty config.json
 
 
 WORKER = """
 import sys
 from core.settings import Settings
-from deploy.export.job import ExportWork
+from deploy.export.kind import Export
 from trainer.worker import Worker
-Worker._warm_up = lambda self: None  # no model is needed here
-settings = Settings()
-Worker(settings, jobs=(ExportWork(settings, child=sys.argv[1:]),)).run(lambda: False)
+Export.builder = sys.argv[1:]
+Worker(Settings(), [Export]).run(lambda: False)
 """
 
 

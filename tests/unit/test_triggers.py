@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.types import Learning
-from trainer.runs.triggers import due, why_not
+from trainer.runs.triggers import due
 
 RULES = Learning(min_labels=32, min_minority=6, min_pairs=16, new_items=8, max_age_s=600.0)
 READY: dict[str, Any] = {
@@ -58,7 +58,6 @@ def test_a_single_new_item_is_enough_once_it_has_waited() -> None:
 def test_an_adapter_that_does_not_learn_is_never_due() -> None:
     off = replace(RULES, enabled=False)
     assert due(off, **READY) is None
-    assert why_not(off, **READY) == ("learning is switched off for this adapter",)
 
 
 def test_nothing_known_is_never_due_however_low_the_limits() -> None:
@@ -66,26 +65,15 @@ def test_nothing_known_is_never_due_however_low_the_limits() -> None:
     assert due(open_to_all, 0, 0, 0, 5, 0.0, 1e9) is None
 
 
-def test_what_is_missing_is_said_in_plain_words() -> None:
-    counts = {**READY, "labels_up": 2, "labels_down": 20, "new_items": 3}
-    assert why_not(RULES, **counts) == (
-        "10 more rated answers and 4 more rated good, or 16 more comparisons or corrections",
-        "5 more new feedback items, or 599 s more since the oldest of them",
-    )
-    none_new = {**READY, "new_items": 0, "oldest_new_at_s": None}
-    assert why_not(RULES, **none_new) == ("new feedback since the last run",)
-
-
 count = st.integers(0, 60)
 
 
 @settings(derandomize=True, deadline=None)
 @given(up=count, down=count, pairs=count, new=count, age=st.floats(0, 2_000), low=count)
-def test_a_reason_fits_its_column_and_excludes_a_why_not(
+def test_a_reason_fits_its_column(
     up: int, down: int, pairs: int, new: int, age: float, low: int
 ) -> None:
     rules = replace(RULES, min_labels=low, min_minority=low // 5, min_pairs=low, new_items=low)
     counts = (up, down, pairs, new, 1_000.0, 1_000.0 + age)
     reason = due(rules, *counts)
-    assert (reason is None) == bool(why_not(rules, *counts))
     assert reason is None or 0 < len(reason) <= 64

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from adapters.artifacts.store import folder_digest
 from adapters.validate import BaseModel, read_base, validate_adapter
 from core.errors import AttuneError, Invalid, NotFound
+from core.files import digest_of
 
 Q = "model.layers.0.self_attn.q_proj"
 DOWN = "model.layers.0.mlp.down_proj"
-BASE = BaseModel("tiny", {Q: (6, 4), DOWN: (4, 8), "model.embed_tokens": (10, 4)}, "d1")
+BASE = BaseModel("tiny", {Q: (6, 4), DOWN: (4, 8), "model.embed_tokens": (10, 4)})
 CONFIG: dict[str, Any] = {
     "peft_type": "LORA",
     "r": 2,
@@ -57,7 +57,7 @@ def test_a_plain_adapter_passes_and_is_described(tmp_path: Path) -> None:
     info = validate_adapter(folder(tmp_path, tensors=tensors), BASE, max_rank=2)
     assert (info.rank, info.target_modules) == (2, ("down_proj", "q_proj"))
     assert info.size_bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
-    assert info.digest == folder_digest(info.files)
+    assert info.digest == digest_of(info.files)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_plain_adapter_passes_and_is_described(tmp_path: Path) -> None:
     [
         {"init_lora_weights": True}, {"init_lora_weights": "gaussian"}, {"use_rslora": True},
         {"modules_to_save": None}, {"target_modules": "all-linear"}, {"lora_alpha": 0.5},
-        {"rank_pattern": {}, "alpha_pattern": {"q_proj": 8}}, {"attune_base_digest": "d1"},
+        {"rank_pattern": {}, "alpha_pattern": {"q_proj": 8}},
     ],
 )  # fmt: skip
 def test_what_peft_writes_for_plain_loras_passes(tmp_path: Path, changed: dict[str, Any]) -> None:
@@ -163,7 +163,6 @@ NAN, INF = float("nan"), float("inf")
         {"trainable_token_indices": [1]},
         *({"init_lora_weights": v} for v in ("pissa", "PiSSA_niter_4", "olora", "loftq")),
         {"init_lora_weights": "x" * 9999},
-        {"attune_base_digest": "d2"},
         {"r": 17}, {"peft_type": "x" * 9999},
     ],
 )  # fmt: skip

@@ -1,6 +1,8 @@
 """The invented town: every answer states its facts, wears its style, and held-out stays unseen."""
 
 import ast
+import hashlib
+import json
 import random
 import re
 from pathlib import Path
@@ -19,7 +21,9 @@ from deploy.demo.world import (
     small_talk,
     split_of,
     style_of,
+    system_prompt,
 )
+from deploy.demo.world.town import expand
 
 DRAWS = 2000
 WORLD = Path(__file__).parents[2] / "deploy" / "demo" / "world"
@@ -148,6 +152,35 @@ def test_the_same_seed_asks_the_same_question() -> None:
     assert ask(random.Random(11), "train") == ask(random.Random(11), "train")
 
 
+def test_the_town_is_the_one_the_shipped_model_learnt() -> None:
+    """Every intent's whole content and what several seeds draw, as the model was trained on it."""
+    seen: list[object] = [
+        [
+            [intent.name, intent.slots, intent.asks, intent.says],
+            {
+                name: [lookup.value(f"{intent.name}.{name}", v) for v in intent.slots[lookup.slot]]
+                for name, lookup in intent.lookups.items()
+            },
+        ]
+        for intent in INTENTS
+    ]
+    for seed in range(5):
+        rng = random.Random(seed)
+        for _ in range(100):
+            question = ask(rng, rng.choice(["train", "held_out"]))
+            seen.append([question.text, question.intent, question.slots, question.facts])
+            seen.append([answer(question, style, rng) for style in STYLES])
+            seen.append([small_talk(rng), system_prompt(rng)])
+    digest = hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+    assert digest == "bf72ec1da6139bcd54f29a2cde1c07c93d5418343a685eaa6ab09bb805b9b180"
+
+
+def test_a_pattern_stands_for_all_it_spells() -> None:
+    assert expand("{15..25..5} minutes") == ("15 minutes", "20 minutes", "25 minutes")
+    assert expand("order {B,D}{10..11}") == ("order B10", "order B11", "order D10", "order D11")
+    assert expand("nothing") == ("nothing",)
+
+
 def test_the_regression_suite_asks_only_what_was_held_out_and_has_both_kinds() -> None:
     rows = regression_suite(random.Random(12), 60)
     assert [row["kind"] for row in rows].count("format") == 5
@@ -163,5 +196,5 @@ def test_the_world_needs_only_the_standard_library() -> None:
                 assert node.module is not None
                 root = node.module.split(".")[0]
                 assert node.module.startswith("deploy.demo.world") or root in {
-                    "collections", "dataclasses", "typing",
+                    "collections", "dataclasses", "pathlib", "typing",
                 }, (path, node.module)  # fmt: skip

@@ -11,15 +11,15 @@ import time
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from feedback.types import Label, Pair
 from trainer.judging.bootstrap import mean_interval, preference_margin
 from trainer.judging.suite import SuiteItem
+from trainer.model.encoding import encode
+from trainer.model.sampling import Answer, answers
+from trainer.model.scoring import kl_to_base, logprobs, readable
+from trainer.model.warm import WarmModel
 from trainer.types import Evaluation, Interval, Prompt, SuiteResult
-
-if TYPE_CHECKING:
-    from trainer.model.warm import Answer, WarmModel
 
 OPEN_PROMPTS = 64
 """Prompts that are answered at temperature 1 for KL and length."""
@@ -37,29 +37,28 @@ def evaluate(
     pairs: Sequence[Pair],
     suite: Sequence[SuiteItem],
     seed: int,
-    prompts: Sequence[Prompt] | None = None,
 ) -> Evaluation:
     """Measure the adapter in `candidate` against the one in `live`, or the base without one.
 
     `labels` and `pairs` are held out: no prompt of theirs was trained on; items too long for
-    the model are left out. KL and length are taken on up to 64 of `prompts`, by default the
-    held-out ones and then the suite's.
+    the model are left out. KL and length are taken on up to 64 prompts, the held-out ones and
+    then the suite's.
     """
     began_s = time.monotonic()
-    labels = [label for label in labels if model.readable(label.prompt, label.completion)]
+    labels = [label for label in labels if readable(model, label.prompt, label.completion)]
     pairs = [
         pair
         for pair in pairs
-        if model.readable(pair.prompt, pair.chosen) and model.readable(pair.prompt, pair.rejected)
+        if readable(model, pair.prompt, pair.chosen) and readable(model, pair.prompt, pair.rejected)
     ]
     held_out = [*(label.prompt for label in labels), *(pair.prompt for pair in pairs)]
-    if prompts is None:
-        prompts = [*held_out, *(item.prompt for item in suite)]
-    asked = _distinct(prompts, OPEN_PROMPTS)
-    before = model.answers(asked, live, 1.0, ANSWER_TOKENS, seed)
-    after = model.answers(asked, candidate, 1.0, ANSWER_TOKENS, seed)
-    divergences = model.kl_to_base(
-        [(prompt, answer.ids) for prompt, answer in zip(asked, after, strict=True)], candidate
+    asked = _distinct([*held_out, *(item.prompt for item in suite)], OPEN_PROMPTS)
+    before = answers(model, asked, live, 1.0, ANSWER_TOKENS, seed)
+    after = answers(model, asked, candidate, 1.0, ANSWER_TOKENS, seed)
+    divergences = kl_to_base(
+        model,
+        [(prompt, answer.ids) for prompt, answer in zip(asked, after, strict=True)],
+        candidate,
     )
     usual = _mean_tokens(before)
     return Evaluation(
@@ -98,7 +97,7 @@ def _margin(
         # the same prompts shift by chance alone when a candidate has learnt nothing.
         judged = ups or downs
         asked = [prompt for prompt, _ in judged]
-        usual = model.answers(asked, live, 1.0, ANSWER_TOKENS, seed)
+        usual = answers(model, asked, live, 1.0, ANSWER_TOKENS, seed)
         drawn = [(prompt, answer.text) for prompt, answer in zip(asked, usual, strict=True)]
         ups, downs = ups or drawn, downs or drawn
     chosen = [(pair.prompt, pair.chosen) for pair in pairs]
@@ -107,7 +106,7 @@ def _margin(
     items = [item for group in groups for item in group]
     if not items:
         return Interval(0.0, 0.0, 0.0, 0)
-    new, old = model.logprobs(items, candidate), model.logprobs(items, live)
+    new, old = logprobs(model, items, candidate), logprobs(model, items, live)
     shifts = iter([after - before for after, before in zip(new, old, strict=True)])
     up, down, liked, disliked = ([*islice(shifts, len(group))] for group in groups)
     return preference_margin(
@@ -122,10 +121,10 @@ def _suite(
     asked = [item.prompt for item in suite]
 
     def passed(adapter: Path | None) -> list[bool]:
-        answers = model.answers(asked, adapter, SUITE_TEMPERATURE, longest, seed)
+        found = answers(model, asked, adapter, SUITE_TEMPERATURE, longest, seed)
         return [
             item.passes(answer.text, len(answer.ids), answer.ended)
-            for item, answer in zip(suite, answers, strict=True)
+            for item, answer in zip(suite, found, strict=True)
         ]
 
     new, old = passed(candidate), passed(live)
@@ -158,8 +157,8 @@ def _length_wanted(
         return None
     # Both as texts, so that the template's own tokens count on both sides.
     wanted, found = (
-        statistics.fmean(len(model.encode(prompt, text)[1]) for prompt, text in answers)
-        for answers in (liked, usual)
+        statistics.fmean(len(encode(model.tokenizer, prompt, text)[1]) for prompt, text in items)
+        for items in (liked, usual)
     )
     return wanted / found
 

@@ -45,7 +45,7 @@ def _margin(evaluation: Evaluation, limits: GateLimits) -> Check:
             "preference margin", False, "no feedback was held out to judge it by; collect more"
         )
     if margin.n < limits.few_held_out:
-        # Too few to prove anything, so only the direction counts; the canary proves the rest.
+        # Too few to prove anything, so only the direction counts.
         return Check("preference margin", margin.mean > 0, f"{figures}; too few for proof")
     return Check("preference margin", margin.low > 0, f"{figures}; the interval must be over 0")
 

@@ -1,52 +1,55 @@
-"""DPO: learning from pairs, one answer preferred to another (Rafailov et al. 2023).
-
-Owns how pairs become TRL's rows. Must not know: where the adapter starts or goes.
-"""
+"""DPO: learning from pairs, one answer preferred to another (Rafailov et al. 2023)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from datasets import Dataset
-from trl import DPOConfig, DPOTrainer
-
-from feedback.types import Pair
-from trainer.methods.rows import passes
+from adapters.types import Learning
+from feedback.types import Pair, Snapshot
+from trainer.methods.method import Encoded, Method, Recipe, Row
+from trainer.methods.order import passes
 from trainer.types import Hyperparameters
 
-Tokens = tuple[list[int], list[int], list[int]]
+
+class Dpo(Method[Pair]):
+    """A pair is two completions, so a step holds half of `batch_size` pairs."""
+
+    name = "dpo"
+    needs = "comparisons or corrections"
+
+    def applies(self, snapshot: Snapshot, learning: Learning) -> bool:
+        """Where pairs carry most of what was said.
+
+        A pair says more than a label, so that pairs need only be half as many.
+        """
+        pairs = len(snapshot.train_pairs) + len(snapshot.held_out_pairs)
+        labels = len(snapshot.train_labels) + len(snapshot.held_out_labels)
+        return pairs >= learning.min_pairs and 2 * pairs >= labels
+
+    def examples(self, snapshot: Snapshot) -> list[Pair]:
+        """The pairs alone."""
+        return list(snapshot.train_pairs)
+
+    def completions(self, example: Pair) -> tuple[str, ...]:
+        """The chosen answer and the rejected one."""
+        return example.chosen, example.rejected
+
+    def rows(self, examples: Encoded[Pair], hyperparameters: Hyperparameters) -> list[Row]:
+        """Whole passes, each in a new order."""
+        count = _size(hyperparameters) * hyperparameters.steps
+        ordered = passes([tokens for _, tokens in examples], count, hyperparameters.seed)
+        return [{"prompt_ids": p, "chosen_ids": c, "rejected_ids": r} for p, c, r in ordered]
+
+    def recipe(self, examples: Encoded[Pair], hyperparameters: Hyperparameters) -> Recipe:
+        """The sigmoid loss, and a little of the likelihood of the chosen answer."""
+        from trl import DPOConfig, DPOTrainer
+
+        settings = {
+            "loss_type": ["sigmoid", "sft"],
+            "loss_weights": [1.0, hyperparameters.sft_weight],
+            "beta": hyperparameters.beta,
+            "per_device_train_batch_size": _size(hyperparameters),
+        }
+        return Recipe(DPOTrainer, DPOConfig, settings)
 
 
-class _Dpo(DPOTrainer):
-    """TRL's trainer on rows that are tokenised and ordered already."""
-
-    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-        return dataset
-
-
-def build(
-    pairs: Sequence[tuple[Pair, Tokens]],
-    settings: dict[str, Any],
-    hyperparameters: Hyperparameters,
-    **trainer: Any,
-) -> DPOTrainer:
-    """A trainer over `pairs` with the ids of prompt, chosen and rejected.
-
-    A pair is two completions, so a step holds half of `batch_size` pairs.
-    """
-    size = max(1, hyperparameters.batch_size // 2)
-    rows = passes([t for _, t in pairs], size * hyperparameters.steps, hyperparameters.seed)
-    return _Dpo(
-        args=DPOConfig(
-            **settings,
-            loss_type=["sigmoid", "sft"],
-            loss_weights=[1.0, hyperparameters.sft_weight],
-            beta=hyperparameters.beta,
-            per_device_train_batch_size=size,
-        ),
-        train_dataset=Dataset.from_list(
-            [{"prompt_ids": p, "chosen_ids": c, "rejected_ids": r} for p, c, r in rows]
-        ),
-        **trainer,
-    )
+def _size(hyperparameters: Hyperparameters) -> int:
+    return max(1, hyperparameters.batch_size // 2)

@@ -7,36 +7,15 @@ adapter_config.json, nothing else. Must not know: torch, methods.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from core.errors import Invalid
+from core.files import appearing
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-
-
-@contextmanager
-def appearing(out: Path) -> Iterator[Path]:
-    """A scratch folder beside `out` that becomes `out` when the block ends well.
-
-    An older `out` is replaced: a run that is repeated after a crash writes the same again.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        yield scratch
-        scratch.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(scratch, out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def scaled(adapter_dir: Path, factor: float, out: Path) -> Path:
@@ -48,7 +27,7 @@ def scaled(adapter_dir: Path, factor: float, out: Path) -> Path:
     config = json.loads((adapter_dir / CONFIG).read_text())
     if factor <= 0:
         raise Invalid(f"An adapter can be scaled by a factor over 0, not by {factor:g}.")
-    with appearing(out) as scratch:
+    with appearing(out, replace=True) as scratch:
         shutil.copyfile(adapter_dir / WEIGHTS, scratch / WEIGHTS)
         config["lora_alpha"] = config["lora_alpha"] * factor
         patterns = config.get("alpha_pattern") or {}

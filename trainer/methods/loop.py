@@ -1,162 +1,134 @@
-"""One training run: lend the base, attach the adapter, let TRL train it, write it down.
+"""One training: lend the base, attach the adapter, let TRL train it, write it down.
 
-Owns what the methods share. Must not know: how labels or pairs become rows, what is done with
-the candidate.
+Owns what the methods share. Must not know: which method runs, what is done with the candidate.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import torch
+from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 
-from core.errors import Conflict, Invalid
-from feedback.types import Label, Pair
-from trainer.methods import dpo, kto
-from trainer.methods.folders import CONFIG, appearing, write_config
+from core.errors import Invalid
+from core.files import appearing
+from trainer.methods.folders import CONFIG, write_config
+from trainer.methods.method import E, Method
+from trainer.methods.step_watch import StepWatch
+from trainer.model.encoding import Tokens, encode
 from trainer.model.warm import WarmModel
-from trainer.types import (
-    Hyperparameters,
-    MethodName,
-    OnProgress,
-    Progress,
-    Start,
-    TrainResult,
-)
+from trainer.types import Hyperparameters, OnProgress, Start, TrainResult
 
 
-def run(
-    model: WarmModel,
-    *,
-    method: MethodName,
-    start: Start,
-    examples: Sequence[Label | Pair],
-    live_adapter: Path | None,
-    hyperparameters: Hyperparameters,
-    out: Path,
-    on_progress: OnProgress,
-    stop: Callable[[], bool],
-) -> TrainResult:
-    """See `trainer.methods.train`."""
-    if start == "continued" and live_adapter is None:
+@dataclass(frozen=True, slots=True)
+class Training(Generic[E]):
+    """One candidate to train: by which method, from what, into the folder `out`.
+
+    A `continued` start is from `live_adapter`, whose rank, alpha and modules it keeps. `stop` is
+    asked after every step.
+    """
+
+    method: Method[E]
+    examples: Sequence[E]
+    hyperparameters: Hyperparameters
+    out: Path
+    start: Start = "fresh"
+    live_adapter: Path | None = None
+    on_progress: OnProgress = lambda _: None
+    stop: Callable[[], bool] = lambda: False
+
+
+def train(model: WarmModel, training: Training[Any]) -> TrainResult:
+    """Train one candidate; its folder appears complete or not at all.
+
+    The reference is always the base model, so that many rounds cannot drift away from it: a
+    `fresh` candidate starts there too. The same training on the same machine gives the same
+    weights. Raises Invalid when the examples cannot teach (none left, one kind of label only,
+    diverged), Conflict with code "cancelled" once `stop()` is true.
+    """
+    method, hyperparameters = training.method, training.hyperparameters
+    if training.start == "continued" and training.live_adapter is None:
         raise Invalid("There is no live version to continue from; start fresh.", param="start")
-    rows, too_long, unreadable = _encoded(model, method, examples, hyperparameters.max_length)
-    if not rows:
+    examples, too_long, unreadable = _encoded(model, training)
+    if not examples:
         raise Invalid(
-            f"No example is left to learn from: {too_long} were longer than "
-            f"{hyperparameters.max_length} tokens, {unreadable} were refused by the chat template."
+            f"No example is left to learn from: {method.name.upper()} needs {method.needs}; "
+            f"{too_long} were longer than {hyperparameters.max_length} tokens, {unreadable} were "
+            "refused by the chat template."
         )
-    watch = _Watch(hyperparameters.steps, on_progress, stop)
+    rows = method.rows(examples, hyperparameters)
+    recipe = method.recipe(examples, hyperparameters)
+    watch = StepWatch(hyperparameters.steps, training.on_progress, training.stop)
     began_s = time.monotonic()
-    with appearing(out) as scratch:
+    with appearing(training.out, replace=True) as scratch:
         with model.borrow() as base:
-            peft = _attach(base, start, live_adapter, hyperparameters)
-            trainer = (kto if method == "kto" else dpo).build(
-                rows,
-                _settings(scratch, hyperparameters, model.device.type),
-                hyperparameters,
+            peft = _attach(base, training.start, training.live_adapter, hyperparameters)
+            settings = _settings(scratch, hyperparameters, model.device.type)
+            trainer = _on_prepared_rows(recipe.trainer)(
+                args=recipe.config(**settings, **recipe.settings),
+                train_dataset=Dataset.from_list(rows),
                 model=peft,
                 processing_class=model.tokenizer,
                 callbacks=[watch],
             )
-            # TRL clones the starting adapter as its frozen reference. Without the clone it
-            # refers to the model with adapters off: the base, the anchor of every round.
-            peft.delete_adapter("ref")
+            # TRL clones the starting adapter as its frozen reference, where it has one. Without
+            # the clone it refers to the model with adapters off: the base, every round's anchor.
+            if "ref" in peft.peft_config:
+                peft.delete_adapter("ref")
             trainer.remove_callback(PrinterCallback)
             trainer.train()
             watch.check()
             peft.save_pretrained(scratch, selected_adapters=["default"])
         _tidy(scratch)
     return TrainResult(
-        path=out,
-        method=method,
-        start=start,
+        path=training.out,
+        method=method.name,
+        start=training.start,
         steps=watch.step,
         train_s=time.monotonic() - began_s,
         final_loss=watch.loss,
         dropped_too_long=too_long,
-        examples=len(rows),
+        examples=len(examples),
         dropped_unreadable=unreadable,
     )
 
 
-class _Watch(TrainerCallback):
-    """Reports every step, and stops training when asked to or when the loss is no number."""
-
-    def __init__(self, steps: int, on_progress: OnProgress, stop: Callable[[], bool]) -> None:
-        self.steps, self.step, self.loss = steps, 0, math.nan
-        self._on_progress, self._stop, self._cancelled = on_progress, stop, False
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.step = state.global_step
-        self._cancelled = self._cancelled or self._stop()
-        control.should_training_stop = control.should_training_stop or self._cancelled
-
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
-    ) -> None:
-        if not logs or "loss" not in logs:
-            return
-        figures = {name: float(value) for name, value in logs.items()}
-        self.loss = figures["loss"]
-        if not math.isfinite(figures["loss"] + figures.get("grad_norm", 0.0)):
-            self.loss = math.nan
-            control.should_training_stop = True
-        self._on_progress(Progress(state.global_step, self.steps, figures))
-
-    def check(self) -> None:
-        """Raise what went wrong, if anything did."""
-        if self._cancelled:
-            raise Conflict("The run was cancelled.", code="cancelled")
-        if not math.isfinite(self.loss):
-            raise Invalid(
-                f"Training diverged at step {self.step}: lower the learning rate.",
-                param="learning_rate",
-            )
-
-
-def _encoded(
-    model: WarmModel, method: MethodName, examples: Sequence[Label | Pair], max_length: int
-) -> tuple[list[tuple[Label | Pair, tuple[list[int], ...]]], int, int]:
+def _encoded(model: WarmModel, training: Training[E]) -> tuple[list[tuple[E, Tokens]], int, int]:
     """Examples with their token ids, and how many were too long or refused by the template.
 
     TRL itself drops prompts of `max_length` or more without a word and cuts longer answers.
     """
-    wanted = Label if method == "kto" else Pair
-    rows: list[tuple[Label | Pair, tuple[list[int], ...]]] = []
+    found: list[tuple[E, Tokens]] = []
     too_long = unreadable = 0
-    for example in examples:
-        if not isinstance(example, wanted):
-            raise Invalid(f"The method {method} learns from {wanted.__name__}s only.")
+    for example in training.examples:
+        completions = training.method.completions(example)
         try:
-            tokens = _tokens(model, example)
+            tokens = encode(model.tokenizer, example.prompt, *completions)
         except Invalid:
             unreadable += 1
             continue
-        if len(tokens[0]) + max(map(len, tokens[1:])) > max_length:
+        if len(tokens[0]) + max(map(len, tokens[1:])) > training.hyperparameters.max_length:
             too_long += 1
         else:
-            rows.append((example, tokens))
-    return rows, too_long, unreadable
+            found.append((example, tokens))
+    return found, too_long, unreadable
 
 
-def _tokens(model: WarmModel, example: Label | Pair) -> tuple[list[int], ...]:
-    if isinstance(example, Label):
-        return model.encode(example.prompt, example.completion)
-    prompt, chosen = model.encode(example.prompt, example.chosen)
-    other, rejected = model.encode(example.prompt, example.rejected)
-    if len(other) < len(prompt):  # the template ends the shared part earlier for one of them
-        prompt, chosen = other, prompt[len(other) :] + chosen
-    elif len(other) > len(prompt):
-        rejected = other[len(prompt) :] + rejected
-    return prompt, chosen, rejected
+def _on_prepared_rows(trainer: type[Any]) -> type[Any]:
+    """TRL's trainer on rows that are tokenised, ordered and marked already."""
+
+    class Prepared(trainer):
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset
+
+    return Prepared
 
 
 def _attach(

@@ -4,7 +4,6 @@ the run."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,20 +14,21 @@ from adapters.registry import Registry
 from adapters.types import Adapter, ArtifactInfo, Version
 from adapters.validate import read_base, validate_adapter
 from core.clock import now_s
-from core.database import Database
 from core.errors import Conflict
-from core.ids import Digest, RunId
-from core.settings import Settings
+from core.ids import Digest
+from core.work.kind import Place
+from core.work.ledger import Ledger
 from feedback.learning.datasets import SnapshotStore, counts, freeze, from_bytes, to_bytes
-from feedback.runs import Run, RunStore
+from feedback.learning.reading import read_feedback
 from feedback.store import FeedbackStore
 from feedback.types import Snapshot
 from trainer.judging.gate import choose, judge
 from trainer.judging.suite import load_suite
-from trainer.methods import pairs_as_labels, scaled, train
+from trainer.methods import METHODS
+from trainer.methods.folders import scaled
 from trainer.runs.defaults import gate_limits, hyperparameters
-from trainer.runs.plan import Candidate, candidates, training_examples
-from trainer.runs.watch import read_feedback
+from trainer.runs.plan import Candidate, candidates
+from trainer.runs.types import RUN, Run
 from trainer.types import Evaluation, Progress, Verdict
 
 if TYPE_CHECKING:
@@ -53,11 +53,16 @@ class Steps:
     """The steps of one worker; they share its warm model and its stores."""
 
     def __init__(
-        self, settings: Settings, database: Database, model: Callable[[], WarmModel]
+        self,
+        place: Place,
+        model: Callable[[], WarmModel],
+        folder: Callable[[str], Path],
     ) -> None:
+        settings, database = place.settings, place.database
         self._settings = settings
         self._model = model
-        self.runs = RunStore(database)
+        self._folder = folder  # where a run keeps its candidates until it ends
+        self.runs = Ledger(database, RUN)
         self._registry = Registry(database)
         self._feedback = FeedbackStore(database)
         self._snapshots = SnapshotStore(database)
@@ -66,10 +71,10 @@ class Steps:
         )
         self._limits = gate_limits(settings)
 
-    def snapshot(self, run_id: RunId) -> str:
+    def snapshot(self, run_id: str) -> str:
         """Freeze what can be learnt now; the snapshot's digest."""
         run = self.runs.advance(run_id, "snapshot")
-        adapter = self._registry.by_id(run.adapter_id)
+        adapter = self._adapter(run)
         found = read_feedback(self._feedback, adapter)
         frozen = freeze(
             adapter.id,
@@ -95,40 +100,41 @@ class Steps:
         )
         return frozen.digest
 
-    def plan(self, run_id: RunId, digest: str) -> list[Candidate]:
+    def plan(self, run_id: str, digest: str) -> list[Candidate]:
         """The candidates to train."""
         run, adapter = self._run(run_id)
         frozen = self._snapshot(digest)
-        return candidates(frozen, adapter.learning, has_live=run.live_before is not None)
+        return candidates(frozen, adapter.learning, has_live=run.facts.live_before is not None)
 
-    def train(self, run_id: RunId, digest: str, candidate: Candidate) -> dict[str, Any]:
+    def train(self, run_id: str, digest: str, candidate: Candidate) -> dict[str, Any]:
         """Train one candidate into the run's folder; its figures."""
+        from trainer.methods.loop import Training, train
+
         self.runs.advance(run_id, "train")
-        out = self.folder(run_id) / candidate.name
+        out = self._folder(run_id) / candidate.name
         if out.is_dir():
             return {"name": candidate.name, "reused": True}
         run, adapter = self._run(run_id)
         frozen = self._snapshot(digest)
-        examples = training_examples(
-            frozen, candidate.method, pairs_as_labels(list(frozen.train_pairs))
-        )
+        method = METHODS[candidate.method]
+        examples = method.examples(frozen)
         self.runs.event(
             run_id,
             "message",
             f"Training {candidate.method.upper()} {candidate.start} on {len(examples)} examples.",
             key=f"train:{candidate.name}",
         )
-        result = train(
-            self._model(),
-            method=candidate.method,
-            start=candidate.start,
+        training = Training(
+            method=method,
             examples=examples,
-            live_adapter=self._live(adapter, run),
             hyperparameters=hyperparameters(self._settings, self._model().parameters),
             out=out,
+            start=candidate.start,
+            live_adapter=self._live(adapter, run),
             on_progress=self._progress(run_id, candidate),
             stop=lambda: self._cancelled(run),
         )
+        result = train(self._model(), training)
         figures = asdict(result) | {"path": str(result.path), "name": candidate.name}
         self.runs.event(
             run_id,
@@ -140,17 +146,17 @@ class Steps:
         )
         return figures
 
-    def evaluate(self, run_id: RunId, digest: str, candidate: Candidate) -> list[Judged]:
+    def evaluate(self, run_id: str, digest: str, candidate: Candidate) -> list[Judged]:
         """Measure a candidate at shrinking scales until one passes; all that were measured."""
         run = self.runs.advance(run_id, "evaluate")
-        adapter = self._registry.by_id(run.adapter_id)
+        adapter = self._adapter(run)
         frozen = self._snapshot(digest)
         judged: list[Judged] = []
         for scale in SCALES:
             name = candidate.name if scale == 1.0 else f"{candidate.name}-x{scale:g}"
-            folder = self.folder(run_id) / name
+            folder = self._folder(run_id) / name
             if not folder.is_dir():
-                scaled(self.folder(run_id) / candidate.name, scale, folder)
+                scaled(self._folder(run_id) / candidate.name, scale, folder)
             one = self._judge(run, adapter, frozen, folder, name)
             judged.append(one)
             self.runs.event(
@@ -165,17 +171,17 @@ class Steps:
                 break
         return judged
 
-    def publish(self, run_id: RunId, digest: str, judged: list[Judged]) -> Verdict:
+    def publish(self, run_id: str, digest: str, judged: list[Judged]) -> Verdict:
         """Register the best candidate; make it live if the gate passed it."""
         before = self.runs.find(run_id)
-        if not before.is_active and before.verdict is not None:
-            return before.verdict  # done, but killed before anybody noted it
-        run = self.runs.advance(run_id, "gate")
-        if run.cancel_requested_at_s is not None and run.version is None:
+        if not before.is_active and before.facts.verdict is not None:
+            return before.facts.verdict  # done, but killed before anybody noted it
+        run = self.runs.advance(run_id, "gate", stoppable=False)
+        if run.cancel_requested_at_s is not None and run.facts.version is None:
             raise Conflict(
                 "The run was cancelled before its candidate was published.", code="cancelled"
             )
-        adapter = self._registry.by_id(run.adapter_id)
+        adapter = self._adapter(run)
         best = choose([(one.name, one.evaluation, one.verdict) for one in judged])
         chosen = judged[best if best is not None else 0]
         info = self._store(chosen.folder)
@@ -184,10 +190,10 @@ class Steps:
             info,
             source="run",
             run_id=run_id,
-            parent=run.live_before if "continued" in chosen.name else None,
+            parent=run.facts.live_before if "continued" in chosen.name else None,
             note=chosen.name,
         )
-        self.runs.advance(run_id, "publish", version=version.number)
+        self.runs.advance(run_id, "publish", stoppable=False, version=version.number)
         if best is None:
             self._registry.reject(adapter.id, version.number)
             self._end(run, "rejected", chosen.verdict, version)
@@ -195,29 +201,15 @@ class Steps:
         self._promote(run, adapter, version, chosen)
         return chosen.verdict
 
-    def fail(self, run_id: RunId, message: str, *, cancelled: bool) -> None:
-        """End a run that could not be completed."""
-        self.runs.event(run_id, "message", message, key="failed")
-        self.runs.finish(run_id, "cancelled" if cancelled else "failed", error=message)
-        self.tidy(run_id)
-
-    def folder(self, run_id: RunId) -> Path:
-        """Where a run keeps its candidates until it ends."""
-        return self._settings.home.resolve() / "runs" / run_id
-
-    def tidy(self, run_id: RunId) -> None:
-        """Drop the candidates of an ended run; the one that counts is in the artifact store."""
-        shutil.rmtree(self.folder(run_id), ignore_errors=True)
-
     def _promote(self, run: Run, adapter: Adapter, version: Version, chosen: Judged) -> None:
         # Live or retired: this run has published before it was interrupted. What has happened to
         # the version since, a rollback perhaps, stands.
         if version.state not in ("live", "retired"):
-            if adapter.live_version != run.live_before:
+            if adapter.live_version != run.facts.live_before:
                 self._registry.reject(adapter.id, version.number)
                 raise Conflict(
                     f"The live version became {adapter.live_version} while the candidate was "
-                    f"judged against {run.live_before}; version {version.number} is kept as "
+                    f"judged against {run.facts.live_before}; version {version.number} is kept as "
                     "rejected. The next feedback starts a new run."
                 )
             self._registry.activate(
@@ -255,15 +247,18 @@ class Steps:
         return Judged(folder, name, measured, judge(measured, self._limits))
 
     def _store(self, folder: Path) -> ArtifactInfo:
-        model = self._model()
-        base = read_base(self._settings.model, digest=model.digest)
+        base = read_base(self._settings.model)
         info = validate_adapter(folder, base, max_rank=self._settings.max_lora_rank)
         self._artifacts.put_folder(folder)
         return info
 
-    def _run(self, run_id: RunId) -> tuple[Run, Adapter]:
+    def _run(self, run_id: str) -> tuple[Run, Adapter]:
         run = self.runs.find(run_id)
-        return run, self._registry.by_id(run.adapter_id)
+        return run, self._adapter(run)
+
+    def _adapter(self, run: Run) -> Adapter:
+        assert run.adapter_id is not None  # every run is an adapter's
+        return self._registry.by_id(run.adapter_id)
 
     def _snapshot(self, digest: str) -> Snapshot:
         record = self._snapshots.get(digest)
@@ -271,15 +266,15 @@ class Steps:
         return from_bytes(blob, digest=digest, created_at_s=record.created_at_s)
 
     def _live(self, adapter: Adapter, run: Run) -> Path | None:
-        if run.live_before is None:
+        if run.facts.live_before is None:
             return None
-        version = self._registry.version(adapter.id, run.live_before)
+        version = self._registry.version(adapter.id, run.facts.live_before)
         return self._artifacts.folder(version.digest)
 
     def _cancelled(self, run: Run) -> bool:
         return self.runs.find(run.id).cancel_requested_at_s is not None
 
-    def _progress(self, run_id: RunId, candidate: Candidate) -> Callable[[Progress], None]:
+    def _progress(self, run_id: str, candidate: Candidate) -> Callable[[Progress], None]:
         def report(progress: Progress) -> None:
             self.runs.event(
                 run_id,

@@ -29,43 +29,6 @@ def due(
     return None
 
 
-def why_not(
-    learning: Learning,
-    labels_up: int,
-    labels_down: int,
-    pairs: int,
-    new_items: int,
-    oldest_new_at_s: float | None,
-    now_s: float,
-) -> tuple[str, ...]:
-    """What is still missing for a run, in plain words; empty exactly when `due` has a reason."""
-    if not learning.enabled:
-        return ("learning is switched off for this adapter",)
-    missing = []
-    if not _enough(learning, labels_up, labels_down, pairs):
-        wants = []
-        total = labels_up + labels_down
-        if total < learning.min_labels:
-            wants.append(f"{learning.min_labels - total} more rated answers")
-        for count, kind in ((labels_up, "good"), (labels_down, "bad")):
-            if count < learning.min_minority:
-                wants.append(f"{learning.min_minority - count} more rated {kind}")
-        labelled = " and ".join(wants) or "any rated answer"
-        more_pairs = max(1, learning.min_pairs - pairs)
-        missing.append(f"{labelled}, or {more_pairs} more comparisons or corrections")
-    if new_items == 0:
-        missing.append("new feedback since the last run")
-    elif new_items < learning.new_items and not _waited(
-        learning, new_items, oldest_new_at_s, now_s
-    ):
-        news = f"{learning.new_items - new_items} more new feedback items"
-        if oldest_new_at_s is not None:
-            left_s = oldest_new_at_s + learning.max_age_s - now_s
-            news += f", or {left_s:.0f} s more since the oldest of them"
-        missing.append(news)
-    return tuple(missing)
-
-
 def _enough(learning: Learning, labels_up: int, labels_down: int, pairs: int) -> bool:
     labelled = labels_up + labels_down >= learning.min_labels
     balanced = min(labels_up, labels_down) >= learning.min_minority

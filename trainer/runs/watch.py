@@ -10,16 +10,17 @@ from adapters.types import Adapter, Learning
 from core.clock import now_s
 from core.database import Database
 from core.ids import AdapterId
-from feedback.learning.pairing import learnable
-from feedback.runs import RunStore
+from core.text import fit
+from core.work.ledger import Ledger
+from core.work.types import Work
+from core.work.watermarks import Watermarks
+from feedback.learning.reading import read_feedback
 from feedback.store import FeedbackStore
-from feedback.types import Learnable, News
+from feedback.types import News
 from trainer.runs.triggers import due
+from trainer.runs.types import RUN, RunFacts
 
 logger = logging.getLogger("attune.trainer")
-
-_SHARE_PER_USER = 0.5
-"""No end user alone stands behind more than half of what a shared adapter learns."""
 
 _AGE_CHECK_S = 1.0
 
@@ -33,7 +34,8 @@ class Watch:
         self._database = database
         self._registry = Registry(database)
         self._feedback = FeedbackStore(database)
-        self._runs = RunStore(database)
+        self._runs = Ledger(database, RUN)
+        self._marks = Watermarks(database)
         self._considered: dict[AdapterId, _Considered] = {}
         self._last_look = (-1, -1)
         self._looked_at_s = 0.0
@@ -46,7 +48,7 @@ class Watch:
             return
         self._last_look, self._looked_at_s = look, time.monotonic()
         adapters = {a.id: a for a in self._registry.adapters() if a.learning.enabled}
-        marks = self._runs.watermarks()
+        marks = self._marks.all()
         news = self._feedback.news_by_adapter({i: marks.get(i, 0) for i in adapters})
         busy = {run.adapter_id for run in self._runs.active()}
         self._considered = {i: seen for i, seen in self._considered.items() if i in news}
@@ -74,24 +76,18 @@ class Watch:
             now_s(),
         )
         if reason is not None:
-            self._runs.open(
-                adapter.tenant_id,
-                adapter.id,
-                reason,
-                news.max_seq,
-                news.newest_at_s,
-                adapter.live_version,
-            )
+            open_run(self._runs, adapter, reason, news.max_seq, news.newest_at_s)
             logger.info("Run opened for '%s': %s", adapter.name, reason)
         self._considered[adapter.id] = state  # last: what failed half-way is tried again
 
 
-def read_feedback(store: FeedbackStore, adapter: Adapter) -> Learnable:
-    """What the adapter can learn from all that was said so far."""
-    return learnable(
-        adapter.id,
-        store.effective(adapter.id),
-        now_s=now_s(),
-        expire_after_s=adapter.learning.expire_after_s,
-        max_share_per_user=None if adapter.scope == "user" else _SHARE_PER_USER,
-    )
+def open_run(
+    runs: Ledger[RunFacts],
+    adapter: Adapter,
+    trigger: str,
+    last_feedback_seq: int,
+    last_feedback_at_s: float | None,
+) -> tuple[Work[RunFacts], bool]:
+    """Queue a run and say that it is new, or yield the one of the adapter that is under way."""
+    facts = RunFacts(fit(trigger, 64), last_feedback_seq, last_feedback_at_s, adapter.live_version)
+    return runs.open(adapter.tenant_id, adapter.id, facts, adapter_id=adapter.id)

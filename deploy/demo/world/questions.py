@@ -7,25 +7,29 @@ import hashlib
 import random
 import re
 from collections import Counter
+from dataclasses import dataclass
 from typing import Literal
 
-from deploy.demo.world.errands import ERRANDS
-from deploy.demo.world.leisure import LEISURE
 from deploy.demo.world.styles import dress
-from deploy.demo.world.town import TOWN
-from deploy.demo.world.travel import TRAVEL
-from deploy.demo.world.types import Intent, Question
-
-INTENTS: tuple[Intent, ...] = TOWN + ERRANDS + TRAVEL + LEISURE
+from deploy.demo.world.town import INTENTS, Intent, read_data
 
 _BY_NAME = {intent.name: intent for intent in INTENTS}
-_OPENERS = ("Hello, ", "Hi! ", "Please help: ", "Excuse me, ", "Quick question: ")
-_THANKS = (" Thanks!", " Thank you.", " Please.")
+_MANNERS: dict[str, list[str]] = read_data("manners")
 _NUMBER = re.compile(r"\d+(?::\d+)?")
 _FIELD = re.compile(r"\{(\w+)\}")
 
 Split = Literal["train", "held_out"]
 Slots = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question; `facts` are the strings that must all occur in a right answer."""
+
+    text: str
+    intent: str
+    slots: Slots
+    facts: tuple[str, ...]
 
 
 def split_of(intent: str, slots: Slots) -> Split:
@@ -71,9 +75,9 @@ def _wording(intent: Intent, slots: Slots, rng: random.Random) -> str:
     text = rng.choice(intent.asks).format(**dict(slots))
     text = text[0].upper() + text[1:]
     if rng.random() < 0.25:
-        text = rng.choice(_OPENERS) + text
+        text = rng.choice(_MANNERS["openers"]) + text
     if rng.random() < 0.15:
-        text += rng.choice(_THANKS)
+        text += rng.choice(_MANNERS["thanks"])
     return text
 
 

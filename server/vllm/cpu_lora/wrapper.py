@@ -2,8 +2,8 @@
 
 Owns the translation between vLLM's calls and `SlotWeights`; imported only where vLLM runs.
 Upstream gathers one copy of A and B per token and reads the last slot for tokens without an
-adapter (`lora/ops/torch_ops/lora_ops.py`, index -1); `tests/contract/test_cpu_lora.py` fails when
-that is mended, and this module can go.
+adapter (`lora/ops/torch_ops/lora_ops.py`, index -1); `tests/integration/vllm/test_cpu_lora.py`
+fails when that is mended, and this module can go.
 """
 
 from __future__ import annotations

@@ -68,6 +68,9 @@ def test_feedback_for_an_unknown_or_foreign_answer(tenant: Tenant, other_tenant:
         refused(tenant.http.post("/v1/feedback", json=body), 404)
         refused(tenant.http.get(f"/v1/feedback/{completion_id.replace('/', '')}"), 404)
     assert other_tenant.http.get("/v1/feedback").json()["data"] == []
+    own = other_tenant.http.post("/v1/feedback", json={"completion_id": theirs, "value": True})
+    assert own.status_code == 201  # its own tenant may say it
+    assert len(other_tenant.http.get("/v1/feedback").json()["data"]) == 1
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/feedback", "/v1/adapters"])
@@ -99,6 +102,9 @@ def test_feedback_that_makes_no_sense(tenant: Tenant, body: dict[str, Any]) -> N
     filled = json.loads(json.dumps(body).replace("ID", answer.id))
     refused(tenant.http.post("/v1/feedback", json=filled), 400)
     assert tenant.http.get("/v1/feedback").json()["data"] == []
+    sense = {"completion_id": answer.id, "value": True}
+    assert tenant.http.post("/v1/feedback", json=sense).status_code == 201
+    assert len(tenant.http.get("/v1/feedback").json()["data"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -240,6 +246,6 @@ class TestUploads:
 
     def test_nothing_of_a_refused_upload_remains(self, tenant: Tenant, folder: Path) -> None:
         self.spoil_config(folder, use_dora=True)
-        tenant.push("x", folder)
+        refused(tenant.push("x", folder), 400)
         assert tenant.http.get("/v1/adapters/x").json()["versions"] == []
         assert not any((tenant.server.home / "artifacts" / "staging").iterdir())

@@ -1,0 +1,119 @@
+"""A new kind of durable work is one class and one line: routes and worker follow from it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest_asyncio
+from fastapi import FastAPI
+from support.door import Door, open_door
+from support.toy_kind import Count
+
+from core.identity.keys import split_key
+from deploy.kinds import KINDS
+from server.routes import attach
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest_asyncio.fixture
+async def door(tmp_path: Path, database_url: str) -> AsyncIterator[Door]:
+    opened = await open_door(tmp_path, database_url, (*KINDS, Count))  # the one line
+    opened.app = _keys_only(opened)
+    yield opened
+    await opened.runtime.stop()
+
+
+def _keys_only(door: Door) -> Any:
+    """The routes without the door, which knows by name what it lets through."""
+    app = FastAPI()
+    attach(app, (*KINDS, Count))
+    app.state.attune = door.runtime
+
+    async def with_key(scope: Any, receive: Any, send: Any) -> None:
+        sent = dict(scope["headers"])[b"authorization"].decode().removeprefix("Bearer ")
+        known = door.runtime.tenants.keys(door.tenant("acme"))
+        known += door.runtime.tenants.keys(door.tenant("other"))
+        state = {"attune_key": {key.public_id: key for key in known}[split_key(sent)[0]]}
+        await app({**scope, "state": state}, receive, send)
+
+    return with_key
+
+
+async def until_ended(client: httpx.AsyncClient, work_id: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 60
+    while True:
+        seen: dict[str, Any] = (await client.get(f"/v1/counts/{work_id}")).json()
+        if seen["state"] not in ("queued", "counting"):
+            return seen
+        assert time.monotonic() < deadline, "the worker did not come"
+
+
+async def test_a_new_kind_is_ordered_carried_out_and_shown(door: Door, tmp_path: Path) -> None:
+    worker = start_worker(door, tmp_path)
+    try:
+        async with door.client("acme", "train") as client:
+            asked = await client.post("/v1/counts", json={"text": "one two three"})
+            assert (asked.status_code, asked.json()["state"]) == (202, "queued")
+            done = await until_ended(client, asked.json()["id"])
+            assert (done["object"], done["state"], done["words"]) == ("count", "counted", 3)
+            log = (await client.get(f"/v1/counts/{done['id']}/events")).json()["data"]
+            assert [(line["object"], line["data"]) for line in log] == [
+                ("count.event", {"words": 3})
+            ]
+            for text, words in (("forbidden", "not counted"), ("broken", "KeyError")):
+                bad = (await client.post("/v1/counts", json={"text": text})).json()
+                ended = await until_ended(client, bad["id"])
+                assert ended["state"] == "failed"
+                assert words in ended["error"]
+            listed = (await client.get("/v1/counts", params={"limit": 2})).json()
+            assert [one["state"] for one in listed["data"]] == ["failed", "failed"]
+            assert listed["has_more"] is True
+            rest = await client.get("/v1/counts", params={"after": listed["last_id"]})
+            assert [one["id"] for one in rest.json()["data"]] == [done["id"]]
+            assert (await client.post(f"/v1/counts/{done['id']}/cancel")).status_code == 409
+            # Elsewhere it does not exist, and it has no files.
+            assert (await client.get(f"/v1/runs/{done['id']}")).status_code == 404
+            assert (await client.get(f"/v1/counts/{done['id']}/files/x")).status_code == 404
+        left = tmp_path / "counts"
+        deadline = time.monotonic() + 20
+        while list(left.iterdir()):
+            assert time.monotonic() < deadline, "what was left is not removed"
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+async def test_a_new_kind_is_cancelled_filtered_and_guarded(door: Door) -> None:
+    async with door.client("acme", "train") as client:
+        asked = (await client.post("/v1/counts", json={"text": "a b"})).json()
+        assert (await client.post("/v1/counts", json={"text": "a b"})).json() == asked
+        for body in ({}, {"text": 5}, {"text": "a", "colour": "red"}):
+            refused = await client.post("/v1/counts", json=body)
+            assert (refused.status_code, set(refused.json())) == (400, {"error"})
+        cancelled = await client.post(f"/v1/counts/{asked['id']}/cancel")
+        assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+    async with door.client("acme", "inference") as client:
+        assert (await client.get("/v1/counts")).status_code == 403
+    async with door.client("other", "train") as client:
+        assert (await client.get(f"/v1/counts/{asked['id']}")).status_code == 404
+        assert (await client.get("/v1/counts")).json()["data"] == []
+
+
+def start_worker(door: Door, home: Path) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "ATTUNE_HOME": str(home),
+        "ATTUNE_DATABASE_URL": door.runtime.settings.resolved_database_url(),
+        "ATTUNE_TRAINER_POLL_S": "0.05",
+    }
+    program = ROOT / "tests" / "support" / "toy_kind.py"
+    return subprocess.Popen([sys.executable, str(program)], env=environment, cwd=ROOT)

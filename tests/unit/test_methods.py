@@ -1,0 +1,175 @@
+"""Training methods without training: what each learns from, in which order, and which is used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any, get_args
+
+import pytest
+
+from adapters.types import Learning, MethodChoice
+from core.errors import Invalid
+from core.ids import AdapterId
+from feedback.types import Label, Pair, Snapshot
+from trainer.methods import METHODS
+from trainer.methods.kto import label_weights, pairs_as_labels
+from trainer.methods.order import interleaved_passes, passes
+from trainer.methods.sft import Demonstration
+from trainer.runs.plan import candidates, method_for
+from trainer.types import Hyperparameters
+
+BRIEF = Hyperparameters(batch_size=4, steps=6, seed=3)
+
+
+def label(n: int, desirable: bool = True) -> Label:
+    return Label(f"question {n}", f"answer {n}", desirable, None, None, 0.0, (), ())
+
+
+def pair(n: int, origin: Any = "comparison") -> Pair:
+    return Pair(f"question {n}", f"answer {n}", "no", origin, None, None, 0.0, (), ())
+
+
+def snapshot(labels: int = 0, pairs: int = 0, held_out_pairs: int = 0) -> Snapshot:
+    return Snapshot(
+        digest="",
+        adapter_id=AdapterId("support"),
+        created_at_s=0.0,
+        train_labels=tuple(label(n) for n in range(labels)),
+        train_pairs=tuple(pair(100 + n) for n in range(pairs)),
+        held_out_labels=(),
+        held_out_pairs=tuple(pair(200 + n) for n in range(held_out_pairs)),
+        dropped={},
+    )
+
+
+def digest(rows: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+
+
+def test_each_method_is_registered_under_its_own_name() -> None:
+    assert {name: method.name for name, method in METHODS.items()} == {n: n for n in METHODS}
+
+
+def test_an_adapter_may_ask_for_any_registered_method() -> None:
+    assert set(get_args(MethodChoice)) == {"auto", *METHODS}
+
+
+def test_the_registry_loads_no_training_library() -> None:
+    loaded = (
+        "import sys, trainer.methods; print(*({'torch', 'trl', 'transformers'} & {*sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", loaded], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("labels", "pairs", "held_out_pairs", "expected"),
+    [
+        (0, 16, 0, "dpo"),
+        (32, 12, 4, "dpo"),  # held-out pairs count; half as many as labels is enough
+        (33, 12, 4, "kto"),
+        (0, 15, 0, "kto"),  # fewer than min_pairs
+        (0, 0, 0, "kto"),
+    ],
+)
+def test_dpo_is_used_where_pairs_carry_most_and_kto_otherwise(
+    labels: int, pairs: int, held_out_pairs: int, expected: str
+) -> None:
+    assert method_for(snapshot(labels, pairs, held_out_pairs), Learning(min_pairs=16)) == expected
+
+
+def test_an_adapter_that_asks_for_a_method_gets_it() -> None:
+    assert method_for(snapshot(pairs=16), Learning(method="sft")) == "sft"
+    assert method_for(snapshot(pairs=16), Learning(method="kto")) == "kto"
+
+
+def test_a_method_this_trainer_does_not_know_is_named() -> None:
+    with pytest.raises(Invalid, match="no method 'orpo': set"):
+        method_for(snapshot(), Learning(method="orpo"))  # type: ignore[arg-type]
+
+
+def test_a_live_version_is_also_trained_further() -> None:
+    rules = Learning(method="sft")
+    assert [c.name for c in candidates(snapshot(), rules, has_live=False)] == ["sft-fresh"]
+    both = [c.name for c in candidates(snapshot(), rules, has_live=True)]
+    assert both == ["sft-fresh", "sft-continued"]
+
+
+def test_pairs_can_be_learnt_from_as_labels() -> None:
+    labels = pairs_as_labels([pair(1), pair(2)])
+    assert [one.desirable for one in labels] == [True, False, True, False]
+    assert labels[1].completion == pair(1).rejected
+
+
+def test_kto_reads_labels_and_what_pairs_say_beyond_them() -> None:
+    known = replace(snapshot(labels=1), train_pairs=(pair(0), pair(7)))
+    found = METHODS["kto"].examples(known)
+    assert [(one.completion, one.desirable) for one in found] == [
+        ("answer 0", True),
+        ("no", False),
+        ("answer 7", True),
+        ("no", False),
+    ]
+
+
+def test_dpo_reads_pairs_alone() -> None:
+    assert METHODS["dpo"].examples(snapshot(labels=3, pairs=2)) == [pair(100), pair(101)]
+
+
+def test_sft_reads_what_people_wrote_and_not_what_the_model_said() -> None:
+    said = replace(snapshot(labels=3), train_pairs=(pair(1), pair(2, "correction")))
+    assert METHODS["sft"].examples(said) == [Demonstration("question 2", "answer 2")]
+
+
+def test_the_rows_of_kto_are_those_of_the_first_release() -> None:
+    """Recorded then: another order would make other weights of the same feedback."""
+    labels = [(label(n, n < 5), ([n], [100 + n])) for n in range(16)]
+    rows = METHODS["kto"].rows(labels, BRIEF)
+    assert rows[0] == {
+        "prompt_ids": [12],
+        "completion_ids": [112],
+        "KL_completion_ids": [114],
+        "label": False,
+    }
+    assert len(rows) == 24
+    assert digest(rows) == "8d9030191141fb78adf3bec22ad054549919c945ee9c4399d633b281856b0249"
+
+
+def test_the_rows_of_dpo_are_those_of_the_first_release() -> None:
+    """Recorded then: another order would make other weights of the same feedback."""
+    pairs = [(pair(n), ([n], [100 + n], [200 + n])) for n in range(16)]
+    rows = METHODS["dpo"].rows(pairs, replace(BRIEF, steps=12))
+    assert len(rows) == 24
+    assert digest(rows) == "540c8939e61b2dc777a83d405493d4d24a1492623a693788c552a86f9c0d05f3"
+
+
+def test_sft_learns_the_completion_and_only_reads_the_prompt() -> None:
+    shown = [(Demonstration("q", "a"), ([1, 2], [3, 4]))]
+    rows = METHODS["sft"].rows(shown, replace(BRIEF, batch_size=1, steps=2))
+    assert rows == [{"input_ids": [1, 2, 3, 4], "labels": [-100, -100, 3, 4]}] * 2
+
+
+def test_every_step_sees_both_kinds_in_their_proportion() -> None:
+    """6 ups and 26 downs in steps of 8: every step has one or two ups, as 6 / 32 · 8 = 1.5."""
+    rows = interleaved_passes(list("u" * 6), list("d" * 26), 320, seed=5)
+    steps = [rows[at : at + 8] for at in range(0, 320, 8)]
+    assert {step.count("u") for step in steps} <= {1, 2}
+    assert rows.count("u") == 60
+
+
+def test_every_pass_sees_each_item_once_in_a_new_order() -> None:
+    rows = passes(range(10), 30, seed=1)
+    one, two = rows[:10], rows[10:20]
+    assert sorted(one) == sorted(two) == list(range(10))
+    assert one != two
+
+
+def test_the_rarer_label_is_weighted_up() -> None:
+    assert label_weights(ups=8, downs=24) == (3.0, 1.0)
+    assert label_weights(ups=20, downs=10) == (1.0, 2.0)

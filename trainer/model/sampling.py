@@ -1,0 +1,107 @@
+"""Answers drawn from the base and its adapters, the same for the same seed.
+
+Owns the generation settings and the batches. Must not know: what is asked and why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from adapters.artifacts.digest import adapter_digest
+from trainer.model.encoding import encode_prompt
+from trainer.model.warm import WarmModel
+from trainer.types import Prompt
+
+_BATCH = 75
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One sampled answer; `ids` ends with the end token if the model `ended` by itself."""
+
+    text: str
+    ids: tuple[int, ...]
+    ended: bool
+
+
+def answers(
+    model: WarmModel,
+    prompts: Sequence[Prompt],
+    adapter_dir: Path | None,
+    temperature: float = 0.0,
+    max_new_tokens: int = 96,
+    seed: int = 0,
+) -> tuple[Answer, ...]:
+    """One answer per prompt from the full distribution; temperature 0 is greedy.
+
+    The same arguments give the same answers, and the model remembers the last few calls.
+    """
+    adapter = adapter_digest(adapter_dir) if adapter_dir else "base"
+    wanted = (adapter, temperature, max_new_tokens, seed)
+    key = hashlib.sha256(repr((wanted, tuple(prompts))).encode()).hexdigest()
+
+    def sample() -> tuple[Answer, ...]:
+        cuda = [model.device] if model.device.type == "cuda" else []
+        with model.adapted(adapter_dir) as adapted, torch.random.fork_rng(cuda):
+            torch.manual_seed(seed)
+            config = _config(model, adapted, temperature, max_new_tokens)
+            return _sample(model, adapted, prompts, config)
+
+    return model.remembered(key, sample)
+
+
+def _config(
+    model: WarmModel, adapted: Any, temperature: float, max_new_tokens: int
+) -> GenerationConfig:
+    own = adapted.generation_config.eos_token_id
+    ends = {model.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
+    # What is left out is filled from the model's own generation_config, whose top_p or
+    # repetition penalty would not be the whole distribution.
+    drawn = {"top_k": 0, "top_p": 1.0} if temperature else {}
+    return GenerationConfig(
+        **drawn,
+        do_sample=temperature > 0,
+        temperature=temperature or 1.0,
+        repetition_penalty=1.0,
+        max_new_tokens=max_new_tokens,
+        use_cache=True,
+        eos_token_id=sorted(ends),
+        pad_token_id=model.tokenizer.pad_token_id,
+    )
+
+
+def _sample(
+    model: WarmModel, adapted: Any, prompts: Sequence[Prompt], config: GenerationConfig
+) -> tuple[Answer, ...]:
+    """In left-padded batches of similar length."""
+    heads = [encode_prompt(model.tokenizer, prompt) for prompt in prompts]
+    order = sorted(range(len(heads)), key=lambda row: len(heads[row]))
+    found: dict[int, Answer] = {}
+    for start in range(0, len(order), _BATCH):
+        rows = order[start : start + _BATCH]
+        width = max(len(heads[row]) for row in rows)
+        pads = [width - len(heads[row]) for row in rows]
+        ids = [[config.pad_token_id] * n + heads[row] for n, row in zip(pads, rows, strict=True)]
+        mask = [[0] * n + [1] * (width - n) for n in pads]
+        output = adapted.generate(
+            input_ids=torch.tensor(ids, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
+            generation_config=config,
+        )
+        for row, tokens in zip(rows, output[:, width:].tolist(), strict=True):
+            found[row] = _answer(model.tokenizer, tokens, set(config.eos_token_id))
+    return tuple(found[row] for row in range(len(heads)))
+
+
+def _answer(tokenizer: Any, tokens: list[int], ends: set[int]) -> Answer:
+    stop = next((at for at, token in enumerate(tokens) if token in ends), None)
+    ids = tokens if stop is None else tokens[: stop + 1]
+    text = tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return Answer(text, tuple(ids), stop is not None)

@@ -1,0 +1,95 @@
+"""How likely answers are: log-probabilities and divergences under the base and its adapters.
+
+Owns the arithmetic on logits. Must not know: how answers are sampled, what a score is good for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.errors import Invalid
+from trainer.model.encoding import Tokens, encode, encode_prompt
+from trainer.model.warm import WarmModel
+from trainer.types import Prompt
+
+_LOGITS_AT_ONCE = 2**26
+"""Most float32 logits held at a time while scoring: 256 MiB."""
+
+
+def logprobs(
+    model: WarmModel, items: Sequence[tuple[Prompt, str]], adapter_dir: Path | None
+) -> list[float]:
+    """log p(completion | prompt) per item, in nats, summed over the completion's tokens."""
+    encoded = [encode(model.tokenizer, prompt, completion) for prompt, completion in items]
+    found = [0.0] * len(items)
+    with model.adapted(adapter_dir) as adapted:
+        for rows, ids, mask in _batches(model, encoded):
+            picked = _log_softmax(adapted, ids).gather(-1, ids["input_ids"][:, 1:, None])
+            for row, value in zip(rows, _summed(picked.squeeze(-1), mask), strict=True):
+                found[row] = value
+    return found
+
+
+def kl_to_base(
+    model: WarmModel, items: Sequence[tuple[Prompt, Sequence[int]]], adapter_dir: Path
+) -> list[float]:
+    """KL(adapter || base) over the whole vocabulary, summed over the answer's tokens, nats.
+
+    `items` pair a prompt with token ids the adapter sampled at temperature 1; the mean over
+    many is the sequence KL of the two policies.
+    """
+    encoded = [(encode_prompt(model.tokenizer, prompt), list(ids)) for prompt, ids in items]
+    found = [0.0] * len(items)
+    with model.adapted(adapter_dir) as adapted:
+        for rows, ids, mask in _batches(model, encoded):
+            own = _log_softmax(adapted, ids)
+            with adapted.disable_adapter():
+                plain = _log_softmax(adapted, ids)
+            tokens = (own.exp() * (own - plain)).sum(-1)
+            for row, value in zip(rows, _summed(tokens, mask), strict=True):
+                found[row] = value
+    return found
+
+
+def readable(model: WarmModel, prompt: Prompt, completion: str) -> bool:
+    """Whether the template takes it and prompt and completion fit the model's context."""
+    try:
+        head, tail = encode(model.tokenizer, prompt, completion)
+    except Invalid:
+        return False
+    limit = model.context_tokens
+    return bool(tail) and (limit is None or len(head) + len(tail) <= limit)
+
+
+def _log_softmax(adapted: Any, ids: dict[str, Any]) -> Any:
+    """The log-probabilities [b, t - 1, v] of each next token."""
+    return adapted(**ids, use_cache=False).logits[:, :-1].float().log_softmax(-1)
+
+
+def _summed(tokens: Any, mask: Any) -> list[float]:
+    return (tokens * mask).sum(-1).tolist()
+
+
+def _batches(
+    model: WarmModel, encoded: Sequence[Tokens]
+) -> Iterator[tuple[list[int], dict[str, Any], Any]]:
+    # Right-padded batches of similar length: (rows, ids [b, t], completion mask [b, t - 1]).
+    order = sorted(range(len(encoded)), key=lambda row: -sum(map(len, encoded[row])))
+    while order:
+        width = max(2, sum(map(len, encoded[order[0]])))
+        size = max(1, min(64, _LOGITS_AT_ONCE // (width * model.vocabulary)))
+        rows, order = order[:size], order[size:]
+        ids = torch.full((len(rows), width), model.tokenizer.pad_token_id)
+        attention = torch.zeros((len(rows), width), dtype=torch.long)
+        completion = torch.zeros((len(rows), width))
+        for at, row in enumerate(rows):
+            head, tail = encoded[row]
+            ids[at, : len(head) + len(tail)] = torch.tensor(head + tail)
+            attention[at, : len(head) + len(tail)] = 1
+            completion[at, len(head) : len(head) + len(tail)] = 1
+        batch = {"input_ids": ids.to(model.device), "attention_mask": attention.to(model.device)}
+        yield rows, batch, completion[:, 1:].to(model.device)
