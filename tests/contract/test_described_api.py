@@ -116,7 +116,7 @@ def test_an_apps_own_description_gives_way_to_ours() -> None:
     def internal() -> None:
         """Of vLLM's own."""
 
-    attach(app)
+    attach(app, [])
 
     async def read() -> list[str]:
         transport = httpx.ASGITransport(app=app)
