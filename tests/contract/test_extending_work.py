@@ -73,11 +73,18 @@ async def test_a_new_kind_is_ordered_carried_out_and_shown(door: Door, tmp_path:
                 ended = await until_ended(client, bad["id"])
                 assert ended["state"] == "failed"
                 assert words in ended["error"]
+            endless = (await client.post("/v1/counts", json={"text": "endless"})).json()
+            while (await client.get(f"/v1/counts/{endless['id']}")).json()["state"] == "queued":
+                pass
+            asked = await client.post(f"/v1/counts/{endless['id']}/cancel")
+            assert (asked.status_code, asked.json()["state"]) == (200, "counting")
+            stopped = await until_ended(client, endless["id"])
+            assert (stopped["state"], stopped["error"]) == ("cancelled", "The count was cancelled.")
             listed = (await client.get("/v1/counts", params={"limit": 2})).json()
-            assert [one["state"] for one in listed["data"]] == ["failed", "failed"]
+            assert [one["state"] for one in listed["data"]] == ["cancelled", "failed"]
             assert listed["has_more"] is True
             rest = await client.get("/v1/counts", params={"after": listed["last_id"]})
-            assert [one["id"] for one in rest.json()["data"]] == [done["id"]]
+            assert [one["state"] for one in rest.json()["data"]] == ["failed", "counted"]
             assert (await client.post(f"/v1/counts/{done['id']}/cancel")).status_code == 409
             # Elsewhere it does not exist, and it has no files.
             assert (await client.get(f"/v1/runs/{done['id']}")).status_code == 404
