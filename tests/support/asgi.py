@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from adapters.types import Learning
 from adapters.validate import BaseModel, validate_adapter
 from core.identity.types import Scope
+from deploy.kinds import KINDS
 from feedback.types import Interaction
 from server.door.gateway import Gateway
 from server.routes import attach
@@ -113,7 +114,7 @@ class Door:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         app = FastAPI()
-        own = attach(app)
+        own = attach(app, KINDS)
         app.state.attune = runtime
         self.vllm = Vllm(app)
         self.gateway = Gateway(self.vllm, lambda: self.runtime, own)

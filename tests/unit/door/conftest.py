@@ -10,6 +10,7 @@ from support.asgi import BASE, Door
 from support.engine import Engine
 
 from core.settings import Settings
+from deploy.kinds import KINDS
 from server.runtime import start
 
 
@@ -17,6 +18,8 @@ from server.runtime import start
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     """Its follower sleeps for an hour: what is seen at once is seen without its help."""
     settings = Settings(home=tmp_path, sync_interval_s=3600.0, max_body_bytes=10_000)
-    runtime = await start(settings, Engine(), base=BASE, served_name="town", max_model_len=512)
+    runtime = await start(
+        settings, Engine(), base=BASE, served_name="town", max_model_len=512, kinds=KINDS
+    )
     yield Door(runtime)
     await runtime.stop()
