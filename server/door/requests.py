@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from core.bodies import decoded, not_an_object
 from core.errors import Invalid
 from core.ids import TenantId
 
@@ -36,14 +37,9 @@ class Asked:
 def parse_request(raw: bytes, headers: Mapping[bytes, bytes], endpoint: str) -> Asked:
     """Read an inference request's body. Raises Invalid for anything that is not a JSON object
     with a model name, or with fields of the wrong type."""
-    try:
-        body = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Invalid(f"The request body is not valid JSON: {error}.", code="invalid_json") from (
-            error
-        )
+    body = decoded(raw)
     if not isinstance(body, dict):
-        raise Invalid("The request body must be a JSON object.", code="invalid_json")
+        raise not_an_object()
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise Invalid(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -49,17 +48,17 @@ def attach(app: FastAPI, kinds: Sequence[type[Kind[Any, Any]]] = ()) -> list[Own
 
 
 def _as_the_door_knows_it(route: Route) -> OwnRoute:
-    limit = BODY_LIMITS.get(route.path, usual_limit)
     receiver = receiver_at(route.path)
     if receiver is None:
+        limit = BODY_LIMITS.get(route.path, usual_limit)
         return OwnRoute(route.path, route.path_regex, limit)
-    if receiver.max_bytes is not None:
-        limit = partial(_at_least, receiver.max_bytes)
-    return OwnRoute(route.path, route.path_regex, limit, takes_basic=receiver.auth == "basic")
-
-
-def _at_least(size_bytes: int, settings: Settings) -> int:
-    return max(size_bytes, usual_limit(settings))
+    own_limit = receiver.max_bytes
+    return OwnRoute(
+        route.path,
+        route.path_regex,
+        usual_limit if own_limit is None else lambda _: own_limit,
+        takes_basic=receiver.auth == "basic",
+    )
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

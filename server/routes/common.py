@@ -6,15 +6,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBearer
 from pydantic import BaseModel
 
-from core.bodies import Resource, invalid, says
-from core.errors import Invalid, Unavailable
+from core.bodies import Resource, decoded, invalid, says
+from core.errors import Unavailable
 from core.http_errors import ErrorEnvelope
 from core.identity.keys import require
 from core.identity.types import ApiKey, Scope
@@ -100,7 +99,8 @@ class Route(APIRoute):
 
         async def handler(request: Request) -> Response:
             if self.body_field is not None:
-                request = _JsonRequest(request, json_of(await request.body()))
+                raw = await request.body()
+                request = _JsonRequest(request, decoded(raw) if raw.strip() else {})
             try:
                 return await handle(request)
             except RequestValidationError as error:
@@ -112,15 +112,6 @@ class Route(APIRoute):
 def new_router(tag: str) -> APIRouter:
     """A router whose routes read bodies and refuse as all of ours do; `tag` heads them in /docs."""
     return APIRouter(route_class=Route, responses=ERRORS, tags=[tag])
-
-
-def json_of(raw: bytes) -> Any:
-    """The JSON value of a body; an empty body is an empty object. Raises Invalid."""
-    try:
-        return msgspec.json.decode(raw) if raw.strip() else {}
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f"The request body is not valid JSON: {error}."
-        raise Invalid(message, code="invalid_json") from error
 
 
 async def take_over(runtime: Runtime) -> None:

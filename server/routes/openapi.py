@@ -69,8 +69,6 @@ def describe(routers: Sequence[APIRouter]) -> dict[str, Any]:
         "description": ERRORS["4XX"]["description"],
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}},
     }
-    for operations in document["paths"].values():
-        operations.pop("head", None)  # as GET, and FastAPI gives both one operation id
     for path, text in _ENGINE.items():
         document["paths"][path] = {
             "post": {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest_asyncio
-from fastapi import Depends
+from fastapi import Depends, FastAPI
 from pydantic import BaseModel, WrapValidator
 from support.door import Door, open_door
 
@@ -15,10 +15,11 @@ from core.bodies import Body
 from core.errors import AttuneError
 from core.identity.types import ApiKey
 from core.ids import CompletionId, FeedbackId
+from core.settings import Settings
 from feedback.receivers import RECEIVERS
 from feedback.receivers.base import Caller, Receiver, Refused, Result, alone
 from feedback.types import Feedback
-from server.routes import ROUTERS
+from server.routes import ROUTERS, attach
 from server.routes.common import key_with, new_router
 
 # The one file of a receiver:
@@ -144,3 +145,11 @@ async def test_an_endpoint_is_a_router_and_one_line(door: Door) -> None:
         assert "/v1/models/{model}/toy" in (await client.get("/openapi.json")).json()["paths"]
     async with door.client("acme", "inference") as client:
         assert (await client.get("/v1/models/ball/toy")).status_code == 403
+
+
+def test_a_receivers_own_limit_counts_whatever_the_server_allows_elsewhere() -> None:
+    limits = {route.path: route.max_bytes for route in attach(FastAPI(), [])}
+    for usual in (1_000, 10**9):
+        settings = Settings(max_body_bytes=usual)
+        assert limits["/v1/edge/sync"](settings) == 4_000_000
+        assert limits["/v1/feedback"](settings) == usual

@@ -135,6 +135,16 @@ def test_vllms_own_admin_paths_are_out_of_reach(tenant: Tenant, path: str) -> No
         refused(tenant.http.request(method, path, json={} if method == "POST" else None), 404)
 
 
+def test_the_description_tells_of_our_endpoints_and_of_nothing_internal(tenant: Tenant) -> None:
+    with httpx.Client(base_url=tenant.server.url) as stranger:
+        paths = stranger.get("/openapi.json").json()["paths"]
+        page = stranger.get("/docs").text
+    assert {"/v1/feedback", "/v1/adapters", "/v1/chat/completions"} <= paths.keys()
+    for internal in ("lora_adapter", "/invocations", "/collective_rpc"):
+        assert internal not in page
+        assert not any(internal in path for path in paths)
+
+
 def test_keys_do_only_what_their_scopes_say(tenant: Tenant) -> None:
     thumbs_only = tenant.server.key(tenant.name, "feedback")
     with httpx.Client(
