@@ -30,7 +30,7 @@ BODY_LIMITS: Mapping[str, Callable[[Settings], int]] = {
 """The most bytes of a route's body, where it is not the usual limit; receivers say their own."""
 
 
-def attach(app: FastAPI, kinds: Sequence[type[Kind[Any, Any]]] = ()) -> list[OwnRoute]:
+def attach(app: FastAPI, kinds: Sequence[type[Kind[Any, Any]]]) -> list[OwnRoute]:
     """Put every route on the app, those of each kind of work too, with our error envelope; what of
     the app has one of these paths goes. Returns our paths: the door lets through no others."""
     theirs = list(app.router.routes)
