@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from adapters import tables
-from adapters.rows import text_of
 from adapters.types import Adapter, VersionState
 from core.clock import now_s
-from core.database import announce
+from core.database import announce, found_all
 from core.errors import Conflict, NotFound
 from core.ids import AdapterId
+from core.text import storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ def move(
             adapter_id=adapter.id,
             version=number,
             previous=adapter.live_version,
-            actor=text_of(actor),
-            reason=text_of(reason),
+            actor=storable(actor),
+            reason=storable(reason),
             at_s=now_s(),
         )
     )
@@ -78,10 +78,7 @@ def newest(connection: sa.Connection, adapter_id: AdapterId, limit: int) -> list
         .order_by(tables.activations.c.id.desc())
         .limit(limit)
     )
-    return [
-        Activation(r.version, r.previous, r.actor, r.reason, r.at_s)
-        for r in connection.execute(query)
-    ]
+    return found_all(connection, query, Activation)
 
 
 def is_number(number: int) -> bool:

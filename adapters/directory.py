@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
 from adapters import tables
-from adapters.rows import adapter_of, version_of
 from adapters.types import Adapter, Version
-from core.database import Database, changes
+from core.database import Database, Noun, changes, found_all
 from core.identity import tables as identity
-from core.identity.tenants import key_of, tenant_of
 from core.identity.types import ApiKey, Tenant
 from core.ids import AdapterId, TenantId
 
@@ -94,21 +92,17 @@ class _Rows:
 
 
 def _read(connection: sa.Connection, changed: Mapping[str, set[str]] | None) -> _Rows:
-    def rows(table: sa.Table, column: sa.Column[Any], noun: str) -> Iterable[sa.Row[Any]]:
-        query = sa.select(table)
+    def read(topic: str, id_column: sa.Column[Any], noun: type[Noun]) -> list[Noun]:
+        query = sa.select(id_column.table)
         if changed is not None:
-            if noun not in changed:
-                return ()
-            query = query.where(column.in_(changed[noun]))
-        return connection.execute(query)
+            query = query.where(id_column.in_(changed.get(topic, ())))
+        return found_all(connection, query, noun)
 
-    t = tables
-    adapters = [adapter_of(row) for row in rows(t.adapters, t.adapters.c.id, "adapters")]
     return _Rows(
-        [tenant_of(row) for row in rows(identity.tenants, identity.tenants.c.id, "tenants")],
-        [key_of(row) for row in rows(identity.api_keys, identity.api_keys.c.public_id, "keys")],
-        sorted(adapters, key=_age),
-        [version_of(row) for row in rows(t.versions, t.versions.c.adapter_id, "adapters")],
+        read("tenants", identity.tenants.c.id, Tenant),
+        read("keys", identity.api_keys.c.public_id, ApiKey),
+        sorted(read("adapters", tables.adapters.c.id, Adapter), key=_age),
+        read("adapters", tables.versions.c.adapter_id, Version),
     )
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from adapters import tables
-from adapters.rows import text_of
 from core.clock import now_s
 from core.database import Database
+from core.text import storable
 
 
 class LoadReports:
@@ -31,7 +31,7 @@ class LoadReports:
                     server_id=server_id,
                     engine_id=engine_id,
                     state=state,
-                    detail=text_of(detail[:2000]),
+                    detail=storable(detail[:2000]),
                     at_s=now_s(),
                 )
             )
