@@ -1,4 +1,4 @@
-"""Between the nouns of feedback and their SQL rows: pure conversions, no connection.
+"""The SQL rows of interactions and feedback: pure conversions, no connection.
 
 Rows are made so that either database takes them: text fits its column and holds no NUL or lone
 surrogate, JSON holds no NaN. One odd answer must not spoil a commit shared with others.
@@ -14,20 +14,12 @@ import sqlalchemy as sa
 
 from core.text import fit
 from feedback.tables import feedback, interactions
-from feedback.types import Comparison, Feedback, Interaction
+from feedback.types import Feedback, Interaction
 
 
 def interaction_row(it: Interaction) -> dict[str, Any]:
     """The row of an interaction, less `seq`."""
     return _row(interactions, {name: getattr(it, name) for name in it.__slots__})
-
-
-def interaction_of(row: sa.RowMapping) -> Interaction:
-    """The interaction of a row."""
-    values = {name: row[name] for name in Interaction.__slots__}
-    values["prompt"] = row["prompt"] if isinstance(row["prompt"], str) else tuple(row["prompt"])
-    values["answers"] = tuple(row["answers"])
-    return Interaction(**values)
 
 
 def feedback_row(item: Feedback) -> dict[str, Any]:
@@ -38,18 +30,6 @@ def feedback_row(item: Feedback) -> dict[str, Any]:
     if item.comparison is not None:
         values["comparison"] = asdict(item.comparison)
     return _row(feedback, {**values, "kind": item.kind})
-
-
-def feedback_of(row: sa.RowMapping) -> Feedback:
-    """The feedback item of a row."""
-    values = {name: row[name] for name in Feedback.__slots__}
-    if isinstance(row["value"], int) and not isinstance(row["value"], bool):
-        values["value"] = float(row["value"])  # SQLite keeps the JSON number 1.0 as 1
-    compared = row["comparison"]
-    values["comparison"] = compared and Comparison(
-        compared["preferred"], tuple(compared["rejected"])
-    )
-    return Feedback(**values)
 
 
 def _row(table: sa.Table, values: dict[str, Any]) -> dict[str, Any]:
