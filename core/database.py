@@ -171,6 +171,13 @@ def insert_ignoring_duplicates(
     return max(result.rowcount, 0)
 
 
+def insert_or_replace(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> None:
+    """Insert `row`, or write it over the one with its primary key."""
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(table).values(row)
+    connection.execute(statement.on_conflict_do_update(index_elements=table.primary_key, set_=row))
+
+
 @functools.cache
 def _insert_or_ignore(dialect: str, table: sa.Table) -> sa.Insert:
     # Kept, because building a statement takes longer than executing it, and answers wait for it.

@@ -174,7 +174,6 @@ class Snapshot:
 
     digest: str
     adapter_id: AdapterId
-    created_at_s: float
     train_labels: tuple[Label, ...]
     train_pairs: tuple[Pair, ...]
     held_out_labels: tuple[Label, ...]

@@ -7,15 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from support.stored import count, stored_answer
 
 from core.database import Database
 from core.errors import Invalid, NotFound
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from feedback.interactions import InteractionStore
-from feedback.learning.datasets import SnapshotStore, freeze
+from feedback.learning.datasets import freeze, register
 from feedback.store import FeedbackStore
-from feedback.tables import feedback, interactions
+from feedback.tables import feedback, interactions, snapshots
 from feedback.types import Comparison, Feedback, Interaction, News
 
 ACME, OTHER = TenantId("acme"), TenantId("other")
@@ -423,12 +424,11 @@ def test_many_at_once_under_one_id_leave_one_item(said: FeedbackStore) -> None:
     assert sorted(changes) == ["created", "unchanged", "unchanged", "unchanged"]
 
 
-def test_a_snapshot_is_entered_once_and_found_again(database: Database) -> None:
-    store = SnapshotStore(database)
-    snapshot = freeze(SUPPORT, [], [], {"comment": 2}, 0.2, 10.0)
-    first = store.record(snapshot, "file:///one")
-    again = store.record(replace(snapshot, created_at_s=99.0), "file:///two")
-    assert first == again == store.get(snapshot.digest)
-    assert (first.created_at_s, first.counts["dropped"]) == (10.0, 2)
-    with pytest.raises(NotFound):
-        store.get("0" * 64)
+def test_a_snapshot_is_entered_once_and_stays_as_it_was(database: Database) -> None:
+    snapshot = freeze(SUPPORT, [], [], {"comment": 2}, 0.2)
+    register(database, snapshot, "file:///one")
+    register(database, snapshot, "file:///two")
+    with database.read() as connection:
+        (row,) = connection.execute(sa.select(snapshots)).mappings()
+    assert (row["digest"], row["artifact_uri"]) == (snapshot.digest, "file:///one")
+    assert row["counts"]["dropped"] == 2
