@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from adapters import tables
 from adapters.types import Adapter, VersionState
 from core.clock import now_s
-from core.database import announce, found_all
+from core.database import announce
 from core.errors import Conflict, NotFound
 from core.ids import AdapterId
 from core.text import storable
@@ -68,17 +68,6 @@ def move(
         )
     )
     announce(connection, "activations", adapter.id)
-
-
-def newest(connection: sa.Connection, adapter_id: AdapterId, limit: int) -> list[Activation]:
-    """The last `limit` moves of an adapter's pointer, newest first."""
-    query = (
-        sa.select(tables.activations)
-        .where(tables.activations.c.adapter_id == adapter_id)
-        .order_by(tables.activations.c.id.desc())
-        .limit(limit)
-    )
-    return found_all(connection, query, Activation)
 
 
 def is_number(number: int) -> bool:

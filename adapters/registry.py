@@ -156,10 +156,7 @@ class Registry:
                     adapter_id=adapter_id,
                     number=number - 1,
                     state=state,
-                    digest=info.digest,
-                    size_bytes=info.size_bytes,
-                    rank=info.rank,
-                    target_modules=list(info.target_modules),
+                    **asdict(info),
                     source=source,
                     run_id=run_id,
                     parent=parent,
@@ -246,5 +243,10 @@ class Registry:
 
     def history(self, adapter_id: AdapterId, *, limit: int = 100) -> list[Activation]:
         """Moves of the live pointer, newest first."""
-        with self._database.read() as connection:
-            return activations.newest(connection, adapter_id, limit)
+        query = (
+            sa.select(tables.activations)
+            .where(tables.activations.c.adapter_id == adapter_id)
+            .order_by(tables.activations.c.id.desc())
+            .limit(limit)
+        )
+        return self._database.find_all(query, Activation)

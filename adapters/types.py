@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -93,4 +92,3 @@ class ArtifactInfo:
     size_bytes: int
     rank: int
     target_modules: tuple[str, ...]
-    files: Mapping[str, str]  # file name -> SHA-256

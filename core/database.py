@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from core.clock import now_s
 from core.errors import Invalid
-from core.jsontext import json_text
+from core.text import json_text
 
 Noun = TypeVar("Noun")
 
@@ -163,12 +163,9 @@ def announce(connection: sa.Connection, topic: str, subject: str) -> None:
 
 def insert_ignoring_duplicates(
     connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]
-) -> int:
-    """Insert `rows`, skipping those whose primary or unique key exists; returns rows added."""
-    if not rows:
-        return 0
-    result = connection.execute(_insert_or_ignore(connection.dialect.name, table), rows)
-    return max(result.rowcount, 0)
+) -> None:
+    """Insert `rows`, at least one, skipping those whose primary or unique key exists."""
+    connection.execute(_insert_or_ignore(connection.dialect.name, table), rows)
 
 
 def insert_or_replace(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> None:

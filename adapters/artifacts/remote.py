@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from core.errors import NotFound
 
@@ -28,22 +28,11 @@ class Remote:
     def has(self, key: str, size_bytes: int) -> bool:
         """Whether a file of that size is there."""
         try:
-            return self._filesystem().size(f"{self.url}/{key}") == size_bytes
+            return bool(self._filesystem().size(f"{self.url}/{key}") == size_bytes)
         except FileNotFoundError:
             return False
 
-    def _filesystem(self) -> _FileSystem:
+    def _filesystem(self) -> Any:
         import fsspec
 
-        filesystem: _FileSystem = fsspec.core.url_to_fs(self.url)[0]
-        return filesystem
-
-
-class _FileSystem(Protocol):
-    """The part of fsspec's AbstractFileSystem used here."""
-
-    def put_file(self, lpath: str, rpath: str) -> None: ...
-
-    def get_file(self, rpath: str, lpath: str) -> None: ...
-
-    def size(self, path: str) -> int | None: ...
+        return fsspec.core.url_to_fs(self.url)[0]

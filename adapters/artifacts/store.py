@@ -47,7 +47,7 @@ class ArtifactStore:
         """Store the two files of an adapter folder; storing the same content again is free."""
         with _reachable():
             digest = adapter_digest(source)
-            target = self._folder(digest)
+            target = self._root / _folder_key(digest)
             if not target.is_dir():
                 with self.staging() as staged:
                     for name in ADAPTER_FILES:
@@ -63,7 +63,7 @@ class ArtifactStore:
 
         Raises NotFound if the store lacks it, Unavailable if its content is not its digest.
         """
-        target = self._folder(parse_digest(digest))
+        target = self._root / _folder_key(parse_digest(digest))
         with _reachable():
             if target.is_dir():
                 return target
@@ -122,7 +122,7 @@ class ArtifactStore:
         Content is read once per process and again when the file has changed. The file must not
         be written to. Raises NotFound if the store lacks it, Unavailable if it is damaged.
         """
-        target = self._blob(parse_digest(digest))
+        target = self._root / _blob_key(parse_digest(digest))
         with _reachable():
             if self._is_sound_blob(target, digest):
                 return target
@@ -145,7 +145,7 @@ class ArtifactStore:
     def has_file(self, digest: Digest, size_bytes: int) -> bool:
         """Whether `file` can be expected to work: a local blob is read, a remote one looked up."""
         with _reachable():
-            if self._is_sound_blob(self._blob(parse_digest(digest)), digest):
+            if self._is_sound_blob(self._root / _blob_key(parse_digest(digest)), digest):
                 return True
             return self._remote is not None and self._remote.has(_blob_key(digest), size_bytes)
 
@@ -160,7 +160,7 @@ class ArtifactStore:
             shutil.rmtree(path, ignore_errors=True)
 
     def _put_blob(self, digest: Digest, write: Callable[[Path], object]) -> None:
-        target = self._blob(digest)
+        target = self._root / _blob_key(digest)
         with _reachable():
             if not self._is_sound_blob(target, digest):
                 with self.staging() as staged:
@@ -191,12 +191,6 @@ class ArtifactStore:
                 self._sound.pop(next(iter(self._sound)), None)
             self._sound[digest] = seen
         return True
-
-    def _folder(self, digest: str) -> Path:
-        return self._root / _folder_key(digest)
-
-    def _blob(self, digest: str) -> Path:
-        return self._root / _blob_key(digest)
 
     def _publish(self, staged: Path, target: Path) -> None:
         staged.chmod(0o755)

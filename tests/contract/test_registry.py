@@ -15,7 +15,7 @@ from core.errors import Conflict, Invalid, NotFound
 from core.identity.tenants import TenantStore
 from core.ids import AdapterId, Digest, TenantId
 
-INFO = ArtifactInfo(Digest("a" * 64), 10, 8, ("q_proj",), {})
+INFO = ArtifactInfo(Digest("a" * 64), 10, 8, ("q_proj",))
 
 
 @pytest.fixture
