@@ -82,18 +82,12 @@ class Registry:
         query = sa.select(tables.adapters).where(
             tables.adapters.c.tenant_id == tenant_id, tables.adapters.c.name == name
         )
-        adapter = self._database.find(query, Adapter)
-        if adapter is None:
-            raise missing
-        return adapter
+        return self._database.get(query, Adapter, missing)
 
     def by_id(self, adapter_id: AdapterId) -> Adapter:
         """The adapter of that id. Raises NotFound."""
         query = sa.select(tables.adapters).where(tables.adapters.c.id == adapter_id)
-        adapter = self._database.find(query, Adapter)
-        if adapter is None:
-            raise NotFound("No such adapter.")
-        return adapter
+        return self._database.get(query, Adapter, NotFound("No such adapter."))
 
     def adapters(self, tenant_id: TenantId | None = None) -> list[Adapter]:
         """The tenant's adapters (all tenants' for None), oldest first."""
@@ -177,10 +171,8 @@ class Registry:
         query = sa.select(tables.versions).where(
             tables.versions.c.adapter_id == adapter_id, tables.versions.c.number == number
         )
-        version = self._database.find(query, Version)
-        if version is None:
-            raise NotFound(f"This adapter has no version {number}.", param="version")
-        return version
+        missing = NotFound(f"This adapter has no version {number}.", param="version")
+        return self._database.get(query, Version, missing)
 
     def versions(self, adapter_id: AdapterId | None = None) -> list[Version]:
         """The versions of an adapter (of all adapters for None), oldest first."""

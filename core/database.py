@@ -20,7 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
 from core.clock import now_s
-from core.errors import Invalid
+from core.errors import Invalid, NotFound
 from core.text import json_text
 
 Noun = TypeVar("Noun")
@@ -102,10 +102,13 @@ class Database:
         with self.engine.connect() as connection:
             yield connection
 
-    def find(self, query: sa.Select[Any], noun: type[Noun]) -> Noun | None:
-        """The one row of a query as the noun it holds; None if there is no row."""
+    def get(self, query: sa.Select[Any], noun: type[Noun], missing: NotFound) -> Noun:
+        """The one row of a query as the noun it holds; raises `missing` if there is none."""
         with self.read() as connection:
-            return found(connection, query, noun)
+            one = found(connection, query, noun)
+        if one is None:
+            raise missing
+        return one
 
     def find_all(self, query: sa.Select[Any], noun: type[Noun]) -> list[Noun]:
         """The rows of a query as the nouns they hold."""

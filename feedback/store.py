@@ -69,10 +69,8 @@ class FeedbackStore:
     def get(self, tenant_id: TenantId, feedback_id: FeedbackId) -> Feedback:
         """One item; NotFound if the tenant has none of that id."""
         query = sa.select(feedback).where(_is(tenant_id, feedback_id))
-        item = self._database.find(query, Feedback)
-        if item is None:
-            raise NotFound(f"No feedback {feedback_id!r}.", param="id")
-        return item
+        missing = NotFound(f"No feedback {feedback_id!r}.", param="id")
+        return self._database.get(query, Feedback, missing)
 
     def list(
         self,
@@ -148,11 +146,7 @@ class FeedbackStore:
             rows = connection.execute(query).mappings().all()
         return [(_part(row, "f_", Feedback), _part(row, "i_", Interaction)) for row in rows]
 
-    def news(self, adapter_id: AdapterId, after_seq: int) -> News | None:
-        """What came for one adapter after a watermark; None when nothing did."""
-        return self.news_by_adapter({adapter_id: after_seq}).get(adapter_id)
-
-    def news_by_adapter(self, watermarks: Mapping[AdapterId, int]) -> dict[AdapterId, News]:
+    def news(self, watermarks: Mapping[AdapterId, int]) -> dict[AdapterId, News]:
         """What came for each named adapter after its watermark; those without news are absent.
 
         One query that seeks once per adapter in an index: its cost follows the number of

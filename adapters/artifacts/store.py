@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from adapters.artifacts.digest import ADAPTER_FILES, adapter_digest
-from adapters.artifacts.remote import Remote
 from core import files
 from core.errors import NotFound, Unavailable
 from core.ids import Digest, parse_digest
@@ -31,6 +31,36 @@ def _reachable() -> AbstractContextManager[None]:
     """Disk and network trouble, in the one kind that callers and servers know how to bear."""
     then = "Check the disk or the network, then try again."
     return files.disk_trouble("the artifact store", then)
+
+
+class Remote:
+    """The files below `url`, each under a key such as `blobs/ab/abcd…`. OSErrors pass through."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    def upload(self, source: Path, key: str) -> None:
+        """Copy a local file there, in pieces."""
+        self._filesystem().put_file(str(source), f"{self.url}/{key}")
+
+    def download(self, key: str, target: Path) -> None:
+        """Copy a file from there, in pieces. Raises NotFound if there is none."""
+        try:
+            self._filesystem().get_file(f"{self.url}/{key}", str(target))
+        except FileNotFoundError as error:
+            raise NotFound(f"{key} is missing from {self.url}.") from error
+
+    def has(self, key: str, size_bytes: int) -> bool:
+        """Whether a file of that size is there."""
+        try:
+            return bool(self._filesystem().size(f"{self.url}/{key}") == size_bytes)
+        except FileNotFoundError:
+            return False
+
+    def _filesystem(self) -> Any:
+        import fsspec
+
+        return fsspec.core.url_to_fs(self.url)[0]
 
 
 class ArtifactStore:

@@ -40,10 +40,8 @@ class TenantStore:
     def by_name(self, name: str) -> Tenant:
         """The tenant of that name. Raises NotFound, naming the command that makes one."""
         query = sa.select(tables.tenants).where(tables.tenants.c.name == name)
-        tenant = self._database.find(query, Tenant)
-        if tenant is None:
-            raise NotFound(f"No tenant '{name}'. Create it with `attune tenants create {name}`.")
-        return tenant
+        missing = f"No tenant '{name}'. Create it with `attune tenants create {name}`."
+        return self._database.get(query, Tenant, NotFound(missing))
 
     def all(self) -> list[Tenant]:
         """Every tenant, oldest first."""

@@ -15,13 +15,8 @@ class Watermarks:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def of(self, adapter_id: AdapterId) -> int:
-        """The feedback number up to which the adapter's work has looked; 0 before the first."""
-        query = sa.select(sa.func.max(work.c.last_feedback_seq))
-        return self._database.scalar(query.where(work.c.adapter_id == adapter_id)) or 0
-
     def all(self) -> dict[AdapterId, int]:
-        """`of` every adapter that has one, in one query."""
+        """The feedback number up to which each adapter's work has looked; none before the first."""
         query = (
             sa.select(work.c.adapter_id, sa.func.max(work.c.last_feedback_seq))
             .where(work.c.adapter_id.is_not(None), work.c.last_feedback_seq.is_not(None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from core.database import Database
+from core.errors import NotFound
 from core.ids import TenantId
 from feedback.tables import interactions
 from feedback.types import Interaction
@@ -19,6 +20,4 @@ def count(database: Database, table: sa.Table, tenant_id: TenantId) -> int:
 def stored_answer(database: Database, completion_id: str) -> Interaction:
     """The interaction of that id, whosever it is."""
     query = sa.select(interactions).where(interactions.c.id == completion_id)
-    found = database.find(query, Interaction)
-    assert found is not None
-    return found
+    return database.get(query, Interaction, NotFound(completion_id))
