@@ -174,11 +174,10 @@ class Registry:
         missing = NotFound(f"This adapter has no version {number}.", param="version")
         return self._database.get(query, Version, missing)
 
-    def versions(self, adapter_id: AdapterId | None = None) -> list[Version]:
-        """The versions of an adapter (of all adapters for None), oldest first."""
-        query = sa.select(tables.versions).order_by(tables.versions.c.engine_id)
-        if adapter_id is not None:
-            query = query.where(tables.versions.c.adapter_id == adapter_id)
+    def versions(self, adapter_id: AdapterId) -> list[Version]:
+        """The versions of an adapter, oldest first."""
+        mine = sa.select(tables.versions).where(tables.versions.c.adapter_id == adapter_id)
+        query = mine.order_by(tables.versions.c.engine_id)
         return self._database.find_all(query, Version)
 
     def reject(self, adapter_id: AdapterId, number: int) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from core.clock import now_s
 from core.errors import Invalid, NotFound
-from core.text import json_text
+from core.text import fit, json_text
 
 Noun = TypeVar("Noun")
 
@@ -162,6 +162,20 @@ def announce(connection: sa.Connection, topic: str, subject: str) -> None:
         # higher one first and never look for the lower. SQLite has one writer at a time anyway.
         connection.execute(sa.text("LOCK TABLE changes IN SHARE ROW EXCLUSIVE MODE"))
     connection.execute(changes.insert().values(topic=topic, subject=subject, at_s=now_s()))
+
+
+def row_of(table: sa.Table, values: dict[str, Any]) -> dict[str, Any]:
+    """`values` as either database takes them: text fits its column and holds no NUL, no surrogate.
+
+    JSON is made by the database's own type and holds no NaN. So one odd value does not spoil a
+    commit shared with others.
+    """
+    row = dict(values)
+    for name, value in values.items():
+        column = table.c[name].type
+        if isinstance(value, str) and isinstance(column, sa.String):
+            row[name] = fit(value, column.length or len(value))
+    return row
 
 
 def insert_ignoring_duplicates(

@@ -11,10 +11,9 @@ from functools import partial
 import msgspec
 import sqlalchemy as sa
 
-from core.database import Database, insert_ignoring_duplicates
+from core.database import Database, insert_ignoring_duplicates, row_of
 from core.ids import AdapterId, CompletionId, TenantId
 from core.page import Page, read_page
-from feedback.rows import interaction_row
 from feedback.tables import interactions
 from feedback.targets import complete_targets
 from feedback.types import Interaction, Outcome
@@ -32,7 +31,10 @@ class InteractionStore:
         On return all of the batch is durable. Feedback that came before its answer is matched.
         """
         if batch:
-            rows = [interaction_row(interaction) for interaction in batch]
+            names = Interaction.__slots__
+            rows = [
+                row_of(interactions, {name: getattr(it, name) for name in names}) for it in batch
+            ]
             with self._database.write() as connection:
                 insert_ignoring_duplicates(connection, interactions, rows)
                 complete_targets(connection, batch)

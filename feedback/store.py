@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from core.database import Database, Noun, found
+from core.database import Database, Noun, found, row_of
 from core.errors import Conflict, NotFound
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from core.page import Page, read_page
-from feedback.rows import feedback_row, same_statement
 from feedback.tables import feedback, feedback_targets, interactions
 from feedback.targets import lock_tenants, write_targets
 from feedback.types import Change, Feedback, Interaction, Kind, News
@@ -38,7 +39,7 @@ class FeedbackStore:
         under which another answer is judged: whoever chose it could not know of the other.
         Raises NotFound when an answer it speaks of belongs to another tenant.
         """
-        row = feedback_row(item)
+        row = _row(item)
         mine = _is(item.tenant_id, item.id)
         query = sa.select(feedback).where(mine)
         with self._database.write() as connection:
@@ -52,7 +53,7 @@ class FeedbackStore:
                         param="id",
                     )
                 late = newest_wins and old.said_at_s > item.said_at_s
-                if late or same_statement(old, item):
+                if late or _same_statement(old, item):
                     return old, "unchanged"
             row["updated_at_s"] = item.said_at_s
             if old is None:
@@ -184,6 +185,22 @@ class FeedbackStore:
     def last_seq(self) -> int:
         """The newest news number there is; unchanged means no feedback came for anybody."""
         return self._database.scalar(sa.select(sa.func.max(feedback_targets.c.seq))) or 0
+
+
+def _row(item: Feedback) -> dict[str, Any]:
+    """The row of an item, less `seq` and the times."""
+    values = {name: getattr(item, name) for name in item.__slots__ if not name.endswith("_at_s")}
+    if isinstance(item.value, int | float) and not isinstance(item.value, bool):
+        values["value"] = float(item.value)
+    if item.comparison is not None:
+        values["comparison"] = asdict(item.comparison)
+    return row_of(feedback, {**values, "kind": item.kind})
+
+
+def _same_statement(left: Feedback, right: Feedback) -> bool:
+    """Whether two items say the same, whenever they say it; unlike `==` it tells True from 1."""
+    texts = [json.dumps(_row(item), sort_keys=True) for item in (left, right)]
+    return texts[0] == texts[1]
 
 
 def _is(tenant_id: TenantId, feedback_id: FeedbackId) -> sa.ColumnElement[bool]:

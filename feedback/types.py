@@ -140,9 +140,6 @@ class Pair:
     interaction_ids: tuple[CompletionId, ...]
 
 
-Example = Label | Pair
-
-
 @dataclass(frozen=True, slots=True)
 class Learnable:
     """What pairing made of the feedback of one adapter.

@@ -28,7 +28,6 @@ from feedback.receivers.native import (
 )
 from feedback.types import Feedback, Interaction
 
-MAX_BYTES = 4_000_000
 _EDGE_ID = re.compile(r"edge-[0-9a-f]{24,40}")
 _FINISHED = frozenset({"stop", "length"})
 _MAX_SAMPLING_BYTES = 2_000
@@ -158,7 +157,7 @@ class DeviceReceiver(Receiver[SyncBody]):
     body = SyncBody
     answer = SyncAnswer
     statuses = ((200, "What became of each item."),)
-    max_bytes = MAX_BYTES
+    max_bytes = 4_000_000
     newest_wins = True
 
     def items(self, sent: SyncBody) -> Sequence[Any]:
