@@ -12,10 +12,9 @@ import sqlalchemy as sa
 from adapters import tables
 from adapters.types import Adapter, VersionState
 from core.clock import now_s
-from core.database import announce
+from core.database import announce, row_of
 from core.errors import Conflict, NotFound
 from core.ids import AdapterId
-from core.text import storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +56,15 @@ def move(
         )
     _set_state(connection, adapter.id, adapter.live_version, "retired")
     _set_state(connection, adapter.id, number, "live")
-    connection.execute(
-        tables.activations.insert().values(
-            adapter_id=adapter.id,
-            version=number,
-            previous=adapter.live_version,
-            actor=storable(actor),
-            reason=storable(reason),
-            at_s=now_s(),
-        )
-    )
+    moved_to = {
+        "adapter_id": adapter.id,
+        "version": number,
+        "previous": adapter.live_version,
+        "actor": actor,
+        "reason": reason,
+        "at_s": now_s(),
+    }
+    connection.execute(tables.activations.insert().values(row_of(tables.activations, moved_to)))
     announce(connection, "activations", adapter.id)
 
 

@@ -8,8 +8,7 @@ import sqlalchemy as sa
 
 from adapters.tables import engine_reports
 from core.clock import now_s
-from core.database import Database, insert_or_replace
-from core.text import storable
+from core.database import Database, insert_or_replace, row_of
 
 
 class LoadReports:
@@ -24,11 +23,11 @@ class LoadReports:
             "server_id": server_id,
             "engine_id": engine_id,
             "state": state,
-            "detail": storable(detail[:2000]),
+            "detail": detail[:2000],
             "at_s": now_s(),
         }
         with self._database.write() as connection:
-            insert_or_replace(connection, engine_reports, row)
+            insert_or_replace(connection, engine_reports, row_of(engine_reports, row))
 
     def forget(self, server_id: str) -> None:
         """Drop what a server said before it was started anew."""

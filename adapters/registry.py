@@ -16,10 +16,9 @@ from adapters import activations, tables
 from adapters.activations import Activation
 from adapters.types import Adapter, AdapterScope, ArtifactInfo, Learning, Version, VersionState
 from core.clock import now_s
-from core.database import Database, announce, found
+from core.database import Database, announce, found, row_of
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import AdapterId, TenantId, new_id, parse_name
-from core.text import storable
 
 
 class Registry:
@@ -144,22 +143,19 @@ class Registry:
             )
             if number is None:
                 raise NotFound("No such adapter.")
-            inserted = (
-                tables.versions.insert()
-                .values(
-                    adapter_id=adapter_id,
-                    number=number - 1,
-                    state=state,
-                    **asdict(info),
-                    source=source,
-                    run_id=run_id,
-                    parent=parent,
-                    created_at_s=now_s(),
-                    note=storable(note),
-                )
-                .returning(tables.versions)
-            )
-            version = found(connection, inserted, Version)
+            values = {
+                "adapter_id": adapter_id,
+                "number": number - 1,
+                "state": state,
+                **asdict(info),
+                "source": source,
+                "run_id": run_id,
+                "parent": parent,
+                "created_at_s": now_s(),
+                "note": note,
+            }
+            inserted = tables.versions.insert().values(row_of(tables.versions, values))
+            version = found(connection, inserted.returning(tables.versions), Version)
             assert version is not None
             announce(connection, "versions", adapter_id)
             return version

@@ -13,11 +13,7 @@ import msgspec
 _ENCODE = msgspec.json.Encoder().encode
 _PLAIN = (str, int, bool, type(None))
 _UNSTORABLE = {0: "\ufffd"} | dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
-
-
-def storable(text: str) -> str:
-    """`text` without NUL, which Postgres refuses, and lone surrogates."""
-    return text.translate(_UNSTORABLE)
+"""For `str.translate`: NUL, which Postgres refuses, and lone surrogates."""
 
 
 def fit(text: str, limit: int) -> str:
@@ -26,7 +22,7 @@ def fit(text: str, limit: int) -> str:
     Longer text keeps its beginning and ends in a hash of the whole, so that two different long
     values (two users, say) stay different.
     """
-    text = storable(text)
+    text = text.translate(_UNSTORABLE)
     if len(text) <= limit:
         return text
     return text[: limit - 17] + "~" + hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.bodies import check_text, invalid
 from core.errors import AttuneError, Invalid
@@ -40,6 +40,15 @@ class Caller(Protocol):
     def adapter_id(self, name: str, version: int | None) -> AdapterId:
         """The tenant's adapter of that name. NotFound if it, or that version, does not exist."""
         ...
+
+
+class Part(BaseModel):
+    """What comes in another's form: fields we do not know are passed over, nothing is converted.
+
+    A device may be newer than its server, and an item that is refused is never sent again.
+    """
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import BaseModel, Field, ValidatorFunctionWrapHandler, WrapValidator
 
 from core.bodies import Body, is_shallow, says
 from core.errors import Invalid
 from core.http_errors import ErrorBody, error_body
-from feedback.receivers.base import Caller, Receiver, Result, alone
+from feedback.receivers.base import Caller, Part, Receiver, Result, alone
 from feedback.receivers.native import (
     MAX_TEXT,
     Comment,
@@ -38,20 +38,14 @@ Count = Annotated[int, Field(ge=0, lt=2**31)]
 Milliseconds = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
 
 
-class _Part(BaseModel):
-    # Unknown fields are passed over: a device may be newer than its server, and an item that is
-    # refused is never sent again.
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
-
-
-class MessageItem(_Part):
+class MessageItem(Part):
     """A chat message of text."""
 
     role: Annotated[str, Field(min_length=1, max_length=32)]
     content: Annotated[str, Field(max_length=MAX_TEXT)]
 
 
-class InteractionItem(_Part):
+class InteractionItem(Part):
     """An answer a device gave by itself, and what gave it."""
 
     seq: int
@@ -69,14 +63,14 @@ class InteractionItem(_Part):
     user: Short | None = None
     domain: Short | None = None
     conversation_id: Short | None = None
-    sampling: Annotated[dict[str, Any], Field(max_length=32)] = {}
+    sampling: dict[str, Any] = Field({}, max_length=32)
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
     first_token_ms: Milliseconds | None = None
     duration_ms: Milliseconds | None = None
 
 
-class FeedbackItem(_Part):
+class FeedbackItem(Part):
     """What was said of an answer, a device's own or the server's."""
 
     seq: Any = None
@@ -94,7 +88,7 @@ class FeedbackItem(_Part):
 _AS_SENT = InteractionItem.model_fields.keys() & set(Interaction.__slots__) - {"id"}
 """What an interaction takes over from the item as it is."""
 
-_ITEMS: dict[Any, type[_Part]] = {"interaction": InteractionItem, "feedback": FeedbackItem}
+_ITEMS: dict[Any, type[Part]] = {"interaction": InteractionItem, "feedback": FeedbackItem}
 
 
 def _by_type(value: Any, _union: ValidatorFunctionWrapHandler) -> Any:

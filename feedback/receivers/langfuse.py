@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, WrapValidator
+from pydantic import BaseModel, BeforeValidator, WrapValidator
 
 from core.errors import AttuneError, Forbidden, Invalid, NotFound, Unauthenticated
 from core.http_errors import status_of
 from core.thumb import thumb_of
-from feedback.receivers.base import Caller, Receiver, Result, alone
+from feedback.receivers.base import Caller, Part, Receiver, Result, alone
 from feedback.receivers.native import Comment, Name, Value, feedback_stated
 from feedback.types import Feedback
 
@@ -26,10 +26,8 @@ _ERRORS: dict[type[AttuneError], str] = {
 }
 
 
-class Score(BaseModel):
+class Score(Part):
     """One score. What is Langfuse's alone (configs, queues, environments) is passed over."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
     id: str | None = None
     traceId: str | None = None
