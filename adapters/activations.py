@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from adapters import tables
-from adapters.rows import text_of
 from adapters.types import Adapter, VersionState
 from core.clock import now_s
-from core.database import announce
+from core.database import announce, row_of
 from core.errors import Conflict, NotFound
 from core.ids import AdapterId
 
@@ -57,31 +56,16 @@ def move(
         )
     _set_state(connection, adapter.id, adapter.live_version, "retired")
     _set_state(connection, adapter.id, number, "live")
-    connection.execute(
-        tables.activations.insert().values(
-            adapter_id=adapter.id,
-            version=number,
-            previous=adapter.live_version,
-            actor=text_of(actor),
-            reason=text_of(reason),
-            at_s=now_s(),
-        )
-    )
+    moved_to = {
+        "adapter_id": adapter.id,
+        "version": number,
+        "previous": adapter.live_version,
+        "actor": actor,
+        "reason": reason,
+        "at_s": now_s(),
+    }
+    connection.execute(tables.activations.insert().values(row_of(tables.activations, moved_to)))
     announce(connection, "activations", adapter.id)
-
-
-def newest(connection: sa.Connection, adapter_id: AdapterId, limit: int) -> list[Activation]:
-    """The last `limit` moves of an adapter's pointer, newest first."""
-    query = (
-        sa.select(tables.activations)
-        .where(tables.activations.c.adapter_id == adapter_id)
-        .order_by(tables.activations.c.id.desc())
-        .limit(limit)
-    )
-    return [
-        Activation(r.version, r.previous, r.actor, r.reason, r.at_s)
-        for r in connection.execute(query)
-    ]
 
 
 def is_number(number: int) -> bool:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
 from adapters import tables
-from adapters.rows import adapter_of, version_of
 from adapters.types import Adapter, Version
-from core.database import Database, changes
+from core.database import Database, Noun, changes, found_all
 from core.identity import tables as identity
-from core.identity.tenants import key_of, tenant_of
 from core.identity.types import ApiKey, Tenant
 from core.ids import AdapterId, TenantId
 
@@ -73,8 +71,8 @@ def renew_directory(database: Database, known: Directory) -> News:
             changed.setdefault(_NOUNS.get(row.topic, ""), set()).add(row.subject or "")
         unclear = "" in changed or any("" in ids for ids in changed.values())
         if known.change == 0 or len(rows) == _MANY or unclear:
-            return _merged(Directory(), rows[0].id, _read(connection, None))
-        return _merged(known, rows[0].id, _read(connection, changed))
+            return _renewed(connection, Directory(), rows[0].id)
+        return _renewed(connection, known, rows[0].id, changed)
 
 
 _MANY = 200
@@ -85,39 +83,28 @@ _NOUNS = {
 """What has to be read anew after a change, by the change's topic."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    tenants: list[Tenant]
-    keys: list[ApiKey]
-    adapters: list[Adapter]
-    versions: list[Version]
+def _renewed(
+    connection: sa.Connection,
+    known: Directory,
+    change: int,
+    changed: Mapping[str, set[str]] | None = None,
+) -> News:
+    """`known` with the rows of the ids in `changed`, by noun; with all rows where it is None."""
 
-
-def _read(connection: sa.Connection, changed: Mapping[str, set[str]] | None) -> _Rows:
-    def rows(table: sa.Table, column: sa.Column[Any], noun: str) -> Iterable[sa.Row[Any]]:
-        query = sa.select(table)
+    def read(topic: str, id_column: sa.Column[Any], noun: type[Noun]) -> list[Noun]:
+        query = sa.select(id_column.table)
         if changed is not None:
-            if noun not in changed:
-                return ()
-            query = query.where(column.in_(changed[noun]))
-        return connection.execute(query)
+            query = query.where(id_column.in_(changed.get(topic, ())))
+        return found_all(connection, query, noun)
 
-    t = tables
-    adapters = [adapter_of(row) for row in rows(t.adapters, t.adapters.c.id, "adapters")]
-    return _Rows(
-        [tenant_of(row) for row in rows(identity.tenants, identity.tenants.c.id, "tenants")],
-        [key_of(row) for row in rows(identity.api_keys, identity.api_keys.c.public_id, "keys")],
-        sorted(adapters, key=_age),
-        [version_of(row) for row in rows(t.versions, t.versions.c.adapter_id, "adapters")],
-    )
-
-
-def _merged(known: Directory, change: int, rows: _Rows) -> News:
+    tenants = read("tenants", identity.tenants.c.id, Tenant)
+    keys = read("keys", identity.api_keys.c.public_id, ApiKey)
+    adapters = sorted(read("adapters", tables.adapters.c.id, Adapter), key=_age)
     versions: dict[AdapterId, dict[int, Version]] = {}
-    for version in rows.versions:
+    for version in read("adapters", tables.versions.c.adapter_id, Version):
         versions.setdefault(version.adapter_id, {})[version.number] = version
     by_subject = dict(known.by_subject)
-    for adapter in rows.adapters:
+    for adapter in adapters:
         # The oldest adapter of a subject wins, so that adding another changes nobody's answers.
         subject = (adapter.tenant_id, adapter.scope, adapter.subject)
         before = by_subject.get(subject)
@@ -125,13 +112,13 @@ def _merged(known: Directory, change: int, rows: _Rows) -> News:
             by_subject[subject] = adapter
     directory = Directory(
         change=change,
-        tenants={**known.tenants, **{tenant.id: tenant for tenant in rows.tenants}},
-        keys={**known.keys, **{key.public_id: key for key in rows.keys}},
-        by_name={**known.by_name, **{(a.tenant_id, a.name): a for a in rows.adapters}},
+        tenants={**known.tenants, **{tenant.id: tenant for tenant in tenants}},
+        keys={**known.keys, **{key.public_id: key for key in keys}},
+        by_name={**known.by_name, **{(a.tenant_id, a.name): a for a in adapters}},
         by_subject=by_subject,
         versions={**known.versions, **versions},
     )
-    return News(directory, rows.adapters)
+    return News(directory, adapters)
 
 
 def _age(adapter: Adapter) -> tuple[float, AdapterId]:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from adapters.tables import exported_bases as table
 from core.clock import now_s
-from core.database import Database, insert_ignoring_duplicates
+from core.database import Database, insert_or_replace
 
 
 class ExportedBases:
@@ -26,13 +26,11 @@ class ExportedBases:
         query = sa.select(table.c.manifest).where(
             table.c.base_digest == base_digest, table.c.precision == precision
         )
-        with self._database.read() as connection:
-            manifest: Mapping[str, Any] | None = connection.scalar(query)
+        manifest: Mapping[str, Any] | None = self._database.scalar(query)
         return manifest
 
     def record(self, base_digest: str, precision: str, manifest: Mapping[str, Any]) -> None:
         """Note an exported base model; what was noted before is replaced."""
-        key = (table.c.base_digest == base_digest) & (table.c.precision == precision)
         row = {
             "base_digest": base_digest,
             "precision": precision,
@@ -40,5 +38,4 @@ class ExportedBases:
             "created_at_s": now_s(),
         }
         with self._database.write() as connection:
-            if not insert_ignoring_duplicates(connection, table, [row]):
-                connection.execute(table.update().where(key).values(**row))
+            insert_or_replace(connection, table, row)

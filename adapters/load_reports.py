@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from adapters import tables
-from adapters.rows import text_of
+from adapters.tables import engine_reports
 from core.clock import now_s
-from core.database import Database
+from core.database import Database, insert_or_replace, row_of
 
 
 class LoadReports:
@@ -21,31 +19,24 @@ class LoadReports:
 
     def put(self, server_id: str, engine_id: int, state: str, detail: str = "") -> None:
         """What a server says of a version it loaded or failed to load."""
-        table = tables.engine_reports
+        row = {
+            "server_id": server_id,
+            "engine_id": engine_id,
+            "state": state,
+            "detail": detail[:2000],
+            "at_s": now_s(),
+        }
         with self._database.write() as connection:
-            connection.execute(
-                table.delete().where(table.c.server_id == server_id, table.c.engine_id == engine_id)
-            )
-            connection.execute(
-                table.insert().values(
-                    server_id=server_id,
-                    engine_id=engine_id,
-                    state=state,
-                    detail=text_of(detail[:2000]),
-                    at_s=now_s(),
-                )
-            )
+            insert_or_replace(connection, engine_reports, row_of(engine_reports, row))
 
     def forget(self, server_id: str) -> None:
         """Drop what a server said before it was started anew."""
-        table = tables.engine_reports
+        said = engine_reports.delete().where(engine_reports.c.server_id == server_id)
         with self._database.write() as connection:
-            connection.execute(table.delete().where(table.c.server_id == server_id))
+            connection.execute(said)
 
-    def of(self, engine_ids: list[int]) -> list[Mapping[str, Any]]:
+    def of(self, engine_ids: list[int]) -> Sequence[sa.RowMapping]:
         """The servers' last words on these versions."""
-        query = sa.select(tables.engine_reports).where(
-            tables.engine_reports.c.engine_id.in_(engine_ids)
-        )
+        query = sa.select(engine_reports).where(engine_reports.c.engine_id.in_(engine_ids))
         with self._database.read() as connection:
-            return [dict(row._mapping) for row in connection.execute(query)]
+            return connection.execute(query).mappings().all()

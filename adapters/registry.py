@@ -6,7 +6,7 @@ adapter's `generation`, and every move of the pointer leaves a row of history.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Literal
 
 import sqlalchemy as sa
@@ -14,10 +14,9 @@ from sqlalchemy.exc import IntegrityError
 
 from adapters import activations, tables
 from adapters.activations import Activation
-from adapters.rows import adapter_of, text_of, version_of
 from adapters.types import Adapter, AdapterScope, ArtifactInfo, Learning, Version, VersionState
 from core.clock import now_s
-from core.database import Database, announce
+from core.database import Database, announce, found, row_of
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import AdapterId, TenantId, new_id, parse_name
 
@@ -62,19 +61,7 @@ class Registry:
         )
         try:
             with self._database.write() as connection:
-                connection.execute(
-                    tables.adapters.insert().values(
-                        id=adapter.id,
-                        tenant_id=tenant_id,
-                        name=adapter.name,
-                        scope=scope,
-                        subject=subject,
-                        created_at_s=adapter.created_at_s,
-                        generation=0,
-                        next_number=1,
-                        learning=adapter.learning.to_json(),
-                    )
-                )
+                connection.execute(tables.adapters.insert().values(asdict(adapter)))
                 announce(connection, "adapters", adapter.id)
         except IntegrityError as error:
             raise Conflict(
@@ -94,21 +81,12 @@ class Registry:
         query = sa.select(tables.adapters).where(
             tables.adapters.c.tenant_id == tenant_id, tables.adapters.c.name == name
         )
-        with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            raise missing
-        return adapter_of(row)
+        return self._database.get(query, Adapter, missing)
 
     def by_id(self, adapter_id: AdapterId) -> Adapter:
         """The adapter of that id. Raises NotFound."""
-        with self._database.read() as connection:
-            row = connection.execute(
-                sa.select(tables.adapters).where(tables.adapters.c.id == adapter_id)
-            ).one_or_none()
-        if row is None:
-            raise NotFound("No such adapter.")
-        return adapter_of(row)
+        query = sa.select(tables.adapters).where(tables.adapters.c.id == adapter_id)
+        return self._database.get(query, Adapter, NotFound("No such adapter."))
 
     def adapters(self, tenant_id: TenantId | None = None) -> list[Adapter]:
         """The tenant's adapters (all tenants' for None), oldest first."""
@@ -117,8 +95,7 @@ class Registry:
         )
         if tenant_id is not None:
             query = query.where(tables.adapters.c.tenant_id == tenant_id)
-        with self._database.read() as connection:
-            return [adapter_of(row) for row in connection.execute(query)]
+        return self._database.find_all(query, Adapter)
 
     def set_learning(self, adapter_id: AdapterId, learning: Learning) -> Adapter:
         """Change how an adapter learns."""
@@ -126,7 +103,7 @@ class Registry:
             connection.execute(
                 tables.adapters.update()
                 .where(tables.adapters.c.id == adapter_id)
-                .values(learning=learning.to_json())
+                .values(learning=asdict(learning))
             )
             announce(connection, "adapters", adapter_id)
         return self.by_id(adapter_id)
@@ -155,11 +132,9 @@ class Registry:
                 .with_for_update()
             )
             if run_id is not None:
-                row = connection.execute(
-                    sa.select(tables.versions).where(tables.versions.c.run_id == run_id)
-                ).one_or_none()
-                if row is not None:
-                    return version_of(row)
+                of_run = sa.select(tables.versions).where(tables.versions.c.run_id == run_id)
+                if (first := found(connection, of_run, Version)) is not None:
+                    return first
             number = connection.scalar(
                 tables.adapters.update()
                 .where(tables.adapters.c.id == adapter_id)
@@ -168,26 +143,22 @@ class Registry:
             )
             if number is None:
                 raise NotFound("No such adapter.")
-            row = connection.execute(
-                tables.versions.insert()
-                .values(
-                    adapter_id=adapter_id,
-                    number=number - 1,
-                    state=state,
-                    digest=info.digest,
-                    size_bytes=info.size_bytes,
-                    rank=info.rank,
-                    target_modules=list(info.target_modules),
-                    source=source,
-                    run_id=run_id,
-                    parent=parent,
-                    created_at_s=now_s(),
-                    note=text_of(note),
-                )
-                .returning(*tables.versions.c)
-            ).one()
+            values = {
+                "adapter_id": adapter_id,
+                "number": number - 1,
+                "state": state,
+                **asdict(info),
+                "source": source,
+                "run_id": run_id,
+                "parent": parent,
+                "created_at_s": now_s(),
+                "note": note,
+            }
+            inserted = tables.versions.insert().values(row_of(tables.versions, values))
+            version = found(connection, inserted.returning(tables.versions), Version)
+            assert version is not None
             announce(connection, "versions", adapter_id)
-            return version_of(row)
+            return version
 
     def version(self, adapter_id: AdapterId, number: int) -> Version:
         """One version. Raises NotFound."""
@@ -196,19 +167,14 @@ class Registry:
         query = sa.select(tables.versions).where(
             tables.versions.c.adapter_id == adapter_id, tables.versions.c.number == number
         )
-        with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            raise NotFound(f"This adapter has no version {number}.", param="version")
-        return version_of(row)
+        missing = NotFound(f"This adapter has no version {number}.", param="version")
+        return self._database.get(query, Version, missing)
 
-    def versions(self, adapter_id: AdapterId | None = None) -> list[Version]:
-        """The versions of an adapter (of all adapters for None), oldest first."""
-        query = sa.select(tables.versions).order_by(tables.versions.c.engine_id)
-        if adapter_id is not None:
-            query = query.where(tables.versions.c.adapter_id == adapter_id)
-        with self._database.read() as connection:
-            return [version_of(row) for row in connection.execute(query)]
+    def versions(self, adapter_id: AdapterId) -> list[Version]:
+        """The versions of an adapter, oldest first."""
+        mine = sa.select(tables.versions).where(tables.versions.c.adapter_id == adapter_id)
+        query = mine.order_by(tables.versions.c.engine_id)
+        return self._database.find_all(query, Version)
 
     def reject(self, adapter_id: AdapterId, number: int) -> None:
         """Mark a candidate as rejected; it stays for inspection and is never served as live."""
@@ -264,5 +230,10 @@ class Registry:
 
     def history(self, adapter_id: AdapterId, *, limit: int = 100) -> list[Activation]:
         """Moves of the live pointer, newest first."""
-        with self._database.read() as connection:
-            return activations.newest(connection, adapter_id, limit)
+        query = (
+            sa.select(tables.activations)
+            .where(tables.activations.c.adapter_id == adapter_id)
+            .order_by(tables.activations.c.id.desc())
+            .limit(limit)
+        )
+        return self._database.find_all(query, Activation)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from core.ids import AdapterId, Digest, TenantId
 
@@ -36,10 +35,6 @@ class Learning:
     held_out_share: float = 0.2
     expire_after_s: float | None = None
     method: MethodChoice = "auto"
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as stored."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,4 +92,3 @@ class ArtifactInfo:
     size_bytes: int
     rank: int
     target_modules: tuple[str, ...]
-    files: Mapping[str, str]  # file name -> SHA-256

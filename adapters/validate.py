@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.artifacts.digest import file_digests
+from adapters.artifacts.digest import ADAPTER_FILES, adapter_digest
 from adapters.tensors import TensorEntry, read_header, require_finite
 from adapters.types import ArtifactInfo
 from core.errors import Invalid
-from core.files import digest_of
-from core.ids import Digest
 from core.strict_json import parse_object
 
 # The two spellings vLLM 0.32 reads (lora/utils.py, parse_fine_tuned_lora_name), no other.
@@ -62,7 +60,7 @@ def validate_adapter(folder: Path, base: BaseModel, *, max_rank: int) -> Artifac
     Raises Invalid (pickle or damaged weights, a feature vLLM lacks, a wrong base, shapes or
     dtypes, rank over `max_rank`, NaN or infinity) or NotFound (a file is missing).
     """
-    digests = file_digests(folder)
+    digest = adapter_digest(folder)
     config = _read_config(folder / "adapter_config.json")
     _check_config(config)
     entries = read_header(folder / "adapter_model.safetensors")
@@ -79,11 +77,10 @@ def validate_adapter(folder: Path, base: BaseModel, *, max_rank: int) -> Artifac
         )
     require_finite(folder / "adapter_model.safetensors", entries)
     return ArtifactInfo(
-        digest=Digest(digest_of(digests)),
-        size_bytes=sum((folder / name).stat().st_size for name in digests),
+        digest=digest,
+        size_bytes=sum((folder / name).stat().st_size for name in ADAPTER_FILES),
         rank=rank,
         target_modules=tuple(sorted({module.rsplit(".", 1)[-1] for module in ranks})),
-        files=digests,
     )
 
 

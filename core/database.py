@@ -12,15 +12,18 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
 from core.clock import now_s
-from core.errors import Invalid
-from core.jsontext import json_text
+from core.errors import Invalid, NotFound
+from core.text import fit, json_text
+
+Noun = TypeVar("Noun")
 
 metadata = sa.MetaData(
     naming_convention={
@@ -43,6 +46,20 @@ changes = sa.Table(
     sa.Column("at_s", sa.Float, nullable=False),
 )
 
+_SQLITE: dict[str, Any] = {"connect_args": {"timeout": 30.0}}
+_POSTGRES: dict[str, Any] = {
+    "pool_pre_ping": True,
+    "pool_size": 8,
+    # A host that vanishes must not hold answers for TCP's quarter of an hour.
+    "connect_args": {
+        "connect_timeout": 5,
+        "tcp_user_timeout": 8000,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+    },
+}
+
 _LAST_CHANGE = sa.select(sa.func.max(changes.c.id))
 
 
@@ -56,34 +73,18 @@ class Database:
         self.url = _with_driver(url)
         parsed = sa.make_url(self.url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        if self.is_sqlite and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        # hide_parameters: errors are logged, and statements carry what tenants wrote.
+        self.engine = sa.create_engine(
+            self.url,
+            hide_parameters=True,
+            json_serializer=json_text,
+            **(_SQLITE if self.is_sqlite else _POSTGRES),
+        )
         if self.is_sqlite:
-            if parsed.database:
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            # hide_parameters: errors are logged, and statements carry what tenants wrote.
-            self.engine = sa.create_engine(
-                self.url,
-                connect_args={"timeout": 30.0},
-                hide_parameters=True,
-                json_serializer=json_text,
-            )
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_immediate)
-        else:
-            # A host that vanishes must not hold answers for TCP's quarter of an hour.
-            self.engine = sa.create_engine(
-                self.url,
-                pool_pre_ping=True,
-                pool_size=8,
-                hide_parameters=True,
-                json_serializer=json_text,
-                connect_args={
-                    "connect_timeout": 5,
-                    "tcp_user_timeout": 8000,
-                    "keepalives_idle": 5,
-                    "keepalives_interval": 2,
-                    "keepalives_count": 3,
-                },
-            )
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -101,6 +102,24 @@ class Database:
         with self.engine.connect() as connection:
             yield connection
 
+    def get(self, query: sa.Select[Any], noun: type[Noun], missing: NotFound) -> Noun:
+        """The one row of a query as the noun it holds; raises `missing` if there is none."""
+        with self.read() as connection:
+            one = found(connection, query, noun)
+        if one is None:
+            raise missing
+        return one
+
+    def find_all(self, query: sa.Select[Any], noun: type[Noun]) -> list[Noun]:
+        """The rows of a query as the nouns they hold."""
+        with self.read() as connection:
+            return found_all(connection, query, noun)
+
+    def scalar(self, query: sa.Select[Any]) -> Any:
+        """The first value of the first row; None if there is no row."""
+        with self.read() as connection:
+            return connection.scalar(query)
+
     def upgrade(self) -> None:
         """Bring the schema to the newest migration; does nothing when it is there already."""
         from alembic import command
@@ -113,12 +132,24 @@ class Database:
 
     def last_change(self) -> int:
         """The number of the newest change; grows with every registry change."""
-        with self.read() as connection:
-            return int(connection.scalar(_LAST_CHANGE) or 0)
+        return self.scalar(_LAST_CHANGE) or 0
 
     def dispose(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+def found(connection: sa.Connection, query: sa.Executable, noun: type[Noun]) -> Noun | None:
+    """The one row of a statement as the noun it holds, inside the caller's transaction.
+
+    A noun is a dataclass named after the columns; columns it does not have are passed over.
+    """
+    return next(iter(found_all(connection, query, noun)), None)
+
+
+def found_all(connection: sa.Connection, query: sa.Executable, noun: type[Noun]) -> list[Noun]:
+    """The rows of a statement as the nouns they hold, inside the caller's transaction."""
+    return [msgspec.convert(row, noun) for row in connection.execute(query).mappings()]
 
 
 def announce(connection: sa.Connection, topic: str, subject: str) -> None:
@@ -133,14 +164,32 @@ def announce(connection: sa.Connection, topic: str, subject: str) -> None:
     connection.execute(changes.insert().values(topic=topic, subject=subject, at_s=now_s()))
 
 
+def row_of(table: sa.Table, values: dict[str, Any]) -> dict[str, Any]:
+    """`values` as either database takes them: text fits its column and holds no NUL, no surrogate.
+
+    JSON is made by the database's own type and holds no NaN. So one odd value does not spoil a
+    commit shared with others.
+    """
+    row = dict(values)
+    for name, value in values.items():
+        column = table.c[name].type
+        if isinstance(value, str) and isinstance(column, sa.String):
+            row[name] = fit(value, column.length or len(value))
+    return row
+
+
 def insert_ignoring_duplicates(
     connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]
-) -> int:
-    """Insert `rows`, skipping those whose primary or unique key exists; returns rows added."""
-    if not rows:
-        return 0
-    result = connection.execute(_insert_or_ignore(connection.dialect.name, table), rows)
-    return max(result.rowcount, 0)
+) -> None:
+    """Insert `rows`, at least one, skipping those whose primary or unique key exists."""
+    connection.execute(_insert_or_ignore(connection.dialect.name, table), rows)
+
+
+def insert_or_replace(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> None:
+    """Insert `row`, or write it over the one with its primary key."""
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(table).values(row)
+    connection.execute(statement.on_conflict_do_update(index_elements=table.primary_key, set_=row))
 
 
 @functools.cache

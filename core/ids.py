@@ -23,8 +23,6 @@ _NAME = re.compile(NAME_PATTERN)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FREE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
-RESERVED_NAMES = frozenset({"auto", "base"})
-
 
 def new_id(prefix: str) -> str:
     """`prefix_` and 24 random hex digits (96 bits)."""
@@ -42,7 +40,7 @@ def parse_name(text: str, *, what: str = "name") -> str:
             "'.', '_' or '-', beginning and ending with a letter or digit.",
             param=what,
         )
-    if text in RESERVED_NAMES:
+    if text in ("auto", "base"):
         raise Invalid(f"The {what} {text!r} is reserved; choose another.", param=what)
     return text
 

@@ -8,31 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
-from core.database import Database
+from core.database import Database, Noun, found, row_of
 from core.errors import Conflict, NotFound
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
-from core.page import Page
-from feedback.interactions import check_limit
-from feedback.rows import feedback_of, feedback_row, interaction_of, same_statement
+from core.page import Page, read_page
 from feedback.tables import feedback, feedback_targets, interactions
 from feedback.targets import lock_tenants, write_targets
 from feedback.types import Change, Feedback, Interaction, Kind, News
-
-
-@dataclass(frozen=True, slots=True)
-class FeedbackFilter:
-    """Which feedback to list; None means any."""
-
-    completion_id: CompletionId | None = None
-    kind: Kind | None = None
-    name: str | None = None
-    end_user: str | None = None
-    adapter_id: AdapterId | None = None
 
 
 class FeedbackStore:
@@ -50,49 +39,49 @@ class FeedbackStore:
         under which another answer is judged: whoever chose it could not know of the other.
         Raises NotFound when an answer it speaks of belongs to another tenant.
         """
-        row = feedback_row(item)
+        row = _row(item)
+        mine = _is(item.tenant_id, item.id)
+        query = sa.select(feedback).where(mine)
         with self._database.write() as connection:
             lock_tenants(connection, [item.tenant_id])
-            old = _find(connection, item.tenant_id, item.id)
+            old = found(connection, query, Feedback)
             if old is not None:
-                if newest_wins and old["completion_id"] != item.completion_id:
+                if newest_wins and old.completion_id != item.completion_id:
                     raise Conflict(
                         f"Feedback '{item.id}' is about another answer already. Give each its "
                         "own id.",
                         param="id",
                     )
-                late = newest_wins and old["updated_at_s"] > item.said_at_s
-                if late or same_statement(feedback_of(old), item):
-                    return feedback_of(old), "unchanged"
-            now = {"updated_at_s": item.said_at_s}
+                late = newest_wins and old.said_at_s > item.said_at_s
+                if late or _same_statement(old, item):
+                    return old, "unchanged"
+            row["updated_at_s"] = item.said_at_s
             if old is None:
-                now["created_at_s"] = item.created_at_s
-                inserted = connection.execute(
-                    feedback.insert().values(**row, **now).returning(feedback.c.seq)
-                )
-                seq = int(inserted.scalar_one())
+                row["created_at_s"] = item.created_at_s
+                connection.execute(feedback.insert().values(row))
             else:
-                seq = old["seq"]
-                changed = feedback.update().where(feedback.c.seq == seq)
-                connection.execute(changed.values(**row, **now))
+                connection.execute(feedback.update().where(mine).values(row))
+            seq = connection.execute(query.with_only_columns(feedback.c.seq)).scalar_one()
             write_targets(connection, seq, item.tenant_id, item.completion_ids)
-            stored = _find(connection, item.tenant_id, item.id)
+            stored = found(connection, query, Feedback)
             assert stored is not None
-            return feedback_of(stored), "created" if old is None else "updated"
+            return stored, "created" if old is None else "updated"
 
     def get(self, tenant_id: TenantId, feedback_id: FeedbackId) -> Feedback:
         """One item; NotFound if the tenant has none of that id."""
-        with self._database.read() as connection:
-            row = _find(connection, tenant_id, feedback_id)
-        if row is None:
-            raise NotFound(f"No feedback {feedback_id!r}.", param="id")
-        return feedback_of(row)
+        query = sa.select(feedback).where(_is(tenant_id, feedback_id))
+        missing = NotFound(f"No feedback {feedback_id!r}.", param="id")
+        return self._database.get(query, Feedback, missing)
 
     def list(
         self,
         tenant_id: TenantId,
-        where: FeedbackFilter = FeedbackFilter(),
         *,
+        completion_id: CompletionId | None = None,
+        kind: Kind | None = None,
+        name: str | None = None,
+        end_user: str | None = None,
+        adapter_id: AdapterId | None = None,
         after: FeedbackId | None = None,
         limit: int = 20,
     ) -> Page[Feedback]:
@@ -100,29 +89,34 @@ class FeedbackStore:
 
         Raises Invalid for a limit outside 1 to 200, NotFound for an unknown cursor.
         """
-        check_limit(limit)
-        query = sa.select(feedback).where(*_conditions(tenant_id, where))
-        with self._database.read() as connection:
-            if after is not None:
-                cursor = _find(connection, tenant_id, after)
-                if cursor is None:
-                    raise NotFound(f"No feedback {after!r} to continue after.", param="after")
-                query = query.where(feedback.c.seq < cursor["seq"])
-            query = query.order_by(feedback.c.seq.desc()).limit(limit + 1)
-            rows = connection.execute(query).mappings().all()
-        return Page(tuple(feedback_of(row) for row in rows[:limit]), len(rows) > limit)
-
-    def count(self, tenant_id: TenantId, where: FeedbackFilter = FeedbackFilter()) -> int:
-        """How many of the tenant's items match."""
-        query = sa.select(sa.func.count()).where(*_conditions(tenant_id, where))
-        with self._database.read() as connection:
-            return int(connection.scalar(query) or 0)
+        wanted = {feedback.c.kind: kind, feedback.c.name: name, feedback.c.end_user: end_user}
+        where = [column == value for column, value in wanted.items() if value is not None]
+        target = feedback_targets.c
+        if completion_id is not None:
+            about = sa.select(target.feedback_seq).where(target.completion_id == completion_id)
+            where.append(feedback.c.seq.in_(about))
+        if adapter_id is not None:
+            answers = sa.select(target.feedback_seq).join(
+                interactions, interactions.c.id == target.completion_id
+            )
+            of_adapter = answers.where(interactions.c.adapter_id == adapter_id)
+            where.append(feedback.c.seq.in_(of_adapter))
+        return read_page(
+            self._database,
+            sa.select(feedback).where(feedback.c.tenant_id == tenant_id),
+            where,
+            partial(msgspec.convert, type=Feedback),
+            newest=(feedback.c.seq,),
+            after=after,
+            limit=limit,
+            noun="feedback",
+        )
 
     def delete(self, tenant_id: TenantId, feedback_id: FeedbackId) -> bool:
         """Erase an item; False if the tenant had none of that id."""
-        mine = (feedback.c.tenant_id == tenant_id) & (feedback.c.id == feedback_id)
+        mine = feedback.delete().where(_is(tenant_id, feedback_id))
         with self._database.write() as connection:
-            return connection.execute(feedback.delete().where(mine)).rowcount > 0
+            return connection.execute(mine).rowcount > 0
 
     def effective(self, adapter_id: AdapterId) -> Sequence[tuple[Feedback, Interaction]]:
         """All feedback the adapter can learn from, each with the completed answers it judges.
@@ -151,13 +145,9 @@ class FeedbackStore:
         )
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
-        return [(feedback_of(_part(row, "f_")), interaction_of(_part(row, "i_"))) for row in rows]
+        return [(_part(row, "f_", Feedback), _part(row, "i_", Interaction)) for row in rows]
 
-    def news(self, adapter_id: AdapterId, after_seq: int) -> News | None:
-        """What came for one adapter after a watermark; None when nothing did."""
-        return self.news_by_adapter({adapter_id: after_seq}).get(adapter_id)
-
-    def news_by_adapter(self, watermarks: Mapping[AdapterId, int]) -> dict[AdapterId, News]:
+    def news(self, watermarks: Mapping[AdapterId, int]) -> dict[AdapterId, News]:
         """What came for each named adapter after its watermark; those without news are absent.
 
         One query that seeks once per adapter in an index: its cost follows the number of
@@ -194,38 +184,29 @@ class FeedbackStore:
 
     def last_seq(self) -> int:
         """The newest news number there is; unchanged means no feedback came for anybody."""
-        with self._database.read() as connection:
-            return int(connection.scalar(sa.select(sa.func.max(feedback_targets.c.seq))) or 0)
+        return self._database.scalar(sa.select(sa.func.max(feedback_targets.c.seq))) or 0
 
 
-def _find(
-    connection: sa.Connection, tenant_id: TenantId, feedback_id: FeedbackId
-) -> sa.RowMapping | None:
-    mine = (feedback.c.tenant_id == tenant_id) & (feedback.c.id == feedback_id)
-    return connection.execute(sa.select(feedback).where(mine)).mappings().one_or_none()
+def _row(item: Feedback) -> dict[str, Any]:
+    """The row of an item, less `seq` and the times."""
+    values = {name: getattr(item, name) for name in item.__slots__ if not name.endswith("_at_s")}
+    if isinstance(item.value, int | float) and not isinstance(item.value, bool):
+        values["value"] = float(item.value)
+    if item.comparison is not None:
+        values["comparison"] = asdict(item.comparison)
+    return row_of(feedback, {**values, "kind": item.kind})
 
 
-def _conditions(tenant_id: TenantId, where: FeedbackFilter) -> list[sa.ColumnElement[bool]]:
-    wanted = {
-        feedback.c.kind: where.kind,
-        feedback.c.name: where.name,
-        feedback.c.end_user: where.end_user,
-    }
-    conditions = [feedback.c.tenant_id == tenant_id]
-    conditions += [column == value for column, value in wanted.items() if value is not None]
-    target = feedback_targets.c
-    if where.completion_id is not None:
-        about = sa.select(target.feedback_seq).where(target.completion_id == where.completion_id)
-        conditions.append(feedback.c.seq.in_(about))
-    if where.adapter_id is not None:
-        answers = sa.select(target.feedback_seq).join(
-            interactions, interactions.c.id == target.completion_id
-        )
-        conditions.append(
-            feedback.c.seq.in_(answers.where(interactions.c.adapter_id == where.adapter_id))
-        )
-    return conditions
+def _same_statement(left: Feedback, right: Feedback) -> bool:
+    """Whether two items say the same, whenever they say it; unlike `==` it tells True from 1."""
+    texts = [json.dumps(_row(item), sort_keys=True) for item in (left, right)]
+    return texts[0] == texts[1]
 
 
-def _part(row: sa.RowMapping, prefix: str) -> Any:
-    return {name.removeprefix(prefix): row[name] for name in row if name.startswith(prefix)}
+def _is(tenant_id: TenantId, feedback_id: FeedbackId) -> sa.ColumnElement[bool]:
+    return (feedback.c.tenant_id == tenant_id) & (feedback.c.id == feedback_id)
+
+
+def _part(row: sa.RowMapping, prefix: str, noun: type[Noun]) -> Noun:
+    part = {name.removeprefix(prefix): row[name] for name in row if name.startswith(prefix)}
+    return msgspec.convert(part, noun)

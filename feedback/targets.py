@@ -7,7 +7,6 @@ from different processes; whichever comes second completes the row, under a lock
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -48,37 +47,23 @@ def write_targets(
     Raises NotFound when one of the answers belongs to another tenant; one that is not logged
     yet is accepted.
     """
-    known = {
-        row.id: row
-        for row in connection.execute(
-            sa.select(
-                interactions.c.id,
-                interactions.c.tenant_id,
-                interactions.c.adapter_id,
-                interactions.c.outcome,
-            ).where(interactions.c.id.in_(completion_ids))
-        )
-    }
-    for completion_id in completion_ids:
-        if completion_id in known and known[completion_id].tenant_id != tenant_id:
+    columns = interactions.c
+    query = sa.select(columns.id, columns.tenant_id, columns.adapter_id, columns.outcome)
+    known = connection.execute(query.where(columns.id.in_(completion_ids))).all()
+    for answer in known:
+        if answer.tenant_id != tenant_id:
             raise NotFound(
-                f"No completion {completion_id!r}; use the id the answer came with.",
+                f"No completion {answer.id!r}; use the id the answer came with.",
                 param="completion_id",
             )
+    learners = {answer.id: answer.adapter_id for answer in known if answer.outcome == "completed"}
     connection.execute(
         feedback_targets.delete().where(feedback_targets.c.feedback_seq == feedback_seq)
     )
-    rows: list[dict[str, Any]] = []
-    for completion_id in completion_ids:
-        row = known.get(completion_id)
-        learns = row is not None and row.outcome == "completed"
-        rows.append(
-            {
-                "feedback_seq": feedback_seq,
-                "completion_id": completion_id,
-                "adapter_id": row.adapter_id if row is not None and learns else None,
-            }
-        )
+    rows = [
+        {"feedback_seq": feedback_seq, "completion_id": name, "adapter_id": learners.get(name)}
+        for name in completion_ids
+    ]
     connection.execute(feedback_targets.insert(), rows)
 
 

@@ -140,9 +140,6 @@ class Pair:
     interaction_ids: tuple[CompletionId, ...]
 
 
-Example = Label | Pair
-
-
 @dataclass(frozen=True, slots=True)
 class Learnable:
     """What pairing made of the feedback of one adapter.
@@ -174,7 +171,6 @@ class Snapshot:
 
     digest: str
     adapter_id: AdapterId
-    created_at_s: float
     train_labels: tuple[Label, ...]
     train_pairs: tuple[Pair, ...]
     held_out_labels: tuple[Label, ...]

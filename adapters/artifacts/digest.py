@@ -15,18 +15,13 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _BASE_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
 
-def file_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each adapter file in `folder`. Raises NotFound if one is missing."""
+def adapter_digest(folder: Path) -> Digest:
+    """The digest of the two files of an adapter. Raises NotFound if one is missing."""
     for name in ADAPTER_FILES:
         path = folder / name
         if not path.is_file() or path.is_symlink():
             raise NotFound(f"{name} is missing from {folder}.")
-    return {name: sha256_of(folder / name) for name in ADAPTER_FILES}
-
-
-def adapter_digest(folder: Path) -> Digest:
-    """The digest of the two files of an adapter. Raises NotFound if one is missing."""
-    return Digest(digest_of(file_digests(folder)))
+    return Digest(digest_of({name: sha256_of(folder / name) for name in ADAPTER_FILES}))
 
 
 def base_digest(model: Path) -> Digest:

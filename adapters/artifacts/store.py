@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from adapters.artifacts.digest import ADAPTER_FILES, adapter_digest
-from adapters.artifacts.remote import Remote
 from core import files
 from core.errors import NotFound, Unavailable
 from core.ids import Digest, parse_digest
@@ -33,6 +33,36 @@ def _reachable() -> AbstractContextManager[None]:
     return files.disk_trouble("the artifact store", then)
 
 
+class Remote:
+    """The files below `url`, each under a key such as `blobs/ab/abcd…`. OSErrors pass through."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    def upload(self, source: Path, key: str) -> None:
+        """Copy a local file there, in pieces."""
+        self._filesystem().put_file(str(source), f"{self.url}/{key}")
+
+    def download(self, key: str, target: Path) -> None:
+        """Copy a file from there, in pieces. Raises NotFound if there is none."""
+        try:
+            self._filesystem().get_file(f"{self.url}/{key}", str(target))
+        except FileNotFoundError as error:
+            raise NotFound(f"{key} is missing from {self.url}.") from error
+
+    def has(self, key: str, size_bytes: int) -> bool:
+        """Whether a file of that size is there."""
+        try:
+            return bool(self._filesystem().size(f"{self.url}/{key}") == size_bytes)
+        except FileNotFoundError:
+            return False
+
+    def _filesystem(self) -> Any:
+        import fsspec
+
+        return fsspec.core.url_to_fs(self.url)[0]
+
+
 class ArtifactStore:
     """Folders and blobs by the SHA-256 of their content; immutable once written."""
 
@@ -47,7 +77,7 @@ class ArtifactStore:
         """Store the two files of an adapter folder; storing the same content again is free."""
         with _reachable():
             digest = adapter_digest(source)
-            target = self._folder(digest)
+            target = self._root / _folder_key(digest)
             if not target.is_dir():
                 with self.staging() as staged:
                     for name in ADAPTER_FILES:
@@ -63,7 +93,7 @@ class ArtifactStore:
 
         Raises NotFound if the store lacks it, Unavailable if its content is not its digest.
         """
-        target = self._folder(parse_digest(digest))
+        target = self._root / _folder_key(parse_digest(digest))
         with _reachable():
             if target.is_dir():
                 return target
@@ -122,7 +152,7 @@ class ArtifactStore:
         Content is read once per process and again when the file has changed. The file must not
         be written to. Raises NotFound if the store lacks it, Unavailable if it is damaged.
         """
-        target = self._blob(parse_digest(digest))
+        target = self._root / _blob_key(parse_digest(digest))
         with _reachable():
             if self._is_sound_blob(target, digest):
                 return target
@@ -145,7 +175,7 @@ class ArtifactStore:
     def has_file(self, digest: Digest, size_bytes: int) -> bool:
         """Whether `file` can be expected to work: a local blob is read, a remote one looked up."""
         with _reachable():
-            if self._is_sound_blob(self._blob(parse_digest(digest)), digest):
+            if self._is_sound_blob(self._root / _blob_key(parse_digest(digest)), digest):
                 return True
             return self._remote is not None and self._remote.has(_blob_key(digest), size_bytes)
 
@@ -160,7 +190,7 @@ class ArtifactStore:
             shutil.rmtree(path, ignore_errors=True)
 
     def _put_blob(self, digest: Digest, write: Callable[[Path], object]) -> None:
-        target = self._blob(digest)
+        target = self._root / _blob_key(digest)
         with _reachable():
             if not self._is_sound_blob(target, digest):
                 with self.staging() as staged:
@@ -191,12 +221,6 @@ class ArtifactStore:
                 self._sound.pop(next(iter(self._sound)), None)
             self._sound[digest] = seen
         return True
-
-    def _folder(self, digest: str) -> Path:
-        return self._root / _folder_key(digest)
-
-    def _blob(self, digest: str) -> Path:
-        return self._root / _blob_key(digest)
 
     def _publish(self, staged: Path, target: Path) -> None:
         staged.chmod(0o755)

@@ -11,7 +11,6 @@ import hmac
 import re
 import secrets
 import string
-from dataclasses import dataclass
 
 from core.errors import Forbidden, Invalid, Unauthenticated
 from core.identity.types import SCOPES, ApiKey, Scope
@@ -20,20 +19,11 @@ _ALPHABET = string.ascii_lowercase + string.digits
 _KEY = re.compile(r"sk-at-([a-z0-9]{12})-([a-z0-9]{48})")
 
 
-@dataclass(frozen=True, slots=True)
-class NewKey:
-    """A key just made: the only moment its secret is known."""
-
-    public_id: str
-    secret_sha256: str
-    text: str
-
-
-def new_key() -> NewKey:
-    """A fresh random key (248 bits of secret)."""
+def new_key() -> str:
+    """The text of a fresh random key (248 bits of secret): the only moment its secret is known."""
     public_id = "".join(secrets.choice(_ALPHABET) for _ in range(12))
     secret = "".join(secrets.choice(_ALPHABET) for _ in range(48))
-    return NewKey(public_id, _sha256(secret), f"sk-at-{public_id}-{secret}")
+    return f"sk-at-{public_id}-{secret}"
 
 
 def split_key(text: str) -> tuple[str, str]:
@@ -47,7 +37,7 @@ def split_key(text: str) -> tuple[str, str]:
             "Incorrect API key provided. Attune keys look like 'sk-at-…'; make one with "
             "`attune keys create --tenant NAME`."
         )
-    return match.group(1), _sha256(match.group(2))
+    return match.group(1), hashlib.sha256(match.group(2).encode()).hexdigest()
 
 
 def verify(key: ApiKey | None, secret_sha256: str, at_s: float) -> ApiKey:
@@ -84,7 +74,3 @@ def parse_scopes(names: list[str]) -> frozenset[Scope]:
             param="scope",
         )
     return frozenset(scope for scope in SCOPES if scope in names)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

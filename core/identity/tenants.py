@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import secrets as random_source
+from dataclasses import replace
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from core.clock import now_s
-from core.database import Database, announce, insert_ignoring_duplicates
+from core.database import Database, announce, found, insert_ignoring_duplicates
 from core.errors import Conflict, Invalid, NotFound
 from core.identity import tables
-from core.identity.keys import new_key
+from core.identity.keys import new_key, split_key
 from core.identity.types import ApiKey, Scope, Tenant
 from core.ids import TenantId, new_id, parse_name
 
@@ -27,11 +29,7 @@ class TenantStore:
         tenant = Tenant(TenantId(new_id("ten")), parse_name(name, what="tenant name"), now_s())
         try:
             with self._database.write() as connection:
-                connection.execute(
-                    tables.tenants.insert().values(
-                        id=tenant.id, name=tenant.name, created_at_s=tenant.created_at_s
-                    )
-                )
+                connection.execute(tables.tenants.insert().values(msgspec.to_builtins(tenant)))
                 announce(connection, "tenants", tenant.id)
         except IntegrityError as error:
             raise Conflict(f"A tenant named '{name}' exists already; choose another name.") from (
@@ -41,21 +39,14 @@ class TenantStore:
 
     def by_name(self, name: str) -> Tenant:
         """The tenant of that name. Raises NotFound, naming the command that makes one."""
-        with self._database.read() as connection:
-            row = connection.execute(
-                sa.select(tables.tenants).where(tables.tenants.c.name == name)
-            ).one_or_none()
-        if row is None:
-            raise NotFound(f"No tenant '{name}'. Create it with `attune tenants create {name}`.")
-        return tenant_of(row)
+        query = sa.select(tables.tenants).where(tables.tenants.c.name == name)
+        missing = f"No tenant '{name}'. Create it with `attune tenants create {name}`."
+        return self._database.get(query, Tenant, NotFound(missing))
 
     def all(self) -> list[Tenant]:
         """Every tenant, oldest first."""
-        with self._database.read() as connection:
-            rows = connection.execute(
-                sa.select(tables.tenants).order_by(tables.tenants.c.created_at_s)
-            ).all()
-        return [tenant_of(row) for row in rows]
+        query = sa.select(tables.tenants).order_by(tables.tenants.c.created_at_s)
+        return self._database.find_all(query, Tenant)
 
     def create_key(
         self,
@@ -68,61 +59,45 @@ class TenantStore:
         """A new key and its text; the text is never shown again."""
         if expires_at_s is not None and expires_at_s <= now_s():
             raise Invalid("The expiry must lie in the future.", param="expires")
-        made = new_key()
+        text = new_key()
+        public_id, secret_sha256 = split_key(text)
         key = ApiKey(
-            public_id=made.public_id,
+            public_id=public_id,
             tenant_id=tenant_id,
-            secret_sha256=made.secret_sha256,
+            secret_sha256=secret_sha256,
             scopes=scopes,
             label=label[:128],
             created_at_s=now_s(),
             expires_at_s=expires_at_s,
         )
         with self._database.write() as connection:
-            connection.execute(
-                tables.api_keys.insert().values(
-                    public_id=key.public_id,
-                    tenant_id=key.tenant_id,
-                    secret_sha256=key.secret_sha256,
-                    scopes=sorted(key.scopes),
-                    label=key.label,
-                    created_at_s=key.created_at_s,
-                    expires_at_s=key.expires_at_s,
-                )
-            )
+            row = msgspec.to_builtins(key, order="deterministic")  # the scopes
+            connection.execute(tables.api_keys.insert().values(row))
             announce(connection, "keys", key.public_id)
-        return key, made.text
+        return key, text
 
     def keys(self, tenant_id: TenantId | None = None) -> list[ApiKey]:
         """Keys of one tenant, or of all, oldest first."""
         query = sa.select(tables.api_keys).order_by(tables.api_keys.c.created_at_s)
         if tenant_id is not None:
             query = query.where(tables.api_keys.c.tenant_id == tenant_id)
-        with self._database.read() as connection:
-            return [key_of(row) for row in connection.execute(query)]
+        return self._database.find_all(query, ApiKey)
 
     def revoke_key(self, public_id: str) -> ApiKey:
         """Revoke at once (servers follow within their sync interval). Raises NotFound."""
         # People paste what they have: the whole key is as good as its public part.
         public_id = public_id.removeprefix("sk-at-").split("-")[0]
+        this = tables.api_keys.c.public_id == public_id
         with self._database.write() as connection:
-            row = connection.execute(
-                sa.select(tables.api_keys).where(tables.api_keys.c.public_id == public_id)
-            ).one_or_none()
-            if row is None:
+            key = found(connection, sa.select(tables.api_keys).where(this), ApiKey)
+            if key is None:
                 raise NotFound(f"No key '{public_id}'. See `attune keys list`.")
-            if row.revoked_at_s is None:
-                connection.execute(
-                    tables.api_keys.update()
-                    .where(tables.api_keys.c.public_id == public_id)
-                    .values(revoked_at_s=now_s())
-                )
+            if key.revoked_at_s is None:
+                key = replace(key, revoked_at_s=now_s())
+                changed = tables.api_keys.update().where(this)
+                connection.execute(changed.values(revoked_at_s=key.revoked_at_s))
                 announce(connection, "keys", public_id)
-            return key_of(
-                connection.execute(
-                    sa.select(tables.api_keys).where(tables.api_keys.c.public_id == public_id)
-                ).one()
-            )
+            return key
 
     def secret(self, name: str) -> str:
         """The server-wide secret `name`, made at first use and shared by every replica."""
@@ -134,22 +109,3 @@ class TenantStore:
             )
             query = sa.select(tables.secrets.c.value).where(tables.secrets.c.name == name)
             return str(connection.scalar(query))
-
-
-def tenant_of(row: sa.Row[tuple[object, ...]]) -> Tenant:
-    """The tenant in a row of `tenants`."""
-    return Tenant(row.id, row.name, row.created_at_s)
-
-
-def key_of(row: sa.Row[tuple[object, ...]]) -> ApiKey:
-    """The key in a row of `api_keys`."""
-    return ApiKey(
-        public_id=row.public_id,
-        tenant_id=row.tenant_id,
-        secret_sha256=row.secret_sha256,
-        scopes=frozenset(row.scopes),
-        label=row.label,
-        created_at_s=row.created_at_s,
-        expires_at_s=row.expires_at_s,
-        revoked_at_s=row.revoked_at_s,
-    )

@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Literal
 
+import msgspec
 import sqlalchemy as sa
 
 from core.clock import now_s
 from core.database import Database, insert_ignoring_duplicates
-from core.errors import Conflict, Invalid, NotFound
+from core.errors import Conflict
 from core.ids import AdapterId, TenantId, new_id
-from core.page import Page
+from core.page import Page, read_page
 from core.text import fit
-from core.work.rows import columns_of, work_of
-from core.work.tables import work, work_events
+from core.work.tables import QUERIED, work, work_events
 from core.work.types import Facts, Spec, Work, WorkEvent
 
 _ACTIVE_KEY = "active"
@@ -56,7 +56,7 @@ class Ledger(Generic[Facts]):
             "updated_at_s": at_s,
             "request_key": request_key,
             "active_key": _ACTIVE_KEY,
-            **columns_of(facts),
+            **_columns_of(facts),
         }
         under_way = (work.c.request_key == request_key, work.c.active_key == _ACTIVE_KEY)
         found = None
@@ -167,30 +167,23 @@ class Ledger(Generic[Facts]):
         `where` names columns and values, None meaning any; a `model` without a version stands
         for all of its versions. Raises NotFound for an unknown cursor.
         """
-        if not 1 <= limit <= 200:
-            raise Invalid(f"limit must be 1 to 200, not {limit}.", param="limit")
-        conditions = [work.c.tenant_id == tenant_id]
-        conditions += [_is(name, value) for name, value in where.items() if value is not None]
-        with self._database.read() as connection:
-            if after is not None:
-                last = self._find(connection, work.c.id == after, work.c.tenant_id == tenant_id)
-                if last is None:
-                    raise NotFound(
-                        f"No {self._spec.noun} {after[:80]!r} to continue after.", param="after"
-                    )
-                here = sa.tuple_(work.c.created_at_s, work.c.id)
-                conditions.append(here < sa.tuple_(last.created_at_s, last.id))
-            query = self._select(*conditions).order_by(*_NEWEST_FIRST).limit(limit + 1)
-            rows = connection.execute(query).mappings().all()
-        return Page(
-            tuple(work_of(row, self._spec.facts) for row in rows[:limit]), len(rows) > limit
+        return read_page(
+            self._database,
+            self._select(work.c.tenant_id == tenant_id),
+            [_is(name, value) for name, value in where.items() if value is not None],
+            self._read,
+            newest=(work.c.created_at_s, work.c.id),
+            after=after,
+            limit=limit,
+            noun=self._spec.noun,
         )
 
     def active(self) -> Sequence[Work[Facts]]:
         """Every piece under way, of all tenants, oldest first; for workers after a restart."""
         query = self._select(work.c.active_key == _ACTIVE_KEY)
+        oldest_first = query.order_by(work.c.created_at_s, work.c.id)
         with self._database.read() as connection:
-            return self._all(connection, query.order_by(work.c.created_at_s, work.c.id))
+            return [self._read(row) for row in connection.execute(oldest_first).mappings()]
 
     def count_by_state(self) -> dict[str, int]:
         """How many pieces are in each state, of all tenants."""
@@ -234,23 +227,24 @@ class Ledger(Generic[Facts]):
             .order_by(work_events.c.id)
             .limit(limit)
         )
-        with self._database.read() as connection:
-            rows = connection.execute(query).mappings().all()
-        return [WorkEvent(**{name: row[name] for name in WorkEvent.__slots__}) for row in rows]
+        return self._database.find_all(query, WorkEvent)
 
     def _select(self, *where: sa.ColumnElement[bool]) -> sa.Select[Any]:
         return sa.select(work).where(work.c.kind == self._spec.name, *where)
 
-    def _all(self, connection: sa.Connection, query: sa.Select[Any]) -> Sequence[Work[Facts]]:
-        rows = connection.execute(query).mappings()
-        return [work_of(row, self._spec.facts) for row in rows]
+    def _read(self, row: sa.RowMapping) -> Work[Facts]:
+        values = {name: row[name] for name in Work.__slots__}
+        values["facts"] = {**row["facts"], **{name: row[name] for name in QUERIED}}
+        work_type: type[Work[Facts]] = Work[self._spec.facts]  # type: ignore[name-defined]
+        return msgspec.convert(values, work_type)
 
     def _find(
         self, connection: sa.Connection, *where: sa.ColumnElement[bool], lock: bool = False
     ) -> Work[Facts] | None:
         query = self._select(*where)
         query = query.with_for_update() if lock else query
-        return next(iter(self._all(connection, query)), None)
+        row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else self._read(row)
 
     def _one(
         self,
@@ -276,13 +270,10 @@ class Ledger(Generic[Facts]):
         for name in changed.keys() & {"message", "error"}:
             changed[name] = fit(changed[name], _MAX_TEXT)
         if facts:
-            changed |= columns_of(replace(found.facts, **facts))  # type: ignore[type-var]
+            changed |= _columns_of(replace(found.facts, **facts))  # type: ignore[type-var]
         changed["updated_at_s"] = now_s()
         connection.execute(work.update().where(work.c.id == found.id).values(**changed))
         return self._one(connection, found.id)
-
-
-_NEWEST_FIRST = (work.c.created_at_s.desc(), work.c.id.desc())
 
 
 def _is(name: str, value: str) -> sa.ColumnElement[bool]:
@@ -290,6 +281,13 @@ def _is(name: str, value: str) -> sa.ColumnElement[bool]:
     if name == "model":
         return (column == value) | column.startswith(f"{value}@", autoescape=True)
     return column == value
+
+
+def _columns_of(facts: Any) -> dict[str, Any]:
+    """The facts as columns: those that are queried each its own, the others as one JSON."""
+    values = msgspec.to_builtins(facts)
+    columns = {name: values.pop(name) for name in QUERIED if name in values}
+    return {**columns, "facts": values}
 
 
 def _ended(work_id: str, state: str) -> dict[str, Any]:

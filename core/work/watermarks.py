@@ -15,14 +15,8 @@ class Watermarks:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def of(self, adapter_id: AdapterId) -> int:
-        """The feedback number up to which the adapter's work has looked; 0 before the first."""
-        query = sa.select(sa.func.max(work.c.last_feedback_seq))
-        with self._database.read() as connection:
-            return int(connection.scalar(query.where(work.c.adapter_id == adapter_id)) or 0)
-
     def all(self) -> dict[AdapterId, int]:
-        """`of` every adapter that has one, in one query."""
+        """The feedback number up to which each adapter's work has looked; none before the first."""
         query = (
             sa.select(work.c.adapter_id, sa.func.max(work.c.last_feedback_seq))
             .where(work.c.adapter_id.is_not(None), work.c.last_feedback_seq.is_not(None))
@@ -34,6 +28,5 @@ class Watermarks:
     def newest_feedback_at_s(self, work_id: str) -> float | None:
         """When the newest feedback that this piece of work knows of was given."""
         query = sa.select(work.c.last_feedback_at_s).where(work.c.id == work_id)
-        with self._database.read() as connection:
-            at_s: float | None = connection.scalar(query)
+        at_s: float | None = self._database.scalar(query)
         return at_s

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.ids import AdapterId, TenantId
-from feedback.interactions import MAX_PAGE, InteractionFilter, InteractionStore
+from core.page import MAX_PAGE
+from feedback.interactions import InteractionStore
 from feedback.types import Interaction, Message
 
 ENOUGH = 50
@@ -26,21 +27,22 @@ def own_prompts(
     The adapter's own come first; where they are too few, those of the whole tenant. Only chats
     of plain text that end with the user's turn, of 16 messages and 4,000 characters at most.
     """
-    scopes = [InteractionFilter(adapter_id=adapter_id, outcome="completed")] if adapter_id else []
-    for where in (*scopes, InteractionFilter(outcome="completed")):
-        found = _newest(log, tenant_id, where)
+    for scope in dict.fromkeys((adapter_id, None)):
+        found = _newest(log, tenant_id, scope)
         if len(found) >= ENOUGH:
             return found
     return ()
 
 
 def _newest(
-    log: InteractionStore, tenant_id: TenantId, where: InteractionFilter
+    log: InteractionStore, tenant_id: TenantId, adapter_id: AdapterId | None
 ) -> tuple[tuple[Message, ...], ...]:
     found: dict[str, tuple[Message, ...]] = {}
     after = None
     for _ in range(_LOOKED_AT // MAX_PAGE):
-        page = log.list(tenant_id, where, after=after, limit=MAX_PAGE)
+        page = log.list(
+            tenant_id, adapter_id=adapter_id, outcome="completed", after=after, limit=MAX_PAGE
+        )
         for interaction in page.items:
             prompt = _usable(interaction)
             if prompt is not None:

@@ -10,14 +10,15 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
-import sqlalchemy as sa
+import msgspec
 
+from core.clock import now_s
 from core.database import Database, insert_ignoring_duplicates
-from core.errors import Invalid, NotFound
-from core.ids import AdapterId, Digest
+from core.errors import Invalid
+from core.ids import AdapterId
 from feedback.learning.votes import prompt_key
 from feedback.tables import snapshots
 from feedback.types import Label, Pair, Snapshot
@@ -32,7 +33,6 @@ def freeze(
     pairs: Sequence[Pair],
     dropped: Mapping[str, int],
     held_out_share: float,
-    at_s: float,
 ) -> Snapshot:
     """Split by prompt and freeze; `held_out_share` (0 to 1) of the prompts is not trained on.
 
@@ -46,7 +46,6 @@ def freeze(
     snapshot = Snapshot(
         digest="",
         adapter_id=adapter_id,
-        created_at_s=at_s,
         train_labels=tuple(x for x in labels if prompt_key(x.prompt) not in held_out),
         train_pairs=tuple(x for x in pairs if prompt_key(x.prompt) not in held_out),
         held_out_labels=tuple(x for x in labels if prompt_key(x.prompt) in held_out),
@@ -68,7 +67,7 @@ def to_bytes(snapshot: Snapshot) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def from_bytes(data: bytes, *, digest: str | None = None, created_at_s: float = 0.0) -> Snapshot:
+def from_bytes(data: bytes, *, digest: str | None = None) -> Snapshot:
     """The snapshot of `to_bytes`; Invalid if the bytes are damaged or not those of `digest`."""
     actual = _digest(data)
     if digest is not None and actual != digest:
@@ -77,16 +76,7 @@ def from_bytes(data: bytes, *, digest: str | None = None, created_at_s: float = 
         content = json.loads(data)
         if content["format"] != _FORMAT:
             raise Invalid(f"Snapshot format {content['format']!r} is not known to this version.")
-        return Snapshot(
-            digest=actual,
-            adapter_id=AdapterId(content["adapter_id"]),
-            created_at_s=created_at_s,
-            train_labels=_read(Label, content["train_labels"]),
-            train_pairs=_read(Pair, content["train_pairs"]),
-            held_out_labels=_read(Label, content["held_out_labels"]),
-            held_out_pairs=_read(Pair, content["held_out_pairs"]),
-            dropped=content["dropped"],
-        )
+        return msgspec.convert({**content, "digest": actual}, Snapshot)
     except (ValueError, KeyError, TypeError) as error:
         raise Invalid(f"This is not a snapshot: {error}.") from error
 
@@ -101,44 +91,17 @@ def counts(snapshot: Snapshot) -> dict[str, int]:
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotRecord:
-    """Where a snapshot is stored and what is in it."""
-
-    digest: Digest
-    adapter_id: AdapterId
-    created_at_s: float
-    artifact_uri: str
-    counts: Mapping[str, int]
-
-
-class SnapshotStore:
-    """The register of snapshots; their bytes are in the artifact store."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def record(self, snapshot: Snapshot, artifact_uri: str) -> SnapshotRecord:
-        """Enter a snapshot; one that is known already stays as it was entered first."""
-        row = {
-            "digest": snapshot.digest,
-            "adapter_id": snapshot.adapter_id,
-            "created_at_s": snapshot.created_at_s,
-            "artifact_uri": artifact_uri,
-            "counts": counts(snapshot),
-        }
-        with self._database.write() as connection:
-            insert_ignoring_duplicates(connection, snapshots, [row])
-        return self.get(snapshot.digest)
-
-    def get(self, digest: str) -> SnapshotRecord:
-        """One record; NotFound if no snapshot of that digest was entered."""
-        with self._database.read() as connection:
-            query = sa.select(snapshots).where(snapshots.c.digest == digest)
-            row = connection.execute(query).mappings().one_or_none()
-        if row is None:
-            raise NotFound(f"No snapshot {digest!r}.", param="digest")
-        return SnapshotRecord(**row)
+def register(database: Database, snapshot: Snapshot, artifact_uri: str) -> None:
+    """Enter a stored snapshot; one that is known already stays as it was entered first."""
+    row = {
+        "digest": snapshot.digest,
+        "adapter_id": snapshot.adapter_id,
+        "created_at_s": now_s(),
+        "artifact_uri": artifact_uri,
+        "counts": counts(snapshot),
+    }
+    with database.write() as connection:
+        insert_ignoring_duplicates(connection, snapshots, [row])
 
 
 def _held_out_prompts(labels: Sequence[Label], pairs: Sequence[Pair], share: float) -> set[str]:
@@ -185,18 +148,6 @@ def _move_one(
         if kind in kinds[prompt] and all(on(held, other) > 1 for other in kinds[prompt]):
             held_out.symmetric_difference_update([prompt])
             return
-
-
-def _read(kind: Any, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
-    examples = []
-    for row in rows:
-        values = dict(row)
-        if not isinstance(values["prompt"], str):
-            values["prompt"] = tuple(values["prompt"])
-        for name in ("feedback_ids", "interaction_ids"):
-            values[name] = tuple(values[name])
-        examples.append(kind(**values))
-    return tuple(examples)
 
 
 def _digest(data: bytes) -> str:

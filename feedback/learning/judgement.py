@@ -105,7 +105,7 @@ def correction_vote(item: Feedback, about: About, adapter_id: AdapterId) -> Vote
     edited = replace(original, texts=(item.correction or "",), side=True)
     if not edited.texts[0].strip():
         raise Refused("empty_answer")
-    vote = pair_vote(edited, original, original.voice, "correction")
+    vote = pair_vote(edited, original, "correction")
     if vote is None:
         raise Refused("unchanged_correction")
     return vote
@@ -136,7 +136,7 @@ def comparison_votes(
                 raise Refused("other_adapter")
             if rejected.prompt_key != chosen.prompt_key:
                 raise Refused("prompts_differ")
-            vote = pair_vote(chosen, rejected, chosen.voice, "comparison")
+            vote = pair_vote(chosen, rejected, "comparison")
             if vote is None:
                 raise Refused("same_text")
             votes.append(vote)

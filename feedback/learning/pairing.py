@@ -130,7 +130,7 @@ def _opposites(labels: Sequence[Settled]) -> list[Settled]:
     pairs = []
     for good, bad in by_prompt.values():
         for up, down in zip(good, bad, strict=False):
-            vote = pair_vote(up.vote, down.vote, up.vote.voice, "ratings")
+            vote = pair_vote(up.vote, down.vote, "ratings")
             if vote is not None:
                 pairs.append(
                     Settled(

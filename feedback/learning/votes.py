@@ -154,8 +154,8 @@ def votes_of_scores(
     return labels, pairs, dropped
 
 
-def pair_vote(chosen: Vote, rejected: Vote, voice: Voice, origin: str) -> Vote | None:
-    """That `chosen`'s text is better than `rejected`'s; None if the texts are the same."""
+def pair_vote(chosen: Vote, rejected: Vote, origin: str) -> Vote | None:
+    """That `chosen`'s text is better, as its voice says; None if the texts are the same."""
     good, bad = chosen.texts[0], rejected.texts[0]
     if good.strip() == bad.strip():
         return None
@@ -163,7 +163,7 @@ def pair_vote(chosen: Vote, rejected: Vote, voice: Voice, origin: str) -> Vote |
         prompt_key=chosen.prompt_key,
         texts=(min(good, bad), max(good, bad)),
         side=good < bad,
-        voice=voice,
+        voice=chosen.voice,
         at_s=max(chosen.at_s, rejected.at_s),
         feedback_ids=chosen.feedback_ids | rejected.feedback_ids,
         interaction_ids=chosen.interaction_ids | rejected.interaction_ids,
@@ -181,7 +181,7 @@ def _best_over_worst(scores: Sequence[Score]) -> list[Vote]:
         ranked = sorted(group, key=lambda score: (score.value, score.vote.texts))
         worst, best = ranked[0], ranked[-1]
         if best.value > worst.value:
-            pairs.append(pair_vote(best.vote, worst.vote, best.vote.voice, "ratings"))
+            pairs.append(pair_vote(best.vote, worst.vote, "ratings"))
     return [pair for pair in pairs if pair is not None]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.bodies import check_text, invalid
 from core.errors import AttuneError, Invalid
@@ -26,15 +26,8 @@ Sent = TypeVar("Sent")
 class Caller(Protocol):
     """Who calls, when, and what reading an item may ask about what is theirs."""
 
-    @property
-    def tenant_id(self) -> TenantId:
-        """The tenant of the key."""
-        ...
-
-    @property
-    def now_s(self) -> float:
-        """The time of the call."""
-        ...
+    tenant_id: TenantId
+    now_s: float
 
     def issued(self, completion_id: str) -> bool:
         """Whether the tenant was given an answer of this id."""
@@ -49,22 +42,32 @@ class Caller(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """An item that cannot be read, as it was sent, and why."""
+class Part(BaseModel):
+    """What comes in another's form: fields we do not know are passed over, nothing is converted.
 
-    sent: Any
-    error: AttuneError
+    A device may be newer than its server, and an item that is refused is never sent again.
+    """
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one item; `change` is None for a dry run and for a refused one."""
+    """What became of one item, refused with an `error` or taken.
+
+    `change` is None for a dry run and for a refused one.
+    """
 
     sent: Any
     item: Interaction | Feedback | None = None
     change: Change | None = None
     error: AttuneError | None = None
+
+    def sent_field(self, name: str) -> Any:
+        """A field of the item as it was sent; None if it has none of that name."""
+        if isinstance(self.sent, dict):
+            return self.sent.get(name)
+        return getattr(self.sent, name, None)
 
 
 class Receiver(ABC, Generic[Sent]):
@@ -80,6 +83,8 @@ class Receiver(ABC, Generic[Sent]):
     """The statuses an accepted call may be answered with, and what each means."""
     auth: ClassVar[Literal["bearer", "basic"]] = "bearer"
     """How the key comes; by `basic` it is the password, whatever the user name."""
+    max_items: ClassVar[int] = 200
+    """How many items a call may bring."""
     max_bytes: ClassVar[int | None] = None
     """The largest body, if not the server's own limit."""
     newest_wins: ClassVar[bool] = False
@@ -111,12 +116,15 @@ class Receiver(ABC, Generic[Sent]):
 
 
 def alone(value: Any, handler: Callable[[Any], Any]) -> Any:
-    """For `WrapValidator`: what is wrong with an item refuses it, not the call it came with."""
+    """For `WrapValidator`: what is wrong with an item refuses it, not the call it came with.
+
+    An item that cannot be read becomes its `Result`.
+    """
     try:
         item = handler(value)
         check_text(value)
     except ValidationError as error:
-        return Refused(value, invalid(error.errors()))
+        return Result(value, error=invalid(error.errors()))
     except Invalid as error:
-        return Refused(value, error)
+        return Result(value, error=error)
     return item

@@ -11,33 +11,23 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import BaseModel, Field, ValidatorFunctionWrapHandler, WrapValidator
 
-from core.bodies import Body, invalid, is_shallow, says
+from core.bodies import Body, is_shallow, says
 from core.errors import Invalid
 from core.http_errors import ErrorBody, error_body
-from feedback.receivers.base import Caller, Receiver, Refused, Result, alone
+from feedback.receivers.base import Caller, Part, Receiver, Result, alone
 from feedback.receivers.native import (
     MAX_TEXT,
     Comment,
     Correction,
-    FeedbackBody,
     Name,
     Short,
     Value,
-    feedback_said,
+    feedback_stated,
 )
 from feedback.types import Feedback, Interaction
 
-MAX_ITEMS = 200
-MAX_BYTES = 4_000_000
 _EDGE_ID = re.compile(r"edge-[0-9a-f]{24,40}")
 _FINISHED = frozenset({"stop", "length"})
 _MAX_SAMPLING_BYTES = 2_000
@@ -48,20 +38,14 @@ Count = Annotated[int, Field(ge=0, lt=2**31)]
 Milliseconds = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
 
 
-class _Part(BaseModel):
-    # Unknown fields are passed over: a device may be newer than its server, and an item that is
-    # refused is never sent again.
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
-
-
-class MessageItem(_Part):
+class MessageItem(Part):
     """A chat message of text."""
 
     role: Annotated[str, Field(min_length=1, max_length=32)]
     content: Annotated[str, Field(max_length=MAX_TEXT)]
 
 
-class InteractionItem(_Part):
+class InteractionItem(Part):
     """An answer a device gave by itself, and what gave it."""
 
     seq: int
@@ -79,14 +63,14 @@ class InteractionItem(_Part):
     user: Short | None = None
     domain: Short | None = None
     conversation_id: Short | None = None
-    sampling: Annotated[dict[str, Any], Field(max_length=32)] = {}
+    sampling: dict[str, Any] = Field({}, max_length=32)
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
     first_token_ms: Milliseconds | None = None
     duration_ms: Milliseconds | None = None
 
 
-class FeedbackItem(_Part):
+class FeedbackItem(Part):
     """What was said of an answer, a device's own or the server's."""
 
     seq: Any = None
@@ -101,16 +85,20 @@ class FeedbackItem(_Part):
     user: Short | None = None
 
 
-_ITEMS: dict[Any, type[_Part]] = {"interaction": InteractionItem, "feedback": FeedbackItem}
+_AS_SENT = InteractionItem.model_fields.keys() & set(Interaction.__slots__) - {"id"}
+"""What an interaction takes over from the item as it is."""
+
+_ITEMS: dict[Any, type[Part]] = {"interaction": InteractionItem, "feedback": FeedbackItem}
 
 
 def _by_type(value: Any, _union: ValidatorFunctionWrapHandler) -> Any:
     """The union, but refused item by item, with the errors of the one model that is meant."""
     if not isinstance(value, dict):
-        return Refused(value, Invalid("An item must be an object.", param="items"))
+        return Result(value, error=Invalid("An item must be an object.", param="items"))
     kind = value.get("type")
     if not isinstance(kind, str) or kind not in _ITEMS:
-        return Refused(value, Invalid("type must be 'interaction' or 'feedback'.", param="type"))
+        error = Invalid("type must be 'interaction' or 'feedback'.", param="type")
+        return Result(value, error=error)
     return alone(value, _ITEMS[kind].model_validate)
 
 
@@ -124,7 +112,7 @@ class SyncBody(Body):
     ]
     items: Annotated[
         list[Annotated[InteractionItem | FeedbackItem, WrapValidator(_by_type)]],
-        Field(json_schema_extra={"maxItems": MAX_ITEMS}),
+        Field(json_schema_extra={"maxItems": Receiver.max_items}),
     ]
 
 
@@ -163,17 +151,10 @@ class DeviceReceiver(Receiver[SyncBody]):
     body = SyncBody
     answer = SyncAnswer
     statuses = ((200, "What became of each item."),)
-    max_bytes = MAX_BYTES
+    max_bytes = 4_000_000
     newest_wins = True
 
     def items(self, sent: SyncBody) -> Sequence[Any]:
-        if len(sent.items) > MAX_ITEMS:
-            raise Invalid(
-                f"At most {MAX_ITEMS} items a call, not {len(sent.items):,}: send the rest in "
-                "further calls.",
-                param="items",
-                code="too_many_items",
-            )
         return sent.items
 
     def read(self, item: Any, sent: SyncBody, caller: Caller) -> Interaction | Feedback:
@@ -186,8 +167,7 @@ class DeviceReceiver(Receiver[SyncBody]):
 
 
 def _fate(result: Result) -> Kept | Rejected:
-    sent = result.sent
-    seq = sent.get("seq") if isinstance(sent, dict) else getattr(sent, "seq", None)
+    seq = result.sent_field("seq")
     seq = seq if type(seq) is int else None
     if result.error is not None:
         return Rejected(seq=seq, error=error_body(result.error))
@@ -221,23 +201,13 @@ def _interaction(sent: InteractionItem, device: str, caller: Caller) -> Interact
         endpoint="chat.completions",
         created_at_s=min(sent.created_at, caller.now_s),
         outcome="completed" if sent.finish_reason in _FINISHED else "cancelled",
-        model_requested=sent.model_requested,
-        model_answered=sent.model_answered,
         adapter_id=adapter_id,
-        version=sent.version,
         explored=False,
         prompt=tuple(message.model_dump() for message in sent.messages),
         answers=(sent.answer,),
-        finish_reason=sent.finish_reason,
         end_user=sent.user,
-        domain=sent.domain,
-        conversation_id=sent.conversation_id,
-        sampling=sent.sampling,
         request={"edge": {"device": device, "export_digest": sent.export_digest, "id": sent.id}},
-        prompt_tokens=sent.prompt_tokens,
-        completion_tokens=sent.completion_tokens,
-        first_token_ms=sent.first_token_ms,
-        duration_ms=sent.duration_ms,
+        **sent.model_dump(include=_AS_SENT),
     )
 
 
@@ -245,20 +215,9 @@ def _feedback(sent: FeedbackItem, device: str, caller: Caller) -> Feedback:
     about: str = sent.completion_id
     if about.startswith("edge-"):
         about = caller.derived_id(device, _edge_id(about, "completion_id"))
-    try:
-        said = FeedbackBody(
-            id=sent.id,
-            completion_id=about,
-            value=sent.value,
-            comment=sent.comment,
-            correction=sent.correction,
-            name=sent.name,
-            user=sent.user,
-        )
-    except ValidationError as error:
-        raise invalid(error.errors()) from error
+    fields = sent.model_dump(exclude={"seq", "type", "created_at"}) | {"completion_id": about}
     at_s = min(sent.created_at, caller.now_s)
-    return feedback_said(said, tenant_id=caller.tenant_id, at_s=at_s)
+    return feedback_stated(fields, tenant_id=caller.tenant_id, at_s=at_s)
 
 
 def _edge_id(text: str, param: str) -> str:

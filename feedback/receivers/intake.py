@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.errors import AttuneError, NotFound, Unavailable
+from core.errors import AttuneError, Invalid, NotFound, Unavailable
 from core.ids import CompletionId
 from feedback.interactions import InteractionStore
-from feedback.receivers.base import Caller, Receiver, Refused, Result
+from feedback.receivers.base import Caller, Receiver, Result
 from feedback.store import FeedbackStore
 from feedback.types import Change, Feedback, Interaction
 
@@ -26,7 +26,15 @@ def take_in(
 
     Answers come before feedback, so that one call may bring both.
     """
-    results = [_read(receiver, item, sent, caller) for item in receiver.items(sent)]
+    items = receiver.items(sent)
+    if len(items) > receiver.max_items:
+        raise Invalid(
+            f"At most {receiver.max_items} items a call, not {len(items):,}: send the rest in "
+            "further calls.",
+            param="items",
+            code="too_many_items",
+        )
+    results = [_read(receiver, item, sent, caller) for item in items]
     if receiver.dry_run(sent):
         return results
     answers = [result.item for result in results if isinstance(result.item, Interaction)]
@@ -38,8 +46,8 @@ def take_in(
 
 
 def _read(receiver: Receiver[Any], item: Any, sent: Any, caller: Caller) -> Result:
-    if isinstance(item, Refused):
-        return Result(item.sent, error=item.error)
+    if isinstance(item, Result):
+        return item
     try:
         read = receiver.read(item, sent, caller)
         if isinstance(read, Feedback):

@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WrapValidator
+from pydantic import BaseModel, BeforeValidator, WrapValidator
 
-from core.bodies import invalid
 from core.errors import AttuneError, Forbidden, Invalid, NotFound, Unauthenticated
 from core.http_errors import status_of
 from core.thumb import thumb_of
-from feedback.receivers.base import Caller, Receiver, Refused, Result, alone
-from feedback.receivers.native import Comment, FeedbackBody, Name, Value, feedback_said
+from feedback.receivers.base import Caller, Part, Receiver, Result, alone
+from feedback.receivers.native import Comment, Name, Value, feedback_stated
 from feedback.types import Feedback
 
-MAX_SCORES = 200
 _ERRORS: dict[type[AttuneError], str] = {
     Invalid: "InvalidRequestError",
     Unauthenticated: "UnauthorizedError",
@@ -28,10 +26,8 @@ _ERRORS: dict[type[AttuneError], str] = {
 }
 
 
-class Score(BaseModel):
+class Score(Part):
     """One score. What is Langfuse's alone (configs, queues, environments) is passed over."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
     id: str | None = None
     traceId: str | None = None
@@ -90,7 +86,7 @@ def _listed(sent: Any) -> Any:
     return sent if isinstance(sent, list) else [sent]
 
 
-class LangfuseReceiver(Receiver[list[Score | Refused]]):
+class LangfuseReceiver(Receiver[list[Score | Result]]):
     """Langfuse's scores, one or a list of them: send the answer's id as `traceId`.
 
     The same id again is an update. A score that cannot be taken stands in `errors`; the others
@@ -107,25 +103,20 @@ class LangfuseReceiver(Receiver[list[Score | Refused]]):
     statuses = ((207, "What became of each score."),)
     auth = "basic"
 
-    def items(self, sent: list[Score | Refused]) -> Sequence[Score | Refused]:
-        if len(sent) > MAX_SCORES:
-            raise Invalid(f"At most {MAX_SCORES} scores a call, not {len(sent):,}.")
+    def items(self, sent: list[Score | Result]) -> Sequence[Score | Result]:
         return sent
 
     def read(self, item: Score, sent: Any, caller: Caller) -> Feedback:
         metadata = item.metadata if isinstance(item.metadata, dict) else {"value": item.metadata}
-        try:
-            said = FeedbackBody(
-                id=item.id,
-                completion_id=_answer(item, caller),
-                name=item.name,
-                value=_value(item),
-                comment=item.comment,
-                metadata={} if item.metadata is None else metadata,
-            )
-        except ValidationError as error:
-            raise invalid(error.errors()) from error
-        return feedback_said(said, tenant_id=caller.tenant_id, at_s=caller.now_s)
+        fields = {
+            "id": item.id,
+            "completion_id": _answer(item, caller),
+            "name": item.name,
+            "value": _value(item),
+            "comment": item.comment,
+            "metadata": {} if item.metadata is None else metadata,
+        }
+        return feedback_stated(fields, tenant_id=caller.tenant_id, at_s=caller.now_s)
 
     def respond(self, sent: Any, results: Sequence[Result]) -> tuple[int, BaseModel]:
         successes = [
@@ -133,7 +124,7 @@ class LangfuseReceiver(Receiver[list[Score | Refused]]):
             for result in results
             if result.item is not None
         ]
-        errors = [_refused(result.sent, result.error) for result in results if result.error]
+        errors = [_refused(result, result.error) for result in results if result.error]
         if not errors:
             return 207, ScoresAnswer(successes=successes, errors=[])
         return 207, ScoresRefused(
@@ -182,8 +173,8 @@ def _value(score: Score) -> bool | float:
     )
 
 
-def _refused(sent: Any, error: AttuneError) -> ScoreRefused:
-    own_id = sent.get("id") if isinstance(sent, dict) else getattr(sent, "id", None)
+def _refused(result: Result, error: AttuneError) -> ScoreRefused:
+    own_id = result.sent_field("id")
     return ScoreRefused(
         id=own_id if isinstance(own_id, str) else None,
         status=status_of(error),

@@ -10,13 +10,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import BaseModel, Field, WrapValidator
+from pydantic import BaseModel, Field, ValidationError, WrapValidator
 
-from core.bodies import Body, Resource, Time, says
+from core.bodies import Body, Resource, Time, invalid, says
 from core.errors import Invalid
 from core.ids import CompletionId, FeedbackId, TenantId, new_id, parse_client_id
 from core.thumb import thumb_of
-from feedback.receivers.base import Caller, Receiver, Refused, Result, alone
+from feedback.receivers.base import Caller, Receiver, Result, alone
 from feedback.types import Comparison, Feedback, Kind
 
 MAX_TEXT = 100_000
@@ -123,7 +123,7 @@ class Erased(BaseModel):
     deleted: Literal[True] = True
 
 
-class NativeReceiver(Receiver[FeedbackBody | Refused]):
+class NativeReceiver(Receiver[FeedbackBody | Result]):
     """Store one item durably before answering; the same id again is an update, not a second.
 
     404 for an answer this server never gave this tenant.
@@ -135,10 +135,10 @@ class NativeReceiver(Receiver[FeedbackBody | Refused]):
     answer = FeedbackView | Checked
     statuses = ((201, "Stored."), (200, "Changed, the same as before, or a dry run."))
 
-    def items(self, sent: FeedbackBody | Refused) -> Sequence[FeedbackBody | Refused]:
+    def items(self, sent: FeedbackBody | Result) -> Sequence[FeedbackBody | Result]:
         return [sent]
 
-    def dry_run(self, sent: FeedbackBody | Refused) -> bool:
+    def dry_run(self, sent: FeedbackBody | Result) -> bool:
         return isinstance(sent, FeedbackBody) and sent.dryrun
 
     def read(self, item: FeedbackBody, sent: Any, caller: Caller) -> Feedback:
@@ -156,6 +156,15 @@ class NativeReceiver(Receiver[FeedbackBody | Refused]):
 
     def erased(self, feedback_id: str) -> BaseModel:
         return Erased(id=feedback_id)
+
+
+def feedback_stated(fields: Mapping[str, Any], *, tenant_id: TenantId, at_s: float) -> Feedback:
+    """The feedback that a body of these fields states. Raises Invalid naming the field."""
+    try:
+        sent = FeedbackBody.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(error.errors()) from error
+    return feedback_said(sent, tenant_id=tenant_id, at_s=at_s)
 
 
 def feedback_said(sent: FeedbackBody, *, tenant_id: TenantId, at_s: float) -> Feedback:

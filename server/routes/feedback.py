@@ -9,7 +9,6 @@ from fastapi import Depends
 from core.identity.types import ApiKey
 from core.ids import CompletionId, FeedbackId
 from feedback.receivers.native import FeedbackView, feedback_view
-from feedback.store import FeedbackFilter
 from feedback.types import Kind
 from server.routes.common import After, Limit, PageOf, RuntimeOf, key_with, new_router, page_of
 
@@ -31,15 +30,15 @@ def list_feedback(
     limit: Limit = 20,
 ) -> PageOf[FeedbackView]:
     """Newest first; filters: completion_id, kind, name, user, adapter; cursor: after."""
-    where = FeedbackFilter(
+    found = runtime.feedback.list(
+        key.tenant_id,
         completion_id=CompletionId(completion_id) if completion_id else None,
         kind=kind,
         name=name,
         end_user=user,
         adapter_id=runtime.registry.get(key.tenant_id, adapter).id if adapter else None,
-    )
-    found = runtime.feedback.list(
-        key.tenant_id, where, after=FeedbackId(after) if after else None, limit=limit
+        after=FeedbackId(after) if after else None,
+        limit=limit,
     )
     return page_of([feedback_view(item) for item in found.items], has_more=found.has_more)
 

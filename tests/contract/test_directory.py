@@ -15,7 +15,7 @@ from core.database import Database, announce, changes
 from core.identity.tenants import TenantStore
 from core.ids import Digest
 
-INFO = ArtifactInfo(Digest("a" * 64), 10, 8, ("q_proj",), {})
+INFO = ArtifactInfo(Digest("a" * 64), 10, 8, ("q_proj",))
 
 
 def test_an_empty_database_is_an_empty_picture(database: Database) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from support.door import Door, open_door
+from support.stored import count, stored_answer
 
 from core.database import Database
 from core.errors import Unavailable
 from core.work.ledger import Ledger
-from feedback.interactions import InteractionFilter
 from feedback.store import FeedbackStore
+from feedback.tables import feedback, interactions
 from feedback.types import Feedback
 from trainer.runs.types import RUN
 from trainer.runs.watch import Watch
@@ -100,9 +101,9 @@ async def test_500_answers_with_thumbs_sent_over_and_over_arrive_once_and_are_le
             statuses += [result["status"] for result in await send(client, call)]
     assert (statuses.count("stored"), statuses.count("already_stored")) == (1000, 300)
     tenant = door.tenant("acme")
-    assert door.runtime.interactions.count(tenant) == 500
-    assert door.runtime.feedback.count(tenant) == 500
-    news = door.runtime.feedback.news(adapter.id, 0)
+    assert count(door.runtime.database, interactions, tenant) == 500
+    assert count(door.runtime.database, feedback, tenant) == 500
+    news = door.runtime.feedback.news({adapter.id: 0}).get(adapter.id)
     assert news is not None
     assert news.count == 500
     database = Database(door.runtime.database.url)
@@ -118,7 +119,7 @@ async def test_an_answer_is_stored_with_what_gave_it(door: Door, tmp_path: Path)
     door.version(adapter, tmp_path / "v1")
     async with door.client("acme", "feedback") as client:
         (result,) = await send(client, [answer(1, created_at=time.time() + 9e5)])
-    stored = door.runtime.interactions.get(door.tenant("acme"), result["id"])
+    stored = stored_answer(door.runtime.database, result["id"])
     assert stored.model_answered == "support@1"
     assert (stored.adapter_id, stored.version, stored.outcome) == (adapter.id, 1, "completed")
     assert stored.request == {
@@ -215,8 +216,8 @@ async def test_a_bad_item_is_refused_and_the_others_stay(door: Door, tmp_path: P
         assert set(result["error"]) == {"message", "type", "param", "code"}
         assert result["error"]["message"].endswith(".")
         assert result["error"]["type"] in ("invalid_request_error", "not_found_error")
-    assert door.runtime.interactions.count(door.tenant("acme")) == 1
-    assert door.runtime.feedback.count(door.tenant("acme")) == 1
+    assert count(door.runtime.database, interactions, door.tenant("acme")) == 1
+    assert count(door.runtime.database, feedback, door.tenant("acme")) == 1
 
 
 async def test_an_item_that_is_no_object_is_refused_alone(door: Door) -> None:
@@ -252,7 +253,7 @@ async def test_an_answer_told_again_as_another_adapters_teaches_nobody(
     async with door.client("acme", "feedback") as client:
         await send(client, [base, thumb(1), answer(1)])
         await send(client, [answer(1)])
-    assert door.runtime.feedback.news(adapter.id, 0) is None
+    assert door.runtime.feedback.news({adapter.id: 0}).get(adapter.id) is None
 
 
 async def test_another_tenants_adapter_reads_like_one_that_does_not_exist(
@@ -265,7 +266,7 @@ async def test_another_tenants_adapter_reads_like_one_that_does_not_exist(
             await send(client, [answer(1, adapter="nothing", model_answered="nothing@1")])
         )
     assert [text and text.replace("support", "nothing") for text in foreign] == absent
-    assert door.runtime.interactions.count(door.tenant("acme")) == 0
+    assert count(door.runtime.database, interactions, door.tenant("acme")) == 0
 
 
 async def test_an_answer_cut_short_is_kept_but_not_learnt_from(door: Door, tmp_path: Path) -> None:
@@ -273,11 +274,9 @@ async def test_an_answer_cut_short_is_kept_but_not_learnt_from(door: Door, tmp_p
     door.version(adapter, tmp_path / "v1")
     async with door.client("acme", "feedback") as client:
         await send(client, [answer(1, finish_reason="cancelled"), thumb(1)])
-    kept = door.runtime.interactions.list(
-        door.tenant("acme"), InteractionFilter(outcome="cancelled")
-    )
+    kept = door.runtime.interactions.list(door.tenant("acme"), outcome="cancelled")
     assert len(kept.items) == 1
-    assert door.runtime.feedback.news(adapter.id, 0) is None
+    assert door.runtime.feedback.news({adapter.id: 0}).get(adapter.id) is None
 
 
 @pytest.mark.parametrize(
@@ -334,4 +333,4 @@ async def test_a_wrong_key_or_scope_stores_nothing(door: Door, tmp_path: Path) -
         wrong = {"authorization": f"Bearer sk-at-{'a' * 12}-{'b' * 48}"}
         refused = await client.post("/v1/edge/sync", json=body, headers=wrong)
         assert refused.status_code == 401
-    assert door.runtime.interactions.count(door.tenant("acme")) == 0
+    assert count(door.runtime.database, interactions, door.tenant("acme")) == 0

@@ -17,7 +17,7 @@ from core.identity.types import ApiKey
 from core.ids import CompletionId, FeedbackId
 from core.settings import Settings
 from feedback.receivers import RECEIVERS
-from feedback.receivers.base import Caller, Receiver, Refused, Result, alone
+from feedback.receivers.base import Caller, Receiver, Result, alone
 from feedback.types import Feedback
 from server.routes import ROUTERS, attach
 from server.routes.common import key_with, new_router
@@ -62,7 +62,7 @@ class ToyReceiver(Receiver[Stars]):
     statuses = ((202, "Counted."),)
     auth = "basic"
 
-    def items(self, sent: Stars) -> Sequence[Star | Refused]:
+    def items(self, sent: Stars) -> Sequence[Star | Result]:
         """Each star."""
         return sent.stars
 

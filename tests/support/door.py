@@ -72,7 +72,7 @@ class Door:
         for number, file in enumerate(ADAPTER_FILES):
             (folder / file).write_bytes(f"{adapter.id} {number}".encode())
         digest: Digest = self.runtime.artifacts.put_folder(folder)
-        info = ArtifactInfo(digest, 1, 4, ("q_proj",), {})
+        info = ArtifactInfo(digest, 1, 4, ("q_proj",))
         version = self.runtime.registry.add_version(adapter.id, info, source="upload", state=state)
         if live:
             now = self.runtime.registry.by_id(adapter.id)

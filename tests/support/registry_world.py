@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from adapters.artifacts.digest import ADAPTER_FILES, file_digests
+from adapters.artifacts.digest import ADAPTER_FILES
 from adapters.artifacts.store import ArtifactStore
 from adapters.registry import Registry
 from adapters.routing import route
@@ -84,7 +84,7 @@ class World:
         for name in ADAPTER_FILES:
             (source / name).write_text(f"{name} {self.pushed}")
         digest = self.artifacts.put_folder(source)
-        info = ArtifactInfo(digest, 1, 8, ("q_proj",), file_digests(source))
+        info = ArtifactInfo(digest, 1, 8, ("q_proj",))
         return self.registry.add_version(adapter.id, info, source="upload")
 
     def publish(self, adapter: Adapter) -> Version:

@@ -105,7 +105,7 @@ def here(tmp_path: Path) -> Iterator[Installation]:
         for file in ADAPTER_FILES:
             (folder / file).write_text(f"{file} {number}")
         digest = artifacts.put_folder(folder)
-        info = ArtifactInfo(digest, 1, 4, ("q_proj",), {})
+        info = ArtifactInfo(digest, 1, 4, ("q_proj",))
         registry.add_version(adapter.id, info, source="upload")
     mode = tmp_path / "mode"
     mode.write_text("ok")

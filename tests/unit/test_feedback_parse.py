@@ -8,14 +8,14 @@ import pytest
 
 from core.errors import Invalid
 from core.ids import TenantId
-from feedback.receivers.base import Refused, alone
+from feedback.receivers.base import Result, alone
 from feedback.receivers.native import FeedbackBody, NativeReceiver, feedback_said
 from feedback.types import Comparison, Feedback
 
 
 def parsed(**body: Any) -> Feedback:
     sent = alone(body, FeedbackBody.model_validate)
-    if isinstance(sent, Refused):
+    if isinstance(sent, Result):
         raise sent.error
     return feedback_said(sent, tenant_id=TenantId("acme"), at_s=12.5)
 

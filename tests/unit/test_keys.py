@@ -17,16 +17,17 @@ from core.identity.types import SCOPES, ApiKey
 from core.ids import TenantId
 
 MADE = new_key()
-KEY = ApiKey(MADE.public_id, TenantId("ten_1"), MADE.secret_sha256, frozenset({"inference"}), "", 0)
+PUBLIC_ID, SECRET_SHA256 = split_key(MADE)
+KEY = ApiKey(PUBLIC_ID, TenantId("ten_1"), SECRET_SHA256, frozenset({"inference"}), "", 0)
 
 
 def test_a_new_key_splits_into_what_was_kept_of_it() -> None:
-    assert split_key(MADE.text) == (MADE.public_id, MADE.secret_sha256)
-    assert verify(KEY, split_key(MADE.text)[1], at_s=1.0) is KEY
+    assert split_key(MADE) == (PUBLIC_ID, SECRET_SHA256)
+    assert verify(KEY, split_key(MADE)[1], at_s=1.0) is KEY
 
 
 def test_of_the_secret_only_its_hash_is_kept() -> None:
-    secret = MADE.text.rsplit("-", 1)[1]
+    secret = MADE.rsplit("-", 1)[1]
     assert secret not in repr(KEY)
     assert hashlib.sha256(secret.encode()).hexdigest() == KEY.secret_sha256
 
@@ -50,11 +51,11 @@ OTHER_FORMS: dict[str, Callable[[str], str]] = {  # of a key's text
 @pytest.mark.parametrize("form", OTHER_FORMS)
 def test_text_of_another_form_is_no_key(form: str) -> None:
     with pytest.raises(Unauthenticated):
-        split_key(OTHER_FORMS[form](MADE.text))
+        split_key(OTHER_FORMS[form](MADE))
 
 
 def test_a_wrong_secret_and_an_unknown_key_read_the_same() -> None:
-    forged = split_key(f"sk-at-{MADE.public_id}-{'a' * 48}")[1]
+    forged = split_key(f"sk-at-{PUBLIC_ID}-{'a' * 48}")[1]
     with pytest.raises(Unauthenticated) as wrong:
         verify(KEY, forged, at_s=1.0)
     with pytest.raises(Unauthenticated) as unknown:
@@ -74,19 +75,19 @@ def test_the_secret_is_compared_in_constant_time_also_for_an_unknown_key(
         return hmac.compare_digest(left, right)
 
     monkeypatch.setattr(keys, "hmac", type("spied", (), {"compare_digest": staticmethod(spy)}))
-    verify(KEY, MADE.secret_sha256, at_s=1.0)
+    verify(KEY, SECRET_SHA256, at_s=1.0)
     with pytest.raises(Unauthenticated):
-        verify(None, MADE.secret_sha256, at_s=1.0)
-    assert compared == [(MADE.secret_sha256,) * 2, ("0" * 64, MADE.secret_sha256)]
+        verify(None, SECRET_SHA256, at_s=1.0)
+    assert compared == [(SECRET_SHA256,) * 2, ("0" * 64, SECRET_SHA256)]
 
 
 def test_a_key_ends_at_the_second_of_its_expiry_or_revocation() -> None:
     for field, word in (("expires_at_s", "expired"), ("revoked_at_s", "revoked")):
         key = replace(KEY, **{field: 100.0})
-        assert verify(key, MADE.secret_sha256, at_s=99.999) is key
+        assert verify(key, SECRET_SHA256, at_s=99.999) is key
         for at_s in (100.0, 101.0):
             with pytest.raises(Unauthenticated, match=word):
-                verify(key, MADE.secret_sha256, at_s=at_s)
+                verify(key, SECRET_SHA256, at_s=at_s)
 
 
 def test_whether_a_key_is_revoked_is_not_told_to_who_lacks_the_secret() -> None:

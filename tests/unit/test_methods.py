@@ -37,7 +37,6 @@ def snapshot(labels: int = 0, pairs: int = 0, held_out_pairs: int = 0) -> Snapsh
     return Snapshot(
         digest="",
         adapter_id=AdapterId("support"),
-        created_at_s=0.0,
         train_labels=tuple(label(n) for n in range(labels)),
         train_pairs=tuple(pair(100 + n) for n in range(pairs)),
         held_out_labels=(),

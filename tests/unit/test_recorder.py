@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from prometheus_client import REGISTRY
+from support.stored import count, stored_answer
 
 from core.database import Database
 from core.errors import Unavailable
 from core.ids import AdapterId, CompletionId, TenantId
 from feedback.interactions import InteractionStore
+from feedback.tables import interactions
 from feedback.types import Interaction
 from server import metrics
 from server.answers.recorder import Recorder
@@ -83,14 +85,14 @@ async def test_every_acknowledged_commit_is_in_the_database(
     store = InteractionStore(database)
     recorder = Recorder(store.append)
     recorders.append(recorder)
-    other = InteractionStore(Database(database.url))  # sees only what is committed
+    other = Database(database.url)  # sees only what is committed
 
     async def one(number: int) -> None:
         await recorder.commit(build(number))
-        other.get(US, CompletionId(f"cmpl-{number}"))
+        stored_answer(other, f"cmpl-{number}")
 
     await asyncio.gather(*(one(number) for number in range(50)))
-    assert other.count(US) == 50
+    assert count(other, interactions, US) == 50
     database.dispose()
 
 

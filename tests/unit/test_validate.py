@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from adapters.artifacts.digest import adapter_digest
 from adapters.validate import BaseModel, read_base, validate_adapter
 from core.errors import AttuneError, Invalid, NotFound
-from core.files import digest_of
 
 Q = "model.layers.0.self_attn.q_proj"
 DOWN = "model.layers.0.mlp.down_proj"
@@ -57,7 +57,7 @@ def test_a_plain_adapter_passes_and_is_described(tmp_path: Path) -> None:
     info = validate_adapter(folder(tmp_path, tensors=tensors), BASE, max_rank=2)
     assert (info.rank, info.target_modules) == (2, ("down_proj", "q_proj"))
     assert info.size_bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
-    assert info.digest == digest_of(info.files)
+    assert info.digest == adapter_digest(tmp_path)
 
 
 @pytest.mark.parametrize(

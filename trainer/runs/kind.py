@@ -87,8 +87,8 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
     def open(self, tenant_id: TenantId, order: RunOrder) -> Work[RunFacts]:
         """Open a run by hand. Raises NotFound for an unknown adapter, Conflict for a busy one."""
         adapter = self._registry.get(tenant_id, order.adapter)
-        mark = self._marks.of(adapter.id)
-        news = self._feedback.news(adapter.id, mark)
+        mark = self._marks.all().get(adapter.id, 0)
+        news = self._feedback.news({adapter.id: mark}).get(adapter.id)
         seq, at_s = (news.max_seq, news.newest_at_s) if news else (mark, None)
         run, is_new = open_run(self.ledger, adapter, "asked for by hand", seq, at_s)
         if not is_new:

@@ -13,12 +13,11 @@ from adapters.artifacts.store import ArtifactStore
 from adapters.registry import Registry
 from adapters.types import Adapter, ArtifactInfo, Version
 from adapters.validate import read_base, validate_adapter
-from core.clock import now_s
 from core.errors import Conflict
 from core.ids import Digest
 from core.work.kind import Place
 from core.work.ledger import Ledger
-from feedback.learning.datasets import SnapshotStore, counts, freeze, from_bytes, to_bytes
+from feedback.learning.datasets import counts, freeze, from_bytes, register, to_bytes
 from feedback.learning.reading import read_feedback
 from feedback.store import FeedbackStore
 from feedback.types import Snapshot
@@ -65,7 +64,7 @@ class Steps:
         self.runs = Ledger(database, RUN)
         self._registry = Registry(database)
         self._feedback = FeedbackStore(database)
-        self._snapshots = SnapshotStore(database)
+        self._database = database
         self._artifacts = ArtifactStore(
             settings.resolved_artifacts_url(), cache=settings.home / "cache"
         )
@@ -82,10 +81,8 @@ class Steps:
             found.pairs,
             found.dropped,
             adapter.learning.held_out_share,
-            now_s(),
         )
-        uri = self._artifacts.put_bytes(to_bytes(frozen))
-        self._snapshots.record(frozen, uri)
+        register(self._database, frozen, self._artifacts.put_bytes(to_bytes(frozen)))
         self.runs.advance(run_id, "snapshot", snapshot_digest=frozen.digest)
         tally = counts(frozen)
         self.runs.event(
@@ -261,9 +258,7 @@ class Steps:
         return self._registry.by_id(run.adapter_id)
 
     def _snapshot(self, digest: str) -> Snapshot:
-        record = self._snapshots.get(digest)
-        blob = self._artifacts.read_bytes(Digest(record.artifact_uri))
-        return from_bytes(blob, digest=digest, created_at_s=record.created_at_s)
+        return from_bytes(self._artifacts.read_bytes(Digest(digest)), digest=digest)
 
     def _live(self, adapter: Adapter, run: Run) -> Path | None:
         if run.facts.live_before is None:

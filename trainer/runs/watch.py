@@ -49,7 +49,7 @@ class Watch:
         self._last_look, self._looked_at_s = look, time.monotonic()
         adapters = {a.id: a for a in self._registry.adapters() if a.learning.enabled}
         marks = self._marks.all()
-        news = self._feedback.news_by_adapter({i: marks.get(i, 0) for i in adapters})
+        news = self._feedback.news({i: marks.get(i, 0) for i in adapters})
         busy = {run.adapter_id for run in self._runs.active()}
         self._considered = {i: seen for i, seen in self._considered.items() if i in news}
         for adapter_id, fresh in news.items():

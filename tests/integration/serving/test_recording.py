@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from support.stored import stored_answer
 from support.tenant import Tenant
 
 from core.identity.tenants import TenantStore
-from feedback.interactions import InteractionStore
 from feedback.types import Interaction
 
 QUESTION = "Which pier does the ferry to Morva leave from in June?"
@@ -17,8 +17,13 @@ def stored(tenant: Tenant) -> object:
     """Looks an answer up in the server's database."""
     database = tenant.server.database()
     tenant_id = TenantStore(database).by_name(tenant.name).id
-    store = InteractionStore(database)
-    yield lambda completion_id: store.get(tenant_id, completion_id)
+
+    def look_up(completion_id: str) -> Interaction:
+        kept = stored_answer(database, completion_id)
+        assert kept.tenant_id == tenant_id
+        return kept
+
+    yield look_up
     database.dispose()
 
 

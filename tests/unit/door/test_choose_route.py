@@ -63,7 +63,8 @@ async def test_a_version_whose_weights_are_gone_is_unavailable_not_unknown(
     door: Door, tmp_path: Path
 ) -> None:
     engine_id = door.push("support", tmp_path / "a")
-    (version,) = door.runtime.registry.versions()
+    (adapter,) = door.runtime.registry.adapters()
+    (version,) = door.runtime.registry.versions(adapter.id)
     assert version.engine_id == engine_id
     weights = door.runtime.artifacts.folder(version.digest) / "adapter_model.safetensors"
     weights.unlink()

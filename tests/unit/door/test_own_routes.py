@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 from support.asgi import Door
-
-from core.ids import CompletionId
+from support.stored import stored_answer
 
 
 @pytest.mark.parametrize(
@@ -52,5 +51,5 @@ async def test_feedback_is_taken_for_answers_given_to_this_tenant_only(door: Doo
     assert (await door.call("/v1/feedback", item, key=stranger)).status == 404
     forged = {"completion_id": "chatcmpl-" + "0" * 40, "value": True}
     assert (await door.call("/v1/feedback", forged)).status == 404
-    kept = door.runtime.interactions.get(door.tenant.id, CompletionId(completion_id))
+    kept = stored_answer(door.runtime.database, completion_id)
     assert kept.answers == ("Hello",)
