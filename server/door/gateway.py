@@ -21,7 +21,7 @@ from server.door.key_check import check_key
 from server.door.lease import hold_lease
 from server.door.routing import choose_route
 from server.door.tap import record
-from server.errors import http_error
+from server.errors import error_response
 from server.own_route import OwnRoute
 from server.runtime import Runtime
 
@@ -71,9 +71,7 @@ class Gateway:
             if started:
                 raise  # the server breaks the connection off, so that the client notices
             metrics.REFUSED.labels(error.code).inc()
-            status, body, error_headers = http_error(error, scope["path"])
-            await send({"type": "http.response.start", "status": status, "headers": error_headers})
-            await send({"type": "http.response.body", "body": body})
+            await error_response(error, scope["path"])(scope, receive, send)
 
 
 def _in_turn(*stages: Stage) -> Onward:

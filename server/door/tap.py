@@ -13,7 +13,7 @@ from feedback.types import Interaction, Outcome
 from server.answers.transcript import TERMINAL, Transcript, read_answer, read_stream
 from server.door.call import COUNTING, Call, Onward
 from server.door.requests import recorded_prompt, recorded_rest, recorded_sampling
-from server.errors import http_error
+from server.errors import error_response
 
 
 async def record(call: Call, onward: Onward) -> None:
@@ -105,9 +105,7 @@ class Tap:
         try:
             await self._commit()
         except AttuneError as error:
-            status, body, headers = http_error(error)
-            await self._send({"type": "http.response.start", "status": status, "headers": headers})
-            await self._send({"type": "http.response.body", "body": body})
+            await error_response(error)(self._call.scope, self._call.receive, self._send)
             return
         assert self._start is not None
         await self._send(self._start)

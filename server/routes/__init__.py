@@ -13,7 +13,7 @@ from core.errors import AttuneError
 from core.settings import Settings
 from core.work.kind import Kind
 from feedback.receivers import RECEIVERS, receiver_at
-from server.errors import http_error
+from server.errors import error_response
 from server.own_route import OwnRoute, usual_limit
 from server.routes import adapters, feedback, models, openapi, receivers, uploads
 from server.routes.work import routes_of
@@ -64,7 +64,4 @@ def _at_least(size_bytes: int, settings: Settings) -> int:
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AttuneError)
-    status, body, headers = http_error(error, request.url.path)
-    return Response(
-        body, status, headers={k.decode(): v.decode() for k, v in headers if k != b"content-length"}
-    )
+    return error_response(error, request.url.path)
