@@ -14,7 +14,7 @@ async def check_key(call: Call, onward: Onward) -> None:
     """Unauthenticated without a valid key, Forbidden without the scope for inference; our own
     routes find the key in the request's state and say themselves which scope they need."""
     public_id, secret_sha256 = split_key(_key_text(call))
-    call.key = verify(await call.runtime.lookups.key(public_id), secret_sha256, now_s())
+    call.key = verify(await call.runtime.sync.key(public_id), secret_sha256, now_s())
     call.scope.setdefault("state", {})["attune_key"] = call.key
     if call.endpoint:
         require(call.key, "inference")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from starlette.types import Message, Receive
 
-from adapters.routing import engine_name
+from adapters.routing import engine_name, route
 from core.ids import CompletionId
 from server.answers.completion_ids import PREFIXES
 from server.door.call import Call, Onward
@@ -14,9 +16,15 @@ from server.door.requests import engine_body
 async def choose_route(call: Call, onward: Onward) -> None:
     """Find the version and make the answer's id. Raises NotFound for a model the tenant has not."""
     key, asked = call.key, call.asked
-    call.route = await call.runtime.lookups.route(
-        key.tenant_id, asked.model, end_user=asked.end_user, domain=asked.domain
+    find = partial(
+        route,
+        tenant_id=key.tenant_id,
+        model=asked.model,
+        served_name=call.runtime.served_name,
+        end_user=asked.end_user,
+        domain=asked.domain,
     )
+    call.route = await call.runtime.sync.find(find)
     adapter, version = call.route.adapter, call.route.version
     if adapter is None or version is None:
         call.engine_model = call.runtime.served_name

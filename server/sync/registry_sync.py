@@ -1,7 +1,9 @@
 """Reconciles this server with the registry: look, preload, flip, retire.
 
 Promotion, rollback, a new key, a restart: all arrive here as "the registry changed". The
-directory that requests are routed by only ever names live versions that are in the engine.
+directory that requests are routed by only ever names live versions that are in the engine. What
+is not in it is searched for after one more look: what was made a moment ago works at once, and a
+flood of made-up names costs a few looks.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -17,7 +20,8 @@ from adapters.directory import Directory, News, load_directory, renew_directory
 from adapters.routing import engine_name
 from adapters.types import Adapter, Version
 from core.database import Database
-from core.errors import AttuneError, Unavailable
+from core.errors import AttuneError, NotFound, Unavailable
+from core.identity.types import ApiKey
 from core.ids import AdapterId
 from server import metrics
 from server.engine.residency import Residency
@@ -27,6 +31,9 @@ from server.sync.shared_look import SharedLook
 logger = logging.getLogger("attune.sync")
 
 _RETRY_S = 10.0
+_SPACING_S = 0.05
+
+Found = TypeVar("Found")
 
 
 class RegistrySync:
@@ -50,6 +57,8 @@ class RegistrySync:
         self._publish_interval_s = publish_interval_s
         self._on_live = on_live
         self._shared_look = SharedLook(self._look)
+        self._look_for_key = SharedLook(self.look, spacing_s=_SPACING_S)
+        self._look_for_model = SharedLook(self.refresh, spacing_s=_SPACING_S)
         self._taking_over = asyncio.Lock()
         self._not_before: dict[tuple[AdapterId, int], float] = {}  # failed: try again then
         self._local = LocalDirectory(Directory())
@@ -62,6 +71,23 @@ class RegistrySync:
     async def start(self) -> None:
         """Take over the registry as it is; nothing is loaded (see server.sync.prewarm)."""
         self._local = LocalDirectory(await asyncio.to_thread(load_directory, self._database))
+
+    async def key(self, public_id: str) -> ApiKey | None:
+        """The key of that public id. Raises Unavailable if the registry cannot be asked."""
+        if public_id not in self.directory.keys:
+            await self._look_for_key()
+        return self.directory.keys.get(public_id)
+
+    async def find(self, model: Callable[[Directory], Found]) -> Found:
+        """What `model` finds in the directory, if need be after a look.
+
+        Raises NotFound as `model` does, Unavailable if that cannot be told.
+        """
+        try:
+            return model(self.directory)
+        except NotFound:
+            await self._look_for_model()
+            return model(self.directory)
 
     async def follow(self) -> None:
         """Look at the registry for ever; an unreachable database is retried, never fatal."""
