@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,19 +16,13 @@ ENDPOINTS = {
     "/v1/messages": "messages",
 }
 
-TERMINAL = {
-    "chat.completions": (b"data: [DONE]",),
-    "completions": (b"data: [DONE]",),
-    "responses": (
-        b"event: response.completed",
-        b"event: response.incomplete",
-        b"event: response.failed",
-        b"data: [DONE]",
-    ),
-    "messages": (b"event: message_stop", b"data: [DONE]"),
-}
-"""What marks the last bytes of a stream: they must not leave before the answer is durable."""
-
+# Events begin lines, and JSON holds no raw line break: an answer that quotes a marker is not
+# mistaken for one.
+ENDS = re.compile(
+    rb"^(data: \[DONE\]|event: (message_stop|response\.(completed|incomplete|failed)))",
+    re.MULTILINE,
+)
+"""Marks the last bytes of a stream: they must not leave before the answer is durable."""
 
 _STRANGE = "the response has not the form its endpoint promises"
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 
 from starlette.types import Message
 
 from core.errors import AttuneError
 from feedback.types import Interaction, Outcome
-from server.answers.transcript import TERMINAL, Transcript, read_answer, read_stream
+from server.answers.transcript import ENDS, Transcript, read_answer, read_stream
 from server.door.call import COUNTING, Call, Onward
 from server.door.requests import recorded_prompt, recorded_rest, recorded_sampling
 from server.errors import error_response
@@ -40,7 +41,6 @@ class Tap:
         self._call = call
         self._send = call.send
         self._recorder = call.runtime.recorder
-        self._terminal = TERMINAL[call.endpoint]
         self._first: float | None = None
         self._chunks: list[bytes] = []
         self._start: Message | None = None
@@ -89,9 +89,7 @@ class Tap:
             if not body and not last:
                 return
             message = {**message, "body": body}
-        # Events begin lines, and JSON holds no raw line break: an answer that quotes a marker
-        # is not mistaken for one.
-        if last or any(body.startswith(m) or b"\n" + m in body for m in self._terminal):
+        if last or ENDS.search(body):
             self._recorded = True
             await self._commit()
         await self._send(message)
@@ -117,21 +115,15 @@ class Tap:
             self._call.runtime.first_answers.given_by(self._call.route.version)
 
     def _builder(self, outcome: Outcome) -> Callable[[], Interaction]:
-        chunks = list(self._chunks)
-        ended = time.perf_counter()
+        return partial(self._interaction, outcome, list(self._chunks), time.perf_counter())
 
-        def build() -> Interaction:
-            if self._streams:
-                transcript = read_stream(self._call.endpoint, chunks)
-            elif chunks:
-                transcript = read_answer(self._call.endpoint, b"".join(chunks))
-            else:
-                transcript = Transcript()
-            return self._interaction(outcome, transcript, ended)
-
-        return build
-
-    def _interaction(self, outcome: Outcome, transcript: Transcript, ended: float) -> Interaction:
+    def _interaction(self, outcome: Outcome, chunks: list[bytes], ended: float) -> Interaction:
+        if self._streams:
+            transcript = read_stream(self._call.endpoint, chunks)
+        elif chunks:
+            transcript = read_answer(self._call.endpoint, b"".join(chunks))
+        else:
+            transcript = Transcript()
         call, asked, route = self._call, self._call.asked, self._call.route
         return Interaction(
             id=call.completion_id,

@@ -15,7 +15,7 @@ from core.work.kind import Kind
 from feedback.receivers import RECEIVERS, receiver_at
 from server.errors import error_response
 from server.own_route import OwnRoute, usual_limit
-from server.routes import adapters, feedback, models, openapi, receivers, uploads
+from server.routes import adapters, feedback, models, openapi, uploads
 from server.routes.work import routes_of
 
 ROUTERS: list[APIRouter] = [
@@ -35,7 +35,7 @@ def attach(app: FastAPI, kinds: Sequence[type[Kind[Any, Any]]] = ()) -> list[Own
     """Put every route on the app, those of each kind of work too, with our error envelope; what of
     the app has one of these paths goes. Returns our paths: the door lets through no others."""
     theirs = list(app.router.routes)
-    routers = [*ROUTERS, *map(routes_of, kinds), *map(receivers.mounted, RECEIVERS)]
+    routers = [*ROUTERS, *map(routes_of, kinds), *map(feedback.mounted, RECEIVERS)]
     for router in routers:
         app.include_router(router)
     openapi.attach(app, routers)
