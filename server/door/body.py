@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from starlette.types import Message, Receive
 
+from core.clock import now_s
 from core.errors import Invalid, TooLarge
 from server.door.call import Call, Onward
 from server.door.requests import parse_request
-from server.own_route import usual_limit
 
 
 async def take_body(call: Call, onward: Onward) -> None:
@@ -16,7 +18,7 @@ async def take_body(call: Call, onward: Onward) -> None:
     Raises TooLarge, and Invalid for what is no inference request.
     """
     settings = call.runtime.settings
-    limit = call.own.max_bytes(settings) if call.own else usual_limit(settings)
+    limit = call.own.limit_bytes(settings) if call.own else settings.max_body_bytes
     length = call.headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > limit:
         raise _too_large(limit)
@@ -24,7 +26,8 @@ async def take_body(call: Call, onward: Onward) -> None:
     if not call.endpoint:
         await call.answer()
         return
-    call.begin(parse_request(await _whole(call.receive), call.headers, call.endpoint))
+    call.asked = parse_request(await _whole(call.receive), call.headers, call.endpoint)
+    call.asked_at_s, call.began = now_s(), time.perf_counter()
     await onward(call)
 
 

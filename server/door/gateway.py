@@ -18,8 +18,7 @@ from server.door.allow_list import AllowList
 from server.door.body import take_body
 from server.door.call import Call, Onward, Stage
 from server.door.key_check import check_key
-from server.door.lease import hold_lease
-from server.door.routing import choose_route
+from server.door.routing import choose_route, hold_lease
 from server.door.tap import record
 from server.errors import error_response
 from server.own_route import OwnRoute
@@ -52,7 +51,8 @@ class Gateway:
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
-            await _refuse_websocket(receive, send)
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": "not available"})
             return
         started = False
 
@@ -79,8 +79,3 @@ def _in_turn(*stages: Stage) -> Onward:
     for stage in reversed(stages):
         onward = partial(stage, onward=onward)
     return onward
-
-
-async def _refuse_websocket(receive: Receive, send: Send) -> None:
-    await receive()
-    await send({"type": "websocket.close", "code": 1008, "reason": "not available"})

@@ -140,9 +140,8 @@ def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return message
 
 
-def _header(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
-    value = headers.get(name)
-    return value.decode("latin-1") if value else None
+def _header(headers: Mapping[bytes, bytes], name: bytes) -> str:
+    return headers.get(name, b"").decode("latin-1")
 
 
 def _short(value: Any, param: str) -> str | None:

@@ -40,19 +40,17 @@ class Tap:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._send = call.send
-        self._recorder = call.runtime.recorder
         self._first: float | None = None
         self._chunks: list[bytes] = []
         self._start: Message | None = None
         self._streams = False
-        self._passing = False  # an error response: not recorded
-        self._recorded = False
+        self._settled = False  # recorded, or an error response, which is not
 
     async def send(self, message: Message) -> None:
         """The `send` vLLM's app is given."""
         if message["type"] == "http.response.start":
             await self._on_start(message)
-        elif self._passing or self._recorded:
+        elif self._settled:
             await self._send(message)
         elif self._streams:
             await self._on_chunk(message)
@@ -61,20 +59,20 @@ class Tap:
 
     def end(self) -> None:
         """The app has returned: what was not recorded by now was cut off by the client."""
-        if not self._passing and not self._recorded:
-            self._recorded = True
-            self._recorder.submit(self._builder("cancelled"))
+        if not self._settled:
+            self._settled = True
+            self._call.runtime.recorder.submit(self._builder("cancelled"))
 
     async def _on_start(self, message: Message) -> None:
-        self._passing = message["status"] >= 400
+        self._settled = message["status"] >= 400
         headers = [(k, v) for k, v in message["headers"] if k.lower() != b"x-request-id"]
         headers.append((b"x-request-id", self._call.completion_id.encode()))
-        if not self._passing:
+        if not self._settled:
             headers.append((b"x-attune-version", self._call.route.public_name.encode()))
         kind = dict(message["headers"]).get(b"content-type", b"")
         self._streams = kind.startswith(b"text/event-stream")
         self._start = {**message, "headers": headers}
-        if self._passing or self._streams:
+        if self._settled or self._streams:
             await self._send(self._start)
 
     async def _on_chunk(self, message: Message) -> None:
@@ -90,7 +88,7 @@ class Tap:
                 return
             message = {**message, "body": body}
         if last or ENDS.search(body):
-            self._recorded = True
+            self._settled = True
             await self._commit()
         await self._send(message)
 
@@ -98,7 +96,7 @@ class Tap:
         self._chunks.append(message.get("body", b""))
         if message.get("more_body", False):
             return
-        self._recorded = True
+        self._settled = True
         self._first = time.perf_counter()
         try:
             await self._commit()
@@ -110,7 +108,7 @@ class Tap:
         await self._send({"type": "http.response.body", "body": b"".join(self._chunks)})
 
     async def _commit(self) -> None:
-        await self._recorder.commit(self._builder("completed"))
+        await self._call.runtime.recorder.commit(self._builder("completed"))
         if self._call.route.version is not None:
             self._call.runtime.first_answers.given_by(self._call.route.version)
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.routing import Route
 
 from core.errors import AttuneError
-from core.settings import Settings
 from core.work.kind import Kind
 from feedback.receivers import RECEIVERS, receiver_at
 from server.errors import error_response
-from server.own_route import OwnRoute, usual_limit
+from server.own_route import OwnRoute
 from server.routes import adapters, feedback, models, openapi, uploads
 from server.routes.work import routes_of
 
@@ -25,41 +24,31 @@ ROUTERS: list[APIRouter] = [
     uploads.router,
 ]
 
-BODY_LIMITS: Mapping[str, Callable[[Settings], int]] = {
-    "/v1/adapters/{name}/versions": lambda settings: settings.max_upload_bytes,
-}
-"""The most bytes of a route's body, where it is not the usual limit; receivers say their own."""
+TAKE_FILES = frozenset({"/v1/adapters/{name}/versions"})
 
 
 def attach(app: FastAPI, kinds: Sequence[type[Kind[Any, Any]]] = ()) -> list[OwnRoute]:
     """Put every route on the app, those of each kind of work too, with our error envelope; what of
     the app has one of these paths goes. Returns our paths: the door lets through no others."""
-    theirs = list(app.router.routes)
-    routers = [*ROUTERS, *map(routes_of, kinds), *map(feedback.mounted, RECEIVERS)]
-    for router in routers:
-        app.include_router(router)
-    openapi.attach(app, routers)
+    ours = APIRouter()
+    for router in [*ROUTERS, *map(routes_of, kinds), *map(feedback.mounted, RECEIVERS)]:
+        ours.include_router(router)
+    openapi.describe_in(ours)
     app.add_exception_handler(AttuneError, _on_error)
-    ours = [r for r in app.router.routes if isinstance(r, Route) and r not in theirs]
-    taken = {route.path for route in ours}
-    app.router.routes[:] = [
-        r for r in app.router.routes if r not in theirs or getattr(r, "path", "") not in taken
-    ]
-    return [_as_the_door_knows_it(route) for route in ours]
+    routes = [route for route in ours.routes if isinstance(route, Route)]
+    taken = {route.path for route in routes}
+    theirs = [r for r in app.router.routes if getattr(r, "path", "") not in taken]
+    app.router.routes[:] = [*routes, *theirs]
+    return [_as_the_door_knows_it(route) for route in routes]
 
 
 def _as_the_door_knows_it(route: Route) -> OwnRoute:
-    limit = BODY_LIMITS.get(route.path, usual_limit)
+    known = OwnRoute(route.path, route.path_regex, takes_files=route.path in TAKE_FILES)
     receiver = receiver_at(route.path)
     if receiver is None:
-        return OwnRoute(route.path, route.path_regex, limit)
-    if receiver.max_bytes is not None:
-        limit = partial(_at_least, receiver.max_bytes)
-    return OwnRoute(route.path, route.path_regex, limit, takes_basic=receiver.auth == "basic")
-
-
-def _at_least(size_bytes: int, settings: Settings) -> int:
-    return max(size_bytes, usual_limit(settings))
+        return known
+    basic = receiver.auth == "basic"
+    return replace(known, max_bytes=receiver.max_bytes or 0, takes_basic=basic)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

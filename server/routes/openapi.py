@@ -11,9 +11,10 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.routing import BaseRoute
 
 from server.routes.common import ERRORS
 from server.routes.docs_page import docs_page
@@ -40,28 +41,25 @@ _OPEN = {
 }
 
 
-def attach(app: FastAPI, routers: Sequence[APIRouter]) -> None:
-    """Serve the description of `routers`, before whatever the app says of itself."""
+def describe_in(router: APIRouter) -> None:
+    """Serve the description of what `router` has."""
+    described = list(router.routes)
 
     @cache
     def description() -> dict[str, Any]:
-        return describe(routers)
+        return describe(described)
 
+    @router.get("/openapi.json", include_in_schema=False)
     async def schema() -> JSONResponse:
         return JSONResponse(description())
 
+    @router.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(docs_page(description()))
 
-    pages = APIRouter(include_in_schema=False)
-    pages.add_api_route("/openapi.json", schema)
-    pages.add_api_route("/docs", docs)
-    app.router.routes[:0] = pages.routes
 
-
-def describe(routers: Sequence[APIRouter]) -> dict[str, Any]:
-    """The OpenAPI document of `routers` and of what the engine answers."""
-    routes = [route for router in routers for route in router.routes]
+def describe(routes: Sequence[BaseRoute]) -> dict[str, Any]:
+    """The OpenAPI document of `routes` and of what the engine answers."""
     document = get_openapi(
         title="Attune", version=version("attune"), description=_ABOUT, routes=routes
     )
