@@ -11,7 +11,7 @@ from starlette.types import Message
 
 from core.errors import AttuneError
 from feedback.types import Interaction, Outcome
-from server.answers.transcript import ENDS, Transcript, read_answer, read_stream
+from server.answers.transcript import ENDS, Transcript, read
 from server.door.call import COUNTING, Call, Onward
 from server.door.requests import recorded_prompt, recorded_rest, recorded_sampling
 from server.errors import error_response
@@ -116,13 +116,9 @@ class Tap:
         return partial(self._interaction, outcome, list(self._chunks), time.perf_counter())
 
     def _interaction(self, outcome: Outcome, chunks: list[bytes], ended: float) -> Interaction:
-        if self._streams:
-            transcript = read_stream(self._call.endpoint, chunks)
-        elif chunks:
-            transcript = read_answer(self._call.endpoint, b"".join(chunks))
-        else:
-            transcript = Transcript()
         call, asked, route = self._call, self._call.asked, self._call.route
+        begun = self._streams or chunks
+        transcript = read(call.endpoint, chunks, streamed=self._streams) if begun else Transcript()
         return Interaction(
             id=call.completion_id,
             tenant_id=call.key.tenant_id,

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.answers.transcript import ENDPOINTS, ENDS, Transcript, read_answer, read_stream
+from server.answers.transcript import ENDPOINTS, ENDS, Transcript, read
+
+
+def read_answer(endpoint: str, body: bytes) -> Transcript:
+    return read(endpoint, [body], streamed=False)
+
+
+def read_stream(endpoint: str, chunks: Sequence[bytes]) -> Transcript:
+    return read(endpoint, chunks, streamed=True)
 
 
 def events(*payloads: Any, named: bool = False) -> bytes:
