@@ -26,7 +26,6 @@ from server.engine.port import EngineAdapters
 from server.engine.residency import Residency
 from server.engine.slots import Slots
 from server.metrics import keep_current
-from server.sync.prewarm import prewarm
 from server.sync.registry_sync import RegistrySync
 
 
@@ -90,9 +89,9 @@ class Runtime:
             secret or await asyncio.to_thread(self.tenants.secret, "request_ids")
         )
         await asyncio.to_thread(self.load_reports.forget, self._server_id)
-        await self.sync.start()
         warm = max(1, self.settings.max_cpu_loras // 2)
-        await prewarm(self.residency, self.sync.directory, self.interactions, limit=warm)
+        recent = await asyncio.to_thread(self.interactions.recent_adapters, limit=warm)
+        await self.sync.start(recent, limit=warm)
         self.recorder = Recorder(self.interactions.append, wait_s=self.settings.commit_wait_s)
         self._tasks = [
             asyncio.create_task(self.sync.follow(), name="attune-sync"),

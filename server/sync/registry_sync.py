@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,8 +25,7 @@ from core.identity.types import ApiKey
 from core.ids import AdapterId
 from server import metrics
 from server.engine.residency import Residency
-from server.sync.local_directory import LocalDirectory
-from server.sync.shared_look import SharedLook
+from server.sync.local_directory import LocalDirectory, worth_loading
 
 logger = logging.getLogger("attune.sync")
 
@@ -34,6 +33,33 @@ _RETRY_S = 10.0
 _SPACING_S = 0.05
 
 Found = TypeVar("Found")
+
+
+class SharedLook:
+    """One more look at the registry, for everybody who asks before it begins.
+
+    Begins `spacing_s` after the last one at the earliest and never beside it, so that any number
+    of askers cost no more than one who asks for ever.
+    """
+
+    def __init__(self, look: Callable[[], Awaitable[None]], *, spacing_s: float = 0.0) -> None:
+        self._look = look
+        self._spacing_s = spacing_s
+        self._turn = asyncio.Lock()
+        self._began_at = float("-inf")
+        self._next: asyncio.Task[None] | None = None
+
+    async def __call__(self) -> None:
+        """Return after a look that began after this call. Raises what the look raises."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_task(self._begin())
+        await asyncio.shield(self._next)
+
+    async def _begin(self) -> None:
+        async with self._turn:
+            await asyncio.sleep(self._began_at + self._spacing_s - time.monotonic())
+            self._next, self._began_at = None, time.monotonic()
+            await self._look()
 
 
 class RegistrySync:
@@ -68,9 +94,16 @@ class RegistrySync:
         """The registry, with the live versions this server has."""
         return self._local.directory
 
-    async def start(self) -> None:
-        """Take over the registry as it is; nothing is loaded (see server.sync.prewarm)."""
+    async def start(self, recent: Sequence[AdapterId], *, limit: int) -> None:
+        """Take over the registry as it is, and load at most `limit` live versions, those asked for
+        lately first. One that cannot be loaded is logged and left to its first request.
+        """
         self._local = LocalDirectory(await asyncio.to_thread(load_directory, self._database))
+        for adapter in worth_loading(self.directory, recent, limit=limit):
+            assert adapter.live_version is not None
+            version = self.directory.versions[adapter.id][adapter.live_version]
+            name = engine_name(adapter.tenant_id, adapter, version)
+            await self._residency.preload_quietly(name, version)
 
     async def key(self, public_id: str) -> ApiKey | None:
         """The key of that public id. Raises Unavailable if the registry cannot be asked."""
