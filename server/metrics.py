@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -85,14 +84,8 @@ SYNC_ERRORS = Counter("attune_sync_errors", "Failed looks at the registry")
 @contextmanager
 def waiting(reason: Literal["load", "room", "slot"]) -> Iterator[None]:
     """Count a request as waiting for the length of the block, and the seconds it waited."""
-    gauge = WAITING.labels(reason)
-    gauge.inc()
-    began = time.perf_counter()
-    try:
+    with WAITING.labels(reason).track_inprogress(), WAITED_SECONDS.labels(reason).time():
         yield
-    finally:
-        gauge.dec()
-        WAITED_SECONDS.labels(reason).observe(time.perf_counter() - began)
 
 
 async def keep_current(kinds: Iterable[Kind[Any, Any]], interval_s: float = 5.0) -> None:
