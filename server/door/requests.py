@@ -68,10 +68,12 @@ def parse_request(raw: bytes, headers: Mapping[bytes, bytes], endpoint: str) -> 
             body.get("safety_identifier") or body.get("user") or metadata.get("user_id"), "user"
         ),
         domain=_short(
-            _header(headers, b"x-attune-domain") or metadata.get("domain"), "metadata.domain"
+            headers.get(b"x-attune-domain", b"").decode("latin-1") or metadata.get("domain"),
+            "metadata.domain",
         ),
         conversation_id=_short(
-            _header(headers, b"x-attune-conversation") or metadata.get("conversation_id"),
+            headers.get(b"x-attune-conversation", b"").decode("latin-1")
+            or metadata.get("conversation_id"),
             "metadata.conversation_id",
         ),
         hides_usage=bool(stream) and _counts_unasked(body, endpoint),
@@ -138,10 +140,6 @@ def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
     if all(isinstance(text, str) for text in texts):
         return {**message, "content": "".join(text for text in texts if isinstance(text, str))}
     return message
-
-
-def _header(headers: Mapping[bytes, bytes], name: bytes) -> str:
-    return headers.get(name, b"").decode("latin-1")
 
 
 def _short(value: Any, param: str) -> str | None:

@@ -82,7 +82,9 @@ class RegistrySync:
         self._interval_s = interval_s
         self._publish_interval_s = publish_interval_s
         self._on_live = on_live
-        self._shared_look = SharedLook(self._look)
+        # Know the keys, tenants and names there are now. Versions live in the registry but not yet
+        # here stay as they are, so it is quick: `refresh` takes them over.
+        self.look = SharedLook(self._look)
         self._look_for_key = SharedLook(self.look, spacing_s=_SPACING_S)
         self._look_for_model = SharedLook(self.refresh, spacing_s=_SPACING_S)
         self._taking_over = asyncio.Lock()
@@ -132,15 +134,8 @@ class RegistrySync:
                 metrics.SYNC_ERRORS.inc()
                 logger.exception("Cannot read the registry; serving goes on with what is known.")
 
-    async def look(self) -> None:
-        """Know the keys, tenants and names there are now; loads nothing, so it is quick.
-
-        Versions that are live in the registry but not yet here stay as they are: `refresh`
-        takes them over. Raises Unavailable while the database is.
-        """
-        await self._shared_look()
-
     async def _look(self) -> None:
+        """Raises Unavailable while the database is."""
         try:
             news = await asyncio.to_thread(self._news, self._local.seen)
         except SQLAlchemyError as error:
@@ -180,10 +175,20 @@ class RegistrySync:
         started = time.perf_counter()
         versions = self._local.seen.versions.get(adapter.id, {})
         new = None if adapter.live_version is None else versions[adapter.live_version]
-        if new is not None and not await self._preload(adapter, new):
-            self._not_before[adapter.id, adapter.generation] = time.monotonic() + _RETRY_S
-            self._local.unavailable(adapter)
-            return False
+        if new is not None:
+            try:
+                await self._residency.preload(engine_name(adapter.tenant_id, adapter, new), new)
+            except AttuneError as error:
+                metrics.SWAPS.labels("failed").inc()
+                logger.error(
+                    "Cannot load version %s of '%s'; what was live goes on serving. %s",
+                    new.number,
+                    adapter.name,
+                    error.message,
+                )
+                self._not_before[adapter.id, adapter.generation] = time.monotonic() + _RETRY_S
+                self._local.unavailable(adapter)
+                return False
         before = self._local.live_here(adapter)
         if not self._local.served(adapter):
             # The registry has moved on while this was loaded; its next version comes next.
@@ -200,17 +205,3 @@ class RegistrySync:
             logger.info("%s is now live at version %s", adapter.name, new.number)
             self._on_live(new)
         return new is not None
-
-    async def _preload(self, adapter: Adapter, version: Version) -> bool:
-        try:
-            await self._residency.preload(engine_name(adapter.tenant_id, adapter, version), version)
-        except AttuneError as error:
-            metrics.SWAPS.labels("failed").inc()
-            logger.error(
-                "Cannot load version %s of '%s'; what was live goes on serving. %s",
-                version.number,
-                adapter.name,
-                error.message,
-            )
-            return False
-        return True
