@@ -31,19 +31,19 @@ class Call:
     send: Send
     headers: Mapping[bytes, bytes]
 
-    # allow_list: "chat.completions", …, COUNTING; or none, and the route of our own
+    # AllowList: "chat.completions", …, COUNTING; or none, and the route of our own
     endpoint: str = ""
     own: OwnRoute | None = None
 
-    # key_check
+    # check_key
     key: ApiKey = field(init=False)
 
-    # body: what is asked, and when the whole of it was here
+    # take_body: what is asked, and when the whole of it was here
     asked: Asked = field(init=False)
     asked_at_s: float = field(init=False)
     began: float = field(init=False)  # the same, by the performance counter
 
-    # routing: what answers, its name in the engine, and the id of the answer
+    # choose_route: what answers, its name in the engine, and the id of the answer
     route: Route = field(init=False)
     engine_model: str = field(init=False)
     completion_id: CompletionId = field(init=False)

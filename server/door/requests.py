@@ -16,6 +16,7 @@ _SAMPLING = (
     "max_output_tokens", "frequency_penalty", "presence_penalty", "repetition_penalty", "stop", "n",
 )  # fmt: skip
 _PROMPTS = ("messages", "prompt", "input", "instructions", "system")
+_SYSTEM = {"responses": "instructions", "messages": "system"}
 _SHORT = 256
 
 
@@ -25,7 +26,6 @@ class Asked:
 
     body: dict[str, Any]
     model: str
-    stream: bool
     end_user: str | None
     domain: str | None
     conversation_id: str | None
@@ -63,7 +63,6 @@ def parse_request(raw: bytes, headers: Mapping[bytes, bytes], endpoint: str) -> 
     return Asked(
         body=body,
         model=model,
-        stream=bool(stream),
         end_user=_short(
             body.get("safety_identifier") or body.get("user") or metadata.get("user_id"), "user"
         ),
@@ -108,15 +107,12 @@ def recorded_prompt(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str
     if endpoint == "completions":
         prompt = body.get("prompt")
         return prompt if isinstance(prompt, str) else msgspec.json.encode(prompt).decode()
-    if endpoint == "responses":
-        given = body.get("input")
-        messages = [{"role": "user", "content": given}] if isinstance(given, str) else given or []
-        if isinstance(body.get("instructions"), str):
-            messages = [{"role": "system", "content": body["instructions"]}, *messages]
-    else:
-        messages = body.get("messages") or []
-        if endpoint == "messages" and isinstance(body.get("system"), str):
-            messages = [{"role": "system", "content": body["system"]}, *messages]
+    messages = body.get("input" if endpoint == "responses" else "messages") or []
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    system = body.get(_SYSTEM.get(endpoint, ""))
+    if isinstance(system, str):
+        messages = [{"role": "system", "content": system}, *messages]
     return tuple(_plain(message) for message in messages if isinstance(message, dict))
 
 

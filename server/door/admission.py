@@ -1,11 +1,15 @@
-"""Stage: what may be asked at all. Everything that is not listed here does not exist."""
+"""Stages: what may be asked at all, and whose request it is, by the API key alone. Everything that
+is not listed here does not exist."""
 
 from __future__ import annotations
 
+import base64
 import hmac
 from collections.abc import Sequence
 
+from core.clock import now_s
 from core.errors import Invalid, NotFound, Unauthenticated
+from core.identity.keys import require, split_key, verify
 from server.answers.transcript import ENDPOINTS
 from server.door.call import COUNTING, Call, Onward
 from server.own_route import OwnRoute
@@ -58,3 +62,37 @@ def _check_metrics(call: Call) -> None:
         raise Unauthenticated(
             "/metrics answers this machine only, until ATTUNE_METRICS_TOKEN sets a bearer token."
         )
+
+
+async def check_key(call: Call, onward: Onward) -> None:
+    """Unauthenticated without a valid key, Forbidden without the scope for inference; our own
+    routes find the key in the request's state and say themselves which scope they need."""
+    public_id, secret_sha256 = split_key(_key_text(call))
+    call.key = verify(await call.runtime.sync.key(public_id), secret_sha256, now_s())
+    call.scope.setdefault("state", {})["attune_key"] = call.key
+    if call.endpoint:
+        require(call.key, "inference")
+    await onward(call)
+
+
+def _key_text(call: Call) -> str:
+    scheme, _, given = call.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer":
+        text = given.strip()
+    elif scheme.lower() == "basic" and call.own and call.own.takes_basic:
+        text = _password(given)
+    else:  # how Anthropic's client sends it
+        text = call.headers.get(b"x-api-key", b"").decode("latin-1")
+    if not text:
+        raise Unauthenticated(
+            "No API key. Send 'Authorization: Bearer sk-at-…'; make one with "
+            "`attune keys create --tenant NAME`."
+        )
+    return text
+
+
+def _password(credentials: str) -> str:
+    try:
+        return base64.b64decode(credentials).decode("latin-1").partition(":")[2]
+    except ValueError:
+        return ""
