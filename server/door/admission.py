@@ -1,17 +1,21 @@
-"""Stages: what may be asked at all, and whose request it is, by the API key alone. Everything that
-is not listed here does not exist."""
+"""Stages: what may be asked at all, whose request it is, by the API key alone, and its body, no
+longer than it may be. Everything that is not listed here does not exist."""
 
 from __future__ import annotations
 
 import base64
 import hmac
+import time
 from collections.abc import Sequence
 
+from starlette.types import Message, Receive
+
 from core.clock import now_s
-from core.errors import Invalid, NotFound, Unauthenticated
+from core.errors import Invalid, NotFound, TooLarge, Unauthenticated
 from core.identity.keys import require, split_key, verify
 from server.answers.transcript import ENDPOINTS
 from server.door.call import COUNTING, Call, Onward
+from server.door.requests import parse_request
 from server.own_route import OwnRoute
 
 _ENGINE = ENDPOINTS | dict.fromkeys(
@@ -96,3 +100,51 @@ def _password(credentials: str) -> str:
         return base64.b64decode(credentials).decode("latin-1").partition(":")[2]
     except ValueError:
         return ""
+
+
+async def take_body(call: Call, onward: Onward) -> None:
+    """Read what the engine is asked. Our own routes read theirs by themselves, up to the limit.
+
+    Raises TooLarge, and Invalid for what is no inference request.
+    """
+    settings = call.runtime.settings
+    limit = call.own.limit_bytes(settings) if call.own else settings.max_body_bytes
+    length = call.headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
+    call.receive = _limited(call.receive, limit)
+    if not call.endpoint:
+        await call.answer()
+        return
+    call.asked = parse_request(await _whole(call.receive), call.headers, call.endpoint)
+    call.asked_at_s, call.began = now_s(), time.perf_counter()
+    await onward(call)
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    size = 0
+
+    async def limited() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise _too_large(limit)
+        return message
+
+    return limited
+
+
+async def _whole(receive: Receive) -> bytes:
+    chunks: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Invalid("The client went away before the request was complete.")
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The request body is over this server's limit of {limit:,} bytes.")

@@ -14,8 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import AttuneError, Unavailable
 from server import metrics
-from server.door.admission import AllowList, check_key
-from server.door.body import take_body
+from server.door.admission import AllowList, check_key, take_body
 from server.door.call import Call, Onward, Stage
 from server.door.routing import choose_route, hold_lease
 from server.door.tap import record

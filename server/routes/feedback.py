@@ -7,14 +7,14 @@ import inspect
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body, Depends, Query
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 
 from core.clock import now_s
 from core.errors import NotFound
 from core.identity.types import ApiKey
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
+from core.work.kind import Listing
 from feedback.receivers.base import Receiver, Result
 from feedback.receivers.intake import take_in
 from feedback.receivers.native import FeedbackView, feedback_view
@@ -22,17 +22,7 @@ from feedback.store import FeedbackFilter
 from feedback.types import Feedback, Kind
 from server import metrics
 from server.answers.completion_ids import PREFIXES
-from server.routes.common import (
-    BASIC,
-    BEARER,
-    After,
-    Limit,
-    PageOf,
-    RuntimeOf,
-    key_with,
-    new_router,
-    page_of,
-)
+from server.routes.common import BASIC, BEARER, PageOf, RuntimeOf, key_with, new_router, page_of
 from server.runtime import Runtime
 
 router = new_router("feedback")
@@ -43,29 +33,31 @@ _TYPES = ("interaction", "feedback")
 _STATUSES = {"created": "stored", "updated": "stored", "unchanged": "already_stored"}
 
 
+class FeedbackListing(Listing):
+    """Which items to list."""
+
+    adapter: str | None = None
+    completion_id: str | None = None
+    kind: Kind | None = None
+    name: str | None = None
+    user: str | None = None
+
+
 @router.get("/v1/feedback")
 def list_feedback(
-    key: Key,
-    runtime: RuntimeOf,
-    adapter: str | None = None,
-    completion_id: str | None = None,
-    kind: Kind | None = None,
-    name: str | None = None,
-    user: str | None = None,
-    after: After = None,
-    limit: Limit = 20,
+    asked: Annotated[FeedbackListing, Query()], key: Key, runtime: RuntimeOf
 ) -> PageOf[FeedbackView]:
     """Newest first; filters: completion_id, kind, name, user, adapter; cursor: after."""
+    adapter = runtime.registry.get(key.tenant_id, asked.adapter) if asked.adapter else None
     where = FeedbackFilter(
-        completion_id=CompletionId(completion_id) if completion_id else None,
-        kind=kind,
-        name=name,
-        end_user=user,
-        adapter_id=runtime.registry.get(key.tenant_id, adapter).id if adapter else None,
+        completion_id=CompletionId(asked.completion_id) if asked.completion_id else None,
+        kind=asked.kind,
+        name=asked.name,
+        end_user=asked.user,
+        adapter_id=adapter.id if adapter else None,
     )
-    found = runtime.feedback.list(
-        key.tenant_id, where, after=FeedbackId(after) if after else None, limit=limit
-    )
+    after = FeedbackId(asked.after) if asked.after else None
+    found = runtime.feedback.list(key.tenant_id, where, after=after, limit=asked.limit)
     return page_of([feedback_view(item) for item in found.items], has_more=found.has_more)
 
 
@@ -112,7 +104,7 @@ def mounted(receiver: Receiver[Any]) -> APIRouter:
         for result in results:
             _count(receiver, result)
         status, answer = receiver.respond(sent, results)
-        return _json(answer, status)
+        return JSONResponse(answer.model_dump(mode="json"), status)
 
     def erase(feedback_id: str, key: Any, runtime: RuntimeOf) -> JSONResponse:
         """Take one item back for good. 404 if it is not the caller's."""
@@ -121,7 +113,7 @@ def mounted(receiver: Receiver[Any]) -> APIRouter:
             raise NotFound(f"No feedback '{item_id}'.", param="id")
         answer = receiver.erased(feedback_id)
         assert answer is not None
-        return _json(answer)
+        return JSONResponse(answer.model_dump(mode="json"))
 
     receive.__annotations__ |= {"sent": Annotated[receiver.body, Body()], "key": key_of}
     erase.__annotations__["key"] = key_of
@@ -158,10 +150,6 @@ def _also(receiver: Receiver[Any], *others: tuple[int, str]) -> dict[int | str, 
         "4XX": {"model": refusal, "description": "Refused; the body says why."},
         503: {"model": refusal, "description": "Not now; try again."},
     }
-
-
-def _json(answer: BaseModel, status: int = 200) -> JSONResponse:
-    return JSONResponse(answer.model_dump(mode="json"), status)
 
 
 def _count(receiver: Receiver[Any], result: Result) -> None:

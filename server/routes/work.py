@@ -15,8 +15,9 @@ from core.bodies import Body, Resource, Time, says
 from core.identity.types import ApiKey
 from core.work.kind import Kind, Listing
 from core.work.types import Work
-from server.routes.common import Limit, PageOf, RuntimeOf, key_with, new_router, page_of
+from server.routes.common import PageOf, RuntimeOf, key_with, new_router, page_of
 
+Limit = Annotated[int, Query(ge=1, le=200), says("limit must be a whole number from 1 to 200.")]
 After = Annotated[int, Query(ge=0, lt=10**18), says("after must be an event id.")]
 
 
