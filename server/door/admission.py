@@ -56,13 +56,11 @@ class AllowList:
 
 def _check_metrics(call: Call) -> None:
     token = call.runtime.settings.metrics_token
-    if token:
-        given = call.headers.get(b"authorization", b"")
-        if not hmac.compare_digest(given, f"Bearer {token}".encode()):
-            raise Unauthenticated("/metrics needs the bearer token set in ATTUNE_METRICS_TOKEN.")
-        return
+    given = call.headers.get(b"authorization", b"")
     client = (call.scope.get("client") or ("",))[0]
-    if client not in ("127.0.0.1", "::1", ""):
+    if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+        raise Unauthenticated("/metrics needs the bearer token set in ATTUNE_METRICS_TOKEN.")
+    if not token and client not in ("127.0.0.1", "::1", ""):
         raise Unauthenticated(
             "/metrics answers this machine only, until ATTUNE_METRICS_TOKEN sets a bearer token."
         )
