@@ -1,25 +1,23 @@
-"""An error as a whole ASGI answer, in the form OpenAI clients read."""
+"""An error as a whole answer, in the form OpenAI clients read."""
 
 from __future__ import annotations
 
 import json
+
+from starlette.responses import Response
 
 from core.errors import AttuneError
 from core.http_errors import ErrorEnvelope, error_body, headers_of, status_of
 from feedback.receivers import receiver_at
 
 
-def http_error(error: AttuneError, path: str = "") -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-    """Status, JSON body and headers; the body as whoever listens at `path` forms it.
+def error_response(error: AttuneError, path: str = "") -> Response:
+    """Its status, headers and JSON; the body as whoever listens at `path` forms it.
 
     Elsewhere it is `{"error": {message, type, param, code}}`.
     """
     receiver = receiver_at(path)
     said = receiver.refusal(error) if receiver else ErrorEnvelope(error=error_body(error))
-    body = json.dumps(said.model_dump()).encode()
-    headers = {
-        "content-type": "application/json",
-        "content-length": str(len(body)),
-        **headers_of(error),
-    }
-    return status_of(error), body, [(k.encode(), v.encode()) for k, v in headers.items()]
+    # In ASCII, which also takes the half of a UTF-16 pair that a caller may have sent.
+    body = json.dumps(said.model_dump())
+    return Response(body, status_of(error), headers_of(error), media_type="application/json")

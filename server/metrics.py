@@ -5,14 +5,18 @@ However many tenants and adapters there are, the number of series is bounded.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from core.work.kind import Kind
 from feedback.types import Interaction
+
+logger = logging.getLogger("attune.server")
 
 NAMED = 100
 """Tenants, and adapters, that have series of their own: the first since the server started."""
@@ -80,21 +84,28 @@ SYNC_ERRORS = Counter("attune_sync_errors", "Failed looks at the registry")
 @contextmanager
 def waiting(reason: Literal["load", "room", "slot"]) -> Iterator[None]:
     """Count a request as waiting for the length of the block, and the seconds it waited."""
-    gauge = WAITING.labels(reason)
-    gauge.inc()
-    began = time.perf_counter()
-    try:
+    with WAITING.labels(reason).track_inprogress(), WAITED_SECONDS.labels(reason).time():
         yield
-    finally:
-        gauge.dec()
-        WAITED_SECONDS.labels(reason).observe(time.perf_counter() - began)
 
 
-def count_work(plural: str, states: Sequence[str], counts: Mapping[str, int]) -> None:
+async def keep_current(kinds: Iterable[Kind[Any, Any]], interval_s: float = 5.0) -> None:
+    """Set the gauges of durable work for ever, whoever works on it; a database that cannot be
+    reached is tried again."""
+    while True:
+        try:
+            for kind in kinds:
+                await asyncio.to_thread(count_work, kind)
+        except Exception:
+            logger.exception("Cannot count the work.")
+        await asyncio.sleep(interval_s)
+
+
+def count_work(kind: Kind[Any, Any]) -> None:
     """Set the gauge `attune_<plural>` of a kind of work; judged runs are the gate's verdicts."""
+    plural, counts = kind.spec.plural, kind.ledger.count_by_state()
     if plural not in _WORK:
         _WORK[plural] = Gauge(f"attune_{plural}", f"{plural.capitalize()} by state", ["state"])
-    for state in states:
+    for state in kind.spec.states:
         _WORK[plural].labels(state).set(counts.get(state, 0))
         if plural == "runs" and state in _VERDICTS:
             VERDICTS.labels(_VERDICTS[state]).set(counts.get(state, 0))

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.settings import Settings
-
-
-def usual_limit(settings: Settings) -> int:
-    """The most bytes of a body where a route says nothing else."""
-    return settings.max_body_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +14,11 @@ class OwnRoute:
 
     path: str
     form: re.Pattern[str]
-    max_bytes: Callable[[Settings], int] = usual_limit
-    takes_basic: bool = False
-    """The key may come as the password of Basic authentication."""
+    takes_files: bool = False
+    max_bytes: int = 0  # of a body, where that is more than the server's own limit
+    takes_basic: bool = False  # the key may come as the password of Basic authentication
+
+    def limit_bytes(self, settings: Settings) -> int:
+        """The largest body."""
+        usual = settings.max_upload_bytes if self.takes_files else settings.max_body_bytes
+        return max(usual, self.max_bytes)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from adapters.artifacts.store import ArtifactStore
@@ -26,113 +25,83 @@ from server.engine.load_reporter import LoadReporter
 from server.engine.port import EngineAdapters
 from server.engine.residency import Residency
 from server.engine.slots import Slots
-from server.gauges import keep_current
-from server.sync.lookups import Lookups
-from server.sync.prewarm import prewarm
+from server.metrics import keep_current
 from server.sync.registry_sync import RegistrySync
 
 
-@dataclass(slots=True)
 class Runtime:
-    """Everything a request may need. Build with `start`; close with `stop`."""
-
-    settings: Settings
-    base: BaseModel
-    served_name: str
-    max_model_len: int
-
-    database: Database
-    tenants: TenantStore
-    registry: Registry
-    load_reports: LoadReports
-    artifacts: ArtifactStore
-    interactions: InteractionStore
-    feedback: FeedbackStore
-    work: Mapping[str, Kind[Any, Any]]  # by the plural of its noun
-
-    sync: RegistrySync
-    lookups: Lookups
-    residency: Residency
-    signer: IdSigner
-    recorder: Recorder
-    first_answers: FirstAnswers
-    tasks: tuple[asyncio.Task[None], ...] = ()
-
-    async def stop(self) -> None:
-        """Stop following the registry and commit what is still waiting."""
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        await asyncio.to_thread(self.recorder.close)
-        self.database.dispose()
-
-
-async def start(
-    settings: Settings,
-    engine: EngineAdapters,
-    *,
-    base: BaseModel,
-    served_name: str,
-    max_model_len: int,
-    max_loras: int | None = None,
-    kinds: Sequence[type[Kind[Any, Any]]] = (),
-) -> Runtime:
-    """Open the stores, take over the registry, preload live versions traffic suggests.
+    """Everything a request may need; `start` it before the first, `stop` it after the last.
 
     `max_loras`: distinct adapters the engine runs in one step, if not what the settings say.
     `kinds`: the work that can be ordered here.
     """
-    database = Database(settings.resolved_database_url())
-    await asyncio.to_thread(database.upgrade)
-    tenants, reports = TenantStore(database), LoadReports(database)
-    interactions = InteractionStore(database)
-    artifacts = ArtifactStore(settings.resolved_artifacts_url(), cache=settings.home / "cache")
-    place = Place(settings, database, served_name, base.name)
-    work = {kind.spec.plural: kind(place) for kind in kinds}
-    secret = settings.request_secret or await asyncio.to_thread(tenants.secret, "request_ids")
-    server_id = settings.server_id or socket.gethostname()[:40]
-    await asyncio.to_thread(reports.forget, server_id)
-    residency = Residency(
-        engine,
-        artifacts.check,
-        capacity=settings.max_cpu_loras,
-        report=LoadReporter(reports, server_id),
-        slots=Slots(max_loras or settings.max_loras, patience_s=settings.slot_patience_s),
-    )
 
-    first_answers = FirstAnswers(Watermarks(database).newest_feedback_at_s)
-    sync = RegistrySync(
-        database,
-        residency,
-        interval_s=settings.sync_interval_s,
-        publish_interval_s=settings.publish_interval_s,
-        on_live=first_answers.expect,
-    )
-    await sync.start()
-    warm = max(1, settings.max_cpu_loras // 2)
-    await prewarm(residency, sync.directory, interactions, limit=warm)
-    loop = asyncio.get_running_loop()
-    return Runtime(
-        settings=settings,
-        base=base,
-        served_name=served_name,
-        max_model_len=max_model_len,
-        database=database,
-        tenants=tenants,
-        registry=Registry(database),
-        load_reports=reports,
-        artifacts=artifacts,
-        interactions=interactions,
-        feedback=FeedbackStore(database),
-        work=work,
-        sync=sync,
-        lookups=Lookups(sync, served_name=served_name),
-        residency=residency,
-        signer=IdSigner(secret),
-        recorder=Recorder(interactions.append, wait_s=settings.commit_wait_s),
-        first_answers=first_answers,
-        tasks=(
-            loop.create_task(sync.follow(), name="attune-sync"),
-            loop.create_task(keep_current(work.values()), name="attune-gauges"),
-        ),
-    )
+    def __init__(
+        self,
+        settings: Settings,
+        engine: EngineAdapters,
+        *,
+        base: BaseModel,
+        served_name: str,
+        max_model_len: int,
+        max_loras: int | None = None,
+        kinds: Sequence[type[Kind[Any, Any]]] = (),
+    ) -> None:
+        self.settings = settings
+        self.base = base
+        self.served_name = served_name
+        self.max_model_len = max_model_len
+
+        self.database = database = Database(settings.resolved_database_url())
+        self.tenants = TenantStore(database)
+        self.registry = Registry(database)
+        self.load_reports = LoadReports(database)
+        self.artifacts = ArtifactStore(
+            settings.resolved_artifacts_url(), cache=settings.home / "cache"
+        )
+        self.interactions = InteractionStore(database)
+        self.feedback = FeedbackStore(database)
+        place = Place(settings, database, served_name, base.name)
+        self.work = {kind.spec.plural: kind(place) for kind in kinds}
+
+        self._server_id = settings.server_id or socket.gethostname()[:40]
+        self.residency = Residency(
+            engine,
+            self.artifacts.check,
+            capacity=settings.max_cpu_loras,
+            report=LoadReporter(self.load_reports, self._server_id),
+            slots=Slots(max_loras or settings.max_loras, patience_s=settings.slot_patience_s),
+        )
+        self.first_answers = FirstAnswers(Watermarks(database).newest_feedback_at_s)
+        self.sync = RegistrySync(
+            database,
+            self.residency,
+            interval_s=settings.sync_interval_s,
+            publish_interval_s=settings.publish_interval_s,
+            on_live=self.first_answers.expect,
+        )
+
+    async def start(self) -> None:
+        """Open the database, take over the registry, preload live versions traffic suggests."""
+        await asyncio.to_thread(self.database.upgrade)
+        secret = self.settings.request_secret
+        self.signer = IdSigner(
+            secret or await asyncio.to_thread(self.tenants.secret, "request_ids")
+        )
+        await asyncio.to_thread(self.load_reports.forget, self._server_id)
+        warm = max(1, self.settings.max_cpu_loras // 2)
+        recent = await asyncio.to_thread(self.interactions.recent_adapters, limit=warm)
+        await self.sync.start(recent, limit=warm)
+        self.recorder = Recorder(self.interactions.append, wait_s=self.settings.commit_wait_s)
+        self._tasks = [
+            asyncio.create_task(self.sync.follow(), name="attune-sync"),
+            asyncio.create_task(keep_current(self.work.values()), name="attune-gauges"),
+        ]
+
+    async def stop(self) -> None:
+        """Stop following the registry and commit what is still waiting."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self.recorder.close)
+        self.database.dispose()

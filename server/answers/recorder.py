@@ -29,6 +29,8 @@ Build = Callable[[], Interaction]
 _PASSING = (OperationalError, InterfaceError, PoolTimeout, OSError)
 """What a database says when it is away or busy; anything else it would say again."""
 
+_REFUSED = "The answer could not be stored, so it is withheld. The server's log says why."
+
 
 @dataclass(frozen=True, slots=True)
 class _Item:
@@ -105,7 +107,7 @@ class Recorder:
                 ready.append((item, item.build()))
             except Exception:
                 logger.exception("An answer could not be read.")
-                self._finish(item, _refused())
+                self._finish(item, Unavailable(_REFUSED))
         self._store(ready)
 
     def _store(self, ready: list[tuple[_Item, Interaction]]) -> None:
@@ -118,7 +120,7 @@ class Recorder:
                 for one in ready:
                     self._store([one])
                 return
-            failure = _refused()
+            failure = Unavailable(_REFUSED)
         for item, interaction in ready:
             if failure is None:
                 metrics.count_answer(interaction)
@@ -149,9 +151,3 @@ class Recorder:
             item.committed.set_result(None)
         else:
             item.committed.set_exception(error)
-
-
-def _refused() -> Unavailable:
-    return Unavailable(
-        "The answer could not be stored, so it is withheld. The server's log says why."
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,21 +16,13 @@ ENDPOINTS = {
     "/v1/messages": "messages",
 }
 
-TERMINAL = {
-    "chat.completions": (b"data: [DONE]",),
-    "completions": (b"data: [DONE]",),
-    "responses": (
-        b"event: response.completed",
-        b"event: response.incomplete",
-        b"event: response.failed",
-        b"data: [DONE]",
-    ),
-    "messages": (b"event: message_stop", b"data: [DONE]"),
-}
-"""What marks the last bytes of a stream: they must not leave before the answer is durable."""
-
-
-_STRANGE = "the response has not the form its endpoint promises"
+# Events begin lines, and JSON holds no raw line break: an answer that quotes a marker is not
+# mistaken for one.
+ENDS = re.compile(
+    rb"^(data: \[DONE\]|event: (message_stop|response\.(completed|incomplete|failed)))",
+    re.MULTILINE,
+)
+"""Marks the last bytes of a stream: they must not leave before the answer is durable."""
 
 
 @dataclass(slots=True)
@@ -44,24 +37,19 @@ class Transcript:
     error: str | None = None
 
 
-def read_answer(endpoint: str, body: bytes) -> Transcript:
-    """The transcript of an answer that came in one piece."""
+def read(endpoint: str, chunks: Sequence[bytes], *, streamed: bool) -> Transcript:
+    """The transcript of one JSON document, or of a stream of server-sent events, also cut off."""
+    read_document, read_stream = _READERS[endpoint]
     try:
-        document = msgspec.json.decode(body)  # several times as quick as json
+        if streamed:
+            return read_stream(_events(chunks))
+        return read_document(
+            msgspec.json.decode(b"".join(chunks))
+        )  # several times as quick as json
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Transcript(error="the response was not JSON")
-    try:
-        return _DOCUMENTS[endpoint](document)
     except (AttributeError, TypeError):
-        return Transcript(error=_STRANGE)
-
-
-def read_stream(endpoint: str, chunks: Sequence[bytes]) -> Transcript:
-    """The transcript of a stream of server-sent events, complete or cut off."""
-    try:
-        return _STREAMS[endpoint](_events(chunks))
-    except (AttributeError, TypeError):
-        return Transcript(error=_STRANGE)
+        return Transcript(error="the response has not the form its endpoint promises")
 
 
 def _events(chunks: Sequence[bytes]) -> Iterator[dict[str, Any]]:
@@ -81,6 +69,20 @@ def _usage(transcript: Transcript, usage: Mapping[str, Any] | None) -> None:
             transcript.prompt_tokens = count
         elif name in ("completion_tokens", "output_tokens") and isinstance(count, int):
             transcript.completion_tokens = count
+
+
+def _whole(
+    said: Sequence[Mapping[str, Any]],
+    finish_reason: str | None,
+    calls: Sequence[Mapping[str, Any]],
+    usage: Mapping[str, Any] | None,
+) -> Transcript:
+    """Of one answer, given in parts."""
+    transcript = Transcript(["".join(part.get("text") or "" for part in said)], finish_reason)
+    if calls:
+        transcript.extra["tool_calls"] = calls
+    _usage(transcript, usage)
+    return transcript
 
 
 def _choices_document(document: Mapping[str, Any]) -> Transcript:
@@ -123,19 +125,12 @@ def _choices_stream(events: Iterator[dict[str, Any]]) -> Transcript:
 
 
 def _responses_document(document: Mapping[str, Any]) -> Transcript:
-    texts = [
-        part.get("text") or ""
-        for item in document.get("output", ())
-        if item.get("type") == "message"
-        for part in item.get("content", ())
-    ]
-    calls = [i for i in document.get("output", ()) if i.get("type") == "function_call"]
-    transcript = Transcript(answers=["".join(texts)], finish_reason=document.get("status"))
-    if calls:
-        transcript.extra["tool_calls"] = calls
+    output = document.get("output", ())
+    said = [part for i in output if i.get("type") == "message" for part in i.get("content", ())]
+    calls = [item for item in output if item.get("type") == "function_call"]
+    transcript = _whole(said, document.get("status"), calls, document.get("usage"))
     if transcript.finish_reason == "failed":
         transcript.error = str(document.get("error") or "the response failed")
-    _usage(transcript, document.get("usage"))
     return transcript
 
 
@@ -154,15 +149,9 @@ def _responses_stream(events: Iterator[dict[str, Any]]) -> Transcript:
 
 def _messages_document(document: Mapping[str, Any]) -> Transcript:
     content = document.get("content", ())
-    transcript = Transcript(
-        answers=["".join(p.get("text") or "" for p in content if p.get("type") == "text")],
-        finish_reason=document.get("stop_reason"),
-    )
+    said = [part for part in content if part.get("type") == "text"]
     calls = [part for part in content if part.get("type") == "tool_use"]
-    if calls:
-        transcript.extra["tool_calls"] = calls
-    _usage(transcript, document.get("usage"))
-    return transcript
+    return _whole(said, document.get("stop_reason"), calls, document.get("usage"))
 
 
 def _messages_stream(events: Iterator[dict[str, Any]]) -> Transcript:
@@ -183,15 +172,9 @@ def _messages_stream(events: Iterator[dict[str, Any]]) -> Transcript:
     return transcript
 
 
-_DOCUMENTS = {
-    "chat.completions": _choices_document,
-    "completions": _choices_document,
-    "responses": _responses_document,
-    "messages": _messages_document,
-}
-_STREAMS = {
-    "chat.completions": _choices_stream,
-    "completions": _choices_stream,
-    "responses": _responses_stream,
-    "messages": _messages_stream,
+_READERS = {
+    "chat.completions": (_choices_document, _choices_stream),
+    "completions": (_choices_document, _choices_stream),
+    "responses": (_responses_document, _responses_stream),
+    "messages": (_messages_document, _messages_stream),
 }

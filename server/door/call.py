@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,7 +9,6 @@ from typing import Protocol
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapters.types import Route
-from core.clock import now_s
 from core.identity.types import ApiKey
 from core.ids import CompletionId
 from server.door.requests import Asked
@@ -33,26 +31,22 @@ class Call:
     send: Send
     headers: Mapping[bytes, bytes]
 
-    # allow_list: "chat.completions", …, COUNTING; or none, and the route of our own
+    # AllowList: "chat.completions", …, COUNTING; or none, and the route of our own
     endpoint: str = ""
     own: OwnRoute | None = None
 
-    # key_check
+    # check_key
     key: ApiKey = field(init=False)
 
-    # body: what is asked, and when it was
+    # take_body: what is asked, and when the whole of it was here
     asked: Asked = field(init=False)
     asked_at_s: float = field(init=False)
     began: float = field(init=False)  # the same, by the performance counter
 
-    # routing: what answers, its name in the engine, and the id of the answer
+    # choose_route: what answers, its name in the engine, and the id of the answer
     route: Route = field(init=False)
     engine_model: str = field(init=False)
     completion_id: CompletionId = field(init=False)
-
-    def begin(self, asked: Asked) -> None:
-        """The whole request is here: time is counted from now."""
-        self.asked, self.asked_at_s, self.began = asked, now_s(), time.perf_counter()
 
     async def answer(self) -> None:
         """Let the app behind the door answer: vLLM, or a route of our own."""

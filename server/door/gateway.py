@@ -14,14 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import AttuneError, Unavailable
 from server import metrics
-from server.door.allow_list import AllowList
-from server.door.body import take_body
+from server.door.admission import AllowList, check_key, take_body
 from server.door.call import Call, Onward, Stage
-from server.door.key_check import check_key
-from server.door.lease import hold_lease
-from server.door.routing import choose_route
+from server.door.routing import choose_route, hold_lease
 from server.door.tap import record
-from server.errors import http_error
+from server.errors import error_response
 from server.own_route import OwnRoute
 from server.runtime import Runtime
 
@@ -52,7 +49,8 @@ class Gateway:
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
-            await _refuse_websocket(receive, send)
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": "not available"})
             return
         started = False
 
@@ -71,9 +69,7 @@ class Gateway:
             if started:
                 raise  # the server breaks the connection off, so that the client notices
             metrics.REFUSED.labels(error.code).inc()
-            status, body, error_headers = http_error(error, scope["path"])
-            await send({"type": "http.response.start", "status": status, "headers": error_headers})
-            await send({"type": "http.response.body", "body": body})
+            await error_response(error, scope["path"])(scope, receive, send)
 
 
 def _in_turn(*stages: Stage) -> Onward:
@@ -81,8 +77,3 @@ def _in_turn(*stages: Stage) -> Onward:
     for stage in reversed(stages):
         onward = partial(stage, onward=onward)
     return onward
-
-
-async def _refuse_websocket(receive: Receive, send: Send) -> None:
-    await receive()
-    await send({"type": "websocket.close", "code": 1008, "reason": "not available"})

@@ -17,6 +17,7 @@ _SAMPLING = (
     "max_output_tokens", "frequency_penalty", "presence_penalty", "repetition_penalty", "stop", "n",
 )  # fmt: skip
 _PROMPTS = ("messages", "prompt", "input", "instructions", "system")
+_SYSTEM = {"responses": "instructions", "messages": "system"}
 _SHORT = 256
 
 
@@ -26,7 +27,6 @@ class Asked:
 
     body: dict[str, Any]
     model: str
-    stream: bool
     end_user: str | None
     domain: str | None
     conversation_id: str | None
@@ -59,15 +59,16 @@ def parse_request(raw: bytes, headers: Mapping[bytes, bytes], endpoint: str) -> 
     return Asked(
         body=body,
         model=model,
-        stream=bool(stream),
         end_user=_short(
             body.get("safety_identifier") or body.get("user") or metadata.get("user_id"), "user"
         ),
         domain=_short(
-            _header(headers, b"x-attune-domain") or metadata.get("domain"), "metadata.domain"
+            headers.get(b"x-attune-domain", b"").decode("latin-1") or metadata.get("domain"),
+            "metadata.domain",
         ),
         conversation_id=_short(
-            _header(headers, b"x-attune-conversation") or metadata.get("conversation_id"),
+            headers.get(b"x-attune-conversation", b"").decode("latin-1")
+            or metadata.get("conversation_id"),
             "metadata.conversation_id",
         ),
         hides_usage=bool(stream) and _counts_unasked(body, endpoint),
@@ -102,15 +103,12 @@ def recorded_prompt(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str
     if endpoint == "completions":
         prompt = body.get("prompt")
         return prompt if isinstance(prompt, str) else msgspec.json.encode(prompt).decode()
-    if endpoint == "responses":
-        given = body.get("input")
-        messages = [{"role": "user", "content": given}] if isinstance(given, str) else given or []
-        if isinstance(body.get("instructions"), str):
-            messages = [{"role": "system", "content": body["instructions"]}, *messages]
-    else:
-        messages = body.get("messages") or []
-        if endpoint == "messages" and isinstance(body.get("system"), str):
-            messages = [{"role": "system", "content": body["system"]}, *messages]
+    messages = body.get("input" if endpoint == "responses" else "messages") or []
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    system = body.get(_SYSTEM.get(endpoint, ""))
+    if isinstance(system, str):
+        messages = [{"role": "system", "content": system}, *messages]
     return tuple(_plain(message) for message in messages if isinstance(message, dict))
 
 
@@ -134,11 +132,6 @@ def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
     if all(isinstance(text, str) for text in texts):
         return {**message, "content": "".join(text for text in texts if isinstance(text, str))}
     return message
-
-
-def _header(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
-    value = headers.get(name)
-    return value.decode("latin-1") if value else None
 
 
 def _short(value: Any, param: str) -> str | None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 
 from starlette.types import Message
 
 from core.errors import AttuneError
 from feedback.types import Interaction, Outcome
-from server.answers.transcript import TERMINAL, Transcript, read_answer, read_stream
+from server.answers.transcript import ENDS, Transcript, read
 from server.door.call import COUNTING, Call, Onward
 from server.door.requests import recorded_prompt, recorded_rest, recorded_sampling
-from server.errors import http_error
+from server.errors import error_response
 
 
 async def record(call: Call, onward: Onward) -> None:
@@ -39,20 +40,17 @@ class Tap:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._send = call.send
-        self._recorder = call.runtime.recorder
-        self._terminal = TERMINAL[call.endpoint]
         self._first: float | None = None
         self._chunks: list[bytes] = []
         self._start: Message | None = None
         self._streams = False
-        self._passing = False  # an error response: not recorded
-        self._recorded = False
+        self._settled = False  # recorded, or an error response, which is not
 
     async def send(self, message: Message) -> None:
         """The `send` vLLM's app is given."""
         if message["type"] == "http.response.start":
             await self._on_start(message)
-        elif self._passing or self._recorded:
+        elif self._settled:
             await self._send(message)
         elif self._streams:
             await self._on_chunk(message)
@@ -61,20 +59,20 @@ class Tap:
 
     def end(self) -> None:
         """The app has returned: what was not recorded by now was cut off by the client."""
-        if not self._passing and not self._recorded:
-            self._recorded = True
-            self._recorder.submit(self._builder("cancelled"))
+        if not self._settled:
+            self._settled = True
+            self._call.runtime.recorder.submit(self._builder("cancelled"))
 
     async def _on_start(self, message: Message) -> None:
-        self._passing = message["status"] >= 400
+        self._settled = message["status"] >= 400
         headers = [(k, v) for k, v in message["headers"] if k.lower() != b"x-request-id"]
         headers.append((b"x-request-id", self._call.completion_id.encode()))
-        if not self._passing:
+        if not self._settled:
             headers.append((b"x-attune-version", self._call.route.public_name.encode()))
         kind = dict(message["headers"]).get(b"content-type", b"")
         self._streams = kind.startswith(b"text/event-stream")
         self._start = {**message, "headers": headers}
-        if self._passing or self._streams:
+        if self._settled or self._streams:
             await self._send(self._start)
 
     async def _on_chunk(self, message: Message) -> None:
@@ -89,10 +87,8 @@ class Tap:
             if not body and not last:
                 return
             message = {**message, "body": body}
-        # Events begin lines, and JSON holds no raw line break: an answer that quotes a marker
-        # is not mistaken for one.
-        if last or any(body.startswith(m) or b"\n" + m in body for m in self._terminal):
-            self._recorded = True
+        if last or ENDS.search(body):
+            self._settled = True
             await self._commit()
         await self._send(message)
 
@@ -100,41 +96,29 @@ class Tap:
         self._chunks.append(message.get("body", b""))
         if message.get("more_body", False):
             return
-        self._recorded = True
+        self._settled = True
         self._first = time.perf_counter()
         try:
             await self._commit()
         except AttuneError as error:
-            status, body, headers = http_error(error)
-            await self._send({"type": "http.response.start", "status": status, "headers": headers})
-            await self._send({"type": "http.response.body", "body": body})
+            await error_response(error)(self._call.scope, self._call.receive, self._send)
             return
         assert self._start is not None
         await self._send(self._start)
         await self._send({"type": "http.response.body", "body": b"".join(self._chunks)})
 
     async def _commit(self) -> None:
-        await self._recorder.commit(self._builder("completed"))
+        await self._call.runtime.recorder.commit(self._builder("completed"))
         if self._call.route.version is not None:
             self._call.runtime.first_answers.given_by(self._call.route.version)
 
     def _builder(self, outcome: Outcome) -> Callable[[], Interaction]:
-        chunks = list(self._chunks)
-        ended = time.perf_counter()
+        return partial(self._interaction, outcome, list(self._chunks), time.perf_counter())
 
-        def build() -> Interaction:
-            if self._streams:
-                transcript = read_stream(self._call.endpoint, chunks)
-            elif chunks:
-                transcript = read_answer(self._call.endpoint, b"".join(chunks))
-            else:
-                transcript = Transcript()
-            return self._interaction(outcome, transcript, ended)
-
-        return build
-
-    def _interaction(self, outcome: Outcome, transcript: Transcript, ended: float) -> Interaction:
+    def _interaction(self, outcome: Outcome, chunks: list[bytes], ended: float) -> Interaction:
         call, asked, route = self._call, self._call.asked, self._call.route
+        begun = self._streams or chunks
+        transcript = read(call.endpoint, chunks, streamed=self._streams) if begun else Transcript()
         return Interaction(
             id=call.completion_id,
             tenant_id=call.key.tenant_id,

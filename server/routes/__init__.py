@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.routing import Route
 
 from core.errors import AttuneError
-from core.settings import Settings
 from core.work.kind import Kind
 from feedback.receivers import RECEIVERS, receiver_at
-from server.errors import http_error
-from server.own_route import OwnRoute, usual_limit
-from server.routes import adapters, feedback, models, openapi, receivers, uploads
+from server.errors import error_response
+from server.own_route import OwnRoute
+from server.routes import adapters, feedback, models, openapi, uploads
 from server.routes.work import routes_of
 
 ROUTERS: list[APIRouter] = [
@@ -24,46 +24,33 @@ ROUTERS: list[APIRouter] = [
     uploads.router,
 ]
 
-BODY_LIMITS: Mapping[str, Callable[[Settings], int]] = {
-    "/v1/adapters/{name}/versions": lambda settings: settings.max_upload_bytes,
-}
-"""The most bytes of a route's body, where it is not the usual limit; receivers say their own."""
+TAKE_FILES = frozenset({"/v1/adapters/{name}/versions"})
 
 
 def attach(app: FastAPI, kinds: Sequence[type[Kind[Any, Any]]]) -> list[OwnRoute]:
     """Put every route on the app, those of each kind of work too, with our error envelope; what of
     the app has one of these paths goes. Returns our paths: the door lets through no others."""
-    theirs = list(app.router.routes)
-    routers = [*ROUTERS, *map(routes_of, kinds), *map(receivers.mounted, RECEIVERS)]
-    for router in routers:
-        app.include_router(router)
-    openapi.attach(app, routers)
+    ours = APIRouter()
+    for router in [*ROUTERS, *map(routes_of, kinds), *map(feedback.mounted, RECEIVERS)]:
+        ours.include_router(router)
+    openapi.describe_in(ours)
     app.add_exception_handler(AttuneError, _on_error)
-    ours = [r for r in app.router.routes if isinstance(r, Route) and r not in theirs]
-    taken = {route.path for route in ours}
-    app.router.routes[:] = [
-        r for r in app.router.routes if r not in theirs or getattr(r, "path", "") not in taken
-    ]
-    return [_as_the_door_knows_it(route) for route in ours]
+    routes = [route for route in ours.routes if isinstance(route, Route)]
+    taken = {route.path for route in routes}
+    theirs = [r for r in app.router.routes if getattr(r, "path", "") not in taken]
+    app.router.routes[:] = [*routes, *theirs]
+    return [_as_the_door_knows_it(route) for route in routes]
 
 
 def _as_the_door_knows_it(route: Route) -> OwnRoute:
+    known = OwnRoute(route.path, route.path_regex, takes_files=route.path in TAKE_FILES)
     receiver = receiver_at(route.path)
     if receiver is None:
-        limit = BODY_LIMITS.get(route.path, usual_limit)
-        return OwnRoute(route.path, route.path_regex, limit)
-    own_limit = receiver.max_bytes
-    return OwnRoute(
-        route.path,
-        route.path_regex,
-        usual_limit if own_limit is None else lambda _: own_limit,
-        takes_basic=receiver.auth == "basic",
-    )
+        return known
+    basic = receiver.auth == "basic"
+    return replace(known, max_bytes=receiver.max_bytes or 0, takes_basic=basic)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AttuneError)
-    status, body, headers = http_error(error, request.url.path)
-    return Response(
-        body, status, headers={k.decode(): v.decode() for k, v in headers if k != b"content-length"}
-    )
+    return error_response(error, request.url.path)

@@ -1,39 +1,57 @@
-"""/v1/adapters: create, activate, roll back, look. Pushing versions is in `uploads`."""
+"""/v1/adapters: create, activate, roll back, look, and what is sent and shown for it. Pushing
+versions is in `uploads`."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Depends
 from pydantic import AfterValidator, Field
 
-from adapters.types import Adapter, AdapterScope, Learning
-from core.bodies import Body, says
+from adapters.types import Adapter, AdapterScope, Learning, MethodChoice, VersionState
+from core.bodies import Body, Resource, Time, View, says
 from core.errors import Unavailable
 from core.identity.types import ApiKey
 from core.ids import NAME_PATTERN
-from server.routes.adapter_views import (
-    AdapterDetail,
-    AdapterView,
-    LearningBody,
-    LoadedVersion,
-    Move,
-)
 from server.routes.common import PageOf, RuntimeOf, key_with, new_router, page_of, take_over
 
 router = new_router("adapters")
 
 Reader = Annotated[ApiKey, Depends(key_with("inference"))]
 Trainer = Annotated[ApiKey, Depends(key_with("train"))]
+Share = Annotated[float, Field(ge=0, le=0.9)]
+Seconds = Annotated[float, Field(ge=0, lt=1e10)]
+AtLeastOne = Annotated[int, Field(ge=1, lt=10**10)]
+
+_DEFAULT = Learning()
 
 
 def _printable(text: str) -> str:
     if not text.isprintable():
         raise ValueError("not printable")
     return text
+
+
+class LearningBody(Body):
+    """How an adapter learns; of an adapter that exists, fields left out stay as they are."""
+
+    enabled: bool = _DEFAULT.enabled
+    min_labels: AtLeastOne = _DEFAULT.min_labels
+    min_minority: AtLeastOne = _DEFAULT.min_minority
+    min_pairs: AtLeastOne = _DEFAULT.min_pairs
+    new_items: AtLeastOne = _DEFAULT.new_items
+    max_age_s: Seconds = _DEFAULT.max_age_s
+    exploration: Share = _DEFAULT.exploration
+    held_out_share: Share = _DEFAULT.held_out_share
+    expire_after_s: Seconds | None = _DEFAULT.expire_after_s
+    method: MethodChoice = _DEFAULT.method
+
+    def on(self, before: Learning) -> Learning:
+        """`before` with the fields that were sent."""
+        return replace(before, **self.model_dump(exclude_unset=True))
 
 
 class CreateBody(Body):
@@ -70,6 +88,59 @@ class RollbackBody(Body):
     """Why."""
 
     reason: str = ""
+
+
+class AdapterView(Resource):
+    """A named line of versions; with `live_version` null the base model answers for it."""
+
+    object: Literal["adapter"] = "adapter"
+    name: str
+    scope: AdapterScope
+    subject: str | None
+    created_at: Time = Field(validation_alias="created_at_s")
+    live_version: int | None
+    generation: int
+    learning: Learning
+
+
+class VersionView(Resource):
+    """One immutable set of weights."""
+
+    object: Literal["adapter.version"] = "adapter.version"
+    version: int = Field(validation_alias="number")
+    state: VersionState
+    digest: str
+    size_bytes: int
+    rank: int
+    target_modules: tuple[str, ...]
+    source: Literal["upload", "run"]
+    run_id: str | None
+    parent: int | None
+    created_at: Time = Field(validation_alias="created_at_s")
+    note: str
+
+
+class LoadedVersion(VersionView):
+    """A version, and why a server could not load it, if one could not."""
+
+    load_error: str | None
+
+
+class Move(View):
+    """One move of the live pointer; `version` null is back to the base model."""
+
+    version: int | None
+    previous: int | None
+    actor: str
+    reason: str
+    at: Time = Field(validation_alias="at_s")
+
+
+class AdapterDetail(AdapterView):
+    """An adapter with its versions and its history, both newest first."""
+
+    versions: list[LoadedVersion]
+    history: list[Move]
 
 
 def _readable(name: str, key: Reader, runtime: RuntimeOf) -> Adapter:

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from fastapi import APIRouter, Depends, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBearer
 from pydantic import BaseModel
 
-from core.bodies import Resource, decoded, invalid, says
+from core.bodies import Resource, decoded, invalid
 from core.errors import Unavailable
 from core.http_errors import ErrorEnvelope
 from core.identity.keys import require
@@ -79,12 +79,6 @@ def page_of(data: Sequence[Shown], *, has_more: bool = False) -> PageOf[Shown]:
     """The envelope around one page."""
     ends = (data[0].id, data[-1].id) if data else (None, None)
     return PageOf(data=list(data), has_more=has_more, first_id=ends[0], last_id=ends[1])
-
-
-Limit = Annotated[int, Query(ge=1, le=200), says("limit must be a whole number from 1 to 200.")]
-"""How many items of a list; give it a default: `limit: Limit = 20`."""
-
-After = Annotated[str | None, Query(description="The last id of the page before.")]
 
 
 class Route(APIRoute):

@@ -1,44 +1,62 @@
-"""GET /v1/feedback: what users thought of the answers they got. Receivers take it in."""
+"""Feedback over HTTP: the ways it comes in, every receiver mounted in the same manner, and
+GET /v1/feedback, what users thought of the answers they got."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
-from fastapi import Depends
+from fastapi import APIRouter, Body, Depends, Query
+from fastapi.responses import JSONResponse
 
+from core.clock import now_s
+from core.errors import NotFound
 from core.identity.types import ApiKey
-from core.ids import CompletionId, FeedbackId
+from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
+from core.work.kind import Listing
+from feedback.receivers.base import Receiver, Result
+from feedback.receivers.intake import take_in
 from feedback.receivers.native import FeedbackView, feedback_view
-from feedback.types import Kind
-from server.routes.common import After, Limit, PageOf, RuntimeOf, key_with, new_router, page_of
+from feedback.types import Feedback, Kind
+from server import metrics
+from server.answers.completion_ids import PREFIXES
+from server.routes.common import BASIC, BEARER, PageOf, RuntimeOf, key_with, new_router, page_of
+from server.runtime import Runtime
 
 router = new_router("feedback")
 
 Key = Annotated[ApiKey, Depends(key_with("feedback"))]
 
+_TYPES = ("interaction", "feedback")
+_STATUSES = {"created": "stored", "updated": "stored", "unchanged": "already_stored"}
+
+
+class FeedbackListing(Listing):
+    """Which items to list."""
+
+    adapter: str | None = None
+    completion_id: str | None = None
+    kind: Kind | None = None
+    name: str | None = None
+    user: str | None = None
+
 
 @router.get("/v1/feedback")
 def list_feedback(
-    key: Key,
-    runtime: RuntimeOf,
-    adapter: str | None = None,
-    completion_id: str | None = None,
-    kind: Kind | None = None,
-    name: str | None = None,
-    user: str | None = None,
-    after: After = None,
-    limit: Limit = 20,
+    asked: Annotated[FeedbackListing, Query()], key: Key, runtime: RuntimeOf
 ) -> PageOf[FeedbackView]:
     """Newest first; filters: completion_id, kind, name, user, adapter; cursor: after."""
+    adapter = runtime.registry.get(key.tenant_id, asked.adapter) if asked.adapter else None
     found = runtime.feedback.list(
         key.tenant_id,
-        completion_id=CompletionId(completion_id) if completion_id else None,
-        kind=kind,
-        name=name,
-        end_user=user,
-        adapter_id=runtime.registry.get(key.tenant_id, adapter).id if adapter else None,
-        after=FeedbackId(after) if after else None,
-        limit=limit,
+        completion_id=CompletionId(asked.completion_id) if asked.completion_id else None,
+        kind=asked.kind,
+        name=asked.name,
+        end_user=asked.user,
+        adapter_id=adapter.id if adapter else None,
+        after=FeedbackId(asked.after) if asked.after else None,
+        limit=asked.limit,
     )
     return page_of([feedback_view(item) for item in found.items], has_more=found.has_more)
 
@@ -47,3 +65,98 @@ def list_feedback(
 def get_feedback(feedback_id: str, key: Key, runtime: RuntimeOf) -> FeedbackView:
     """One item. 404 if it is not the caller's."""
     return feedback_view(runtime.feedback.get(key.tenant_id, FeedbackId(feedback_id[:128])))
+
+
+@dataclass(slots=True)
+class _Caller:
+    """One tenant in one call; an adapter is looked up once."""
+
+    runtime: Runtime
+    tenant_id: TenantId
+    now_s: float
+    known: dict[tuple[str, int | None], AdapterId] = field(default_factory=dict)
+
+    def issued(self, completion_id: str) -> bool:
+        return self.runtime.signer.issued_to(completion_id, self.tenant_id)
+
+    def derived_id(self, *parts: str) -> CompletionId:
+        token = self.runtime.signer.derived(self.tenant_id, *parts)
+        return CompletionId(PREFIXES["chat.completions"] + token)
+
+    def adapter_id(self, name: str, version: int | None) -> AdapterId:
+        if (name, version) not in self.known:
+            adapter = self.runtime.registry.get(self.tenant_id, name)
+            if version is not None:
+                self.runtime.registry.version(adapter.id, version)
+            self.known[name, version] = adapter.id
+        return self.known[name, version]
+
+
+def mounted(receiver: Receiver[Any]) -> APIRouter:
+    """The routes of a receiver: POST its path, and DELETE what it took if it erases."""
+    routes = new_router("feedback")
+    scheme = BASIC if receiver.auth == "basic" else BEARER
+    key_of = Annotated[ApiKey, Depends(key_with("feedback", scheme=scheme))]
+
+    def receive(sent: Any, key: Any, runtime: RuntimeOf) -> JSONResponse:
+        caller = _Caller(runtime, key.tenant_id, now_s())
+        results = take_in(receiver, sent, caller, runtime.interactions, runtime.feedback)
+        for result in results:
+            _count(receiver, result)
+        status, answer = receiver.respond(sent, results)
+        return JSONResponse(answer.model_dump(mode="json"), status)
+
+    def erase(feedback_id: str, key: Any, runtime: RuntimeOf) -> JSONResponse:
+        """Take one item back for good. 404 if it is not the caller's."""
+        item_id = FeedbackId(feedback_id[:128])
+        if not runtime.feedback.delete(key.tenant_id, item_id):
+            raise NotFound(f"No feedback '{item_id}'.", param="id")
+        answer = receiver.erased(feedback_id)
+        assert answer is not None
+        return JSONResponse(answer.model_dump(mode="json"))
+
+    receive.__annotations__ |= {"sent": Annotated[receiver.body, Body()], "key": key_of}
+    erase.__annotations__["key"] = key_of
+    status, *others = receiver.statuses
+    routes.add_api_route(
+        receiver.path,
+        receive,
+        methods=["POST"],
+        name=f"give_{receiver.name}",
+        summary=f"Feedback: {receiver.name}",
+        description=inspect.getdoc(receiver),
+        status_code=status[0],
+        response_description=status[1],
+        response_model=receiver.answer,
+        responses=_also(receiver, *others),
+    )
+    erased = receiver.erased("")
+    if erased is not None:
+        routes.add_api_route(
+            receiver.path + "/{feedback_id}",
+            erase,
+            methods=["DELETE"],
+            name=f"erase_{receiver.name}",
+            response_model=type(erased),
+            responses=_also(receiver),
+        )
+    return routes
+
+
+def _also(receiver: Receiver[Any], *others: tuple[int, str]) -> dict[int | str, dict[str, Any]]:
+    refusal = type(receiver.refusal(NotFound("")))
+    return {
+        **{code: {"model": receiver.answer, "description": text} for code, text in others},
+        "4XX": {"model": refusal, "description": "Refused; the body says why."},
+        503: {"model": refusal, "description": "Not now; try again."},
+    }
+
+
+def _count(receiver: Receiver[Any], result: Result) -> None:
+    if isinstance(result.item, Feedback) and result.change == "created":
+        metrics.FEEDBACK.labels(result.item.kind).inc()
+    if receiver.name == "device":
+        sent = result.sent
+        kind = sent.get("type") if isinstance(sent, dict) else getattr(sent, "type", None)
+        status = "rejected" if result.change is None else _STATUSES[result.change]
+        metrics.EDGE_ITEMS.labels(kind if kind in _TYPES else "unknown", status).inc()

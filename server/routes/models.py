@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from adapters.routing import AUTO, route
 from core.bodies import Resource
-from core.errors import NotFound
 from core.identity.types import ApiKey
 from server.routes.common import RuntimeOf, key_with, new_router
 from server.runtime import Runtime
@@ -53,16 +52,9 @@ async def get_model(model: str, key: Key, runtime: RuntimeOf) -> ModelView:
     """One of them, pinned versions included. 404 for what the caller may not use."""
     if model == AUTO:
         return _view(runtime, AUTO)
-    try:
-        chosen = route(
-            runtime.sync.directory,
-            key.tenant_id,
-            model,
-            served_name=runtime.served_name,
-            draw=1.0,
-        )
-    except NotFound as error:
-        raise NotFound(error.message, param="model", code="model_not_found") from error
+    chosen = route(
+        runtime.sync.directory, key.tenant_id, model, served_name=runtime.served_name, draw=1.0
+    )
     version = chosen.version.number if chosen.version else None
     return _view(runtime, model, chosen.adapter.created_at_s if chosen.adapter else 0, version)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from pathlib import Path
+import shutil
 from typing import Any
 
 from fastapi import Request
@@ -16,14 +16,12 @@ from adapters.artifacts.digest import ADAPTER_FILES
 from adapters.types import Adapter, Version
 from adapters.validate import validate_adapter
 from core.errors import Invalid
-from server.routes.adapter_views import VersionView
-from server.routes.adapters import Trainable, Trainer
+from server.routes.adapters import Trainable, Trainer, VersionView
 from server.routes.common import RuntimeOf, new_router, take_over
 from server.runtime import Runtime
 
 router = new_router("adapters")
 
-_CHUNK_BYTES = 1 << 20
 _FORM: dict[str, Any] = {
     "type": "object",
     "required": ["file"],
@@ -57,32 +55,31 @@ async def push_version(
     except (MultiPartException, HTTPException) as error:
         said = error.message if isinstance(error, MultiPartException) else error.detail
         raise Invalid(f"The upload cannot be read: {said}") from error
-    try:
-        uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-        activate = str(form.get("activate", "true")).lower() not in ("false", "0", "no")
-        note = str(form.get("note", ""))[:500]
-        version = await _store(runtime, adapter, uploads, note)
-    finally:
-        await form.close()
-    if activate:
+    activate = str(form.get("activate", "true")).lower() not in ("false", "0", "no")
+    note = str(form.get("note", ""))[:500]
 
-        def make_live() -> tuple[Adapter, Version]:
-            after = runtime.registry.activate(
+    def push() -> Version:
+        uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        version = _store(runtime, adapter, uploads, note)
+        if activate:
+            runtime.registry.activate(
                 runtime.registry.by_id(adapter.id),
                 version.number,
                 actor=f"key {key.public_id}",
                 reason=note or "uploaded",
             )
-            return after, runtime.registry.version(adapter.id, version.number)
+        return runtime.registry.version(adapter.id, version.number)
 
-        adapter, version = await asyncio.to_thread(make_live)
+    try:
+        version = await asyncio.to_thread(push)
+    finally:
+        await form.close()
+    if activate:
         await take_over(runtime)
     return VersionView.of(version, id=f"{adapter.name}@{version.number}")
 
 
-async def _store(
-    runtime: Runtime, adapter: Adapter, uploads: list[UploadFile], note: str
-) -> Version:
+def _store(runtime: Runtime, adapter: Adapter, uploads: list[UploadFile], note: str) -> Version:
     names = [os.path.basename(upload.filename or "") for upload in uploads]
     if sorted(names) != sorted(ADAPTER_FILES) or names != [u.filename for u in uploads]:
         raise Invalid(
@@ -93,17 +90,8 @@ async def _store(
         )
     with runtime.artifacts.staging() as staged:
         for name, upload in zip(names, uploads, strict=True):
-            await _copy(upload, staged / name)
-
-        def check_and_store() -> Version:
-            info = validate_adapter(staged, runtime.base, max_rank=runtime.settings.max_lora_rank)
-            runtime.artifacts.put_folder(staged)
-            return runtime.registry.add_version(adapter.id, info, source="upload", note=note)
-
-        return await asyncio.to_thread(check_and_store)
-
-
-async def _copy(upload: UploadFile, target: Path) -> None:
-    with target.open("wb") as file:
-        while chunk := await upload.read(_CHUNK_BYTES):
-            await asyncio.to_thread(file.write, chunk)
+            with (staged / name).open("wb") as file:
+                shutil.copyfileobj(upload.file, file)
+        info = validate_adapter(staged, runtime.base, max_rank=runtime.settings.max_lora_rank)
+        runtime.artifacts.put_folder(staged)
+        return runtime.registry.add_version(adapter.id, info, source="upload", note=note)

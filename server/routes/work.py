@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import FileResponse
 from pydantic import Field
@@ -15,9 +14,10 @@ from pydantic import Field
 from core.bodies import Body, Resource, Time, says
 from core.identity.types import ApiKey
 from core.work.kind import Kind, Listing
-from core.work.types import Work, WorkEvent
-from server.routes.common import Limit, PageOf, RuntimeOf, key_with, new_router, page_of
+from core.work.types import Work
+from server.routes.common import PageOf, RuntimeOf, key_with, new_router, page_of
 
+Limit = Annotated[int, Query(ge=1, le=200), says("limit must be a whole number from 1 to 200.")]
 After = Annotated[int, Query(ge=0, lt=10**18), says("after must be an event id.")]
 
 
@@ -41,7 +41,7 @@ def routes_of(kind: type[Kind[Any, Any]]) -> APIRouter:
 
     Handlers are plain functions: FastAPI calls them in threads.
     """
-    noun, path = kind.spec.noun, f"/v1/{kind.spec.plural}"
+    path = f"/v1/{kind.spec.plural}"
     one = f"{path}/{{work_id}}"
     routes = new_router(kind.spec.plural)
     reader, trainer = Depends(key_with(*kind.readers)), Depends(key_with("train"))
@@ -79,7 +79,10 @@ def routes_of(kind: type[Kind[Any, Any]]) -> APIRouter:
         """Messages and metrics, oldest first; `after` is the last event id seen."""
         work: Work[Any] = desk.ledger.get(key.tenant_id, work_id)
         found = desk.ledger.events(work.id, after, limit + 1)
-        data = [_event_view(noun, event) for event in found[:limit]]
+        data = [
+            EventView.of(event, id=str(event.id), object=f"{kind.spec.noun}.event")
+            for event in found[:limit]
+        ]
         return page_of(data, has_more=len(found) > limit)
 
     def cancel(work_id: str, key: ApiKey = trainer, desk: Kind[Any, Any] = at) -> Resource:
@@ -113,8 +116,3 @@ def routes_of(kind: type[Kind[Any, Any]]) -> APIRouter:
         routes.get(files, response_class=_Blob, responses=part)(file)
         routes.head(files, include_in_schema=False)(file)
     return routes
-
-
-def _event_view(noun: str, event: WorkEvent) -> EventView:
-    values = msgspec.to_builtins(event)
-    return EventView.model_validate({**values, "id": str(event.id), "object": f"{noun}.event"})

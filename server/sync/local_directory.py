@@ -1,10 +1,11 @@
-"""What this server answers with, beside what the registry says: pure bookkeeping.
+"""What this server answers with, beside what the registry says, and what it begins with: pure.
 
 The registry says at once that a version is live; this server says so once its engine has it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from adapters.directory import Directory, News
@@ -86,3 +87,18 @@ class LocalDirectory:
                 if first:
                     by_subject[subject] = here
         self.directory = replace(self.seen, by_name=by_name, by_subject=by_subject)
+
+
+def worth_loading(
+    directory: Directory, recent: Sequence[AdapterId], *, limit: int
+) -> list[Adapter]:
+    """At most `limit` adapters with a live version, in the order in which they are missed least.
+
+    Last come those of `recent`, its first at the very end: least recently used leaves first.
+    Before them, where there is room, the newest others.
+    """
+    live = {a.id: a for a in directory.by_name.values() if a.live_version is not None}
+    wanted = [live[adapter_id] for adapter_id in recent if adapter_id in live][:limit]
+    known = {adapter.id for adapter in wanted}
+    newest = [adapter for adapter in reversed(live.values()) if adapter.id not in known]
+    return [*newest[: limit - len(wanted)][::-1], *wanted[::-1]]

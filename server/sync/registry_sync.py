@@ -1,7 +1,9 @@
 """Reconciles this server with the registry: look, preload, flip, retire.
 
 Promotion, rollback, a new key, a restart: all arrive here as "the registry changed". The
-directory that requests are routed by only ever names live versions that are in the engine.
+directory that requests are routed by only ever names live versions that are in the engine. What
+is not in it is searched for after one more look: what was made a moment ago works at once, and a
+flood of made-up names costs a few looks.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -17,16 +20,46 @@ from adapters.directory import Directory, News, load_directory, renew_directory
 from adapters.routing import engine_name
 from adapters.types import Adapter, Version
 from core.database import Database
-from core.errors import AttuneError, Unavailable
+from core.errors import AttuneError, NotFound, Unavailable
+from core.identity.types import ApiKey
 from core.ids import AdapterId
 from server import metrics
 from server.engine.residency import Residency
-from server.sync.local_directory import LocalDirectory
-from server.sync.shared_look import SharedLook
+from server.sync.local_directory import LocalDirectory, worth_loading
 
 logger = logging.getLogger("attune.sync")
 
 _RETRY_S = 10.0
+_SPACING_S = 0.05
+
+Found = TypeVar("Found")
+
+
+class SharedLook:
+    """One more look at the registry, for everybody who asks before it begins.
+
+    Begins `spacing_s` after the last one at the earliest and never beside it, so that any number
+    of askers cost no more than one who asks for ever.
+    """
+
+    def __init__(self, look: Callable[[], Awaitable[None]], *, spacing_s: float = 0.0) -> None:
+        self._look = look
+        self._spacing_s = spacing_s
+        self._turn = asyncio.Lock()
+        self._began_at = float("-inf")
+        self._next: asyncio.Task[None] | None = None
+
+    async def __call__(self) -> None:
+        """Return after a look that began after this call. Raises what the look raises."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_task(self._begin())
+        await asyncio.shield(self._next)
+
+    async def _begin(self) -> None:
+        async with self._turn:
+            await asyncio.sleep(self._began_at + self._spacing_s - time.monotonic())
+            self._next, self._began_at = None, time.monotonic()
+            await self._look()
 
 
 class RegistrySync:
@@ -49,7 +82,11 @@ class RegistrySync:
         self._interval_s = interval_s
         self._publish_interval_s = publish_interval_s
         self._on_live = on_live
-        self._shared_look = SharedLook(self._look)
+        # Know the keys, tenants and names there are now. Versions live in the registry but not yet
+        # here stay as they are, so it is quick: `refresh` takes them over.
+        self.look = SharedLook(self._look)
+        self._look_for_key = SharedLook(self.look, spacing_s=_SPACING_S)
+        self._look_for_model = SharedLook(self.refresh, spacing_s=_SPACING_S)
         self._taking_over = asyncio.Lock()
         self._not_before: dict[tuple[AdapterId, int], float] = {}  # failed: try again then
         self._local = LocalDirectory(Directory())
@@ -59,9 +96,33 @@ class RegistrySync:
         """The registry, with the live versions this server has."""
         return self._local.directory
 
-    async def start(self) -> None:
-        """Take over the registry as it is; nothing is loaded (see server.sync.prewarm)."""
+    async def start(self, recent: Sequence[AdapterId], *, limit: int) -> None:
+        """Take over the registry as it is, and load at most `limit` live versions, those asked for
+        lately first. One that cannot be loaded is logged and left to its first request.
+        """
         self._local = LocalDirectory(await asyncio.to_thread(load_directory, self._database))
+        for adapter in worth_loading(self.directory, recent, limit=limit):
+            assert adapter.live_version is not None
+            version = self.directory.versions[adapter.id][adapter.live_version]
+            name = engine_name(adapter.tenant_id, adapter, version)
+            await self._residency.preload_quietly(name, version)
+
+    async def key(self, public_id: str) -> ApiKey | None:
+        """The key of that public id. Raises Unavailable if the registry cannot be asked."""
+        if public_id not in self.directory.keys:
+            await self._look_for_key()
+        return self.directory.keys.get(public_id)
+
+    async def find(self, model: Callable[[Directory], Found]) -> Found:
+        """What `model` finds in the directory, if need be after a look.
+
+        Raises NotFound as `model` does, Unavailable if that cannot be told.
+        """
+        try:
+            return model(self.directory)
+        except NotFound:
+            await self._look_for_model()
+            return model(self.directory)
 
     async def follow(self) -> None:
         """Look at the registry for ever; an unreachable database is retried, never fatal."""
@@ -73,15 +134,8 @@ class RegistrySync:
                 metrics.SYNC_ERRORS.inc()
                 logger.exception("Cannot read the registry; serving goes on with what is known.")
 
-    async def look(self) -> None:
-        """Know the keys, tenants and names there are now; loads nothing, so it is quick.
-
-        Versions that are live in the registry but not yet here stay as they are: `refresh`
-        takes them over. Raises Unavailable while the database is.
-        """
-        await self._shared_look()
-
     async def _look(self) -> None:
+        """Raises Unavailable while the database is."""
         try:
             news = await asyncio.to_thread(self._news, self._local.seen)
         except SQLAlchemyError as error:
@@ -121,10 +175,20 @@ class RegistrySync:
         started = time.perf_counter()
         versions = self._local.seen.versions.get(adapter.id, {})
         new = None if adapter.live_version is None else versions[adapter.live_version]
-        if new is not None and not await self._preload(adapter, new):
-            self._not_before[adapter.id, adapter.generation] = time.monotonic() + _RETRY_S
-            self._local.unavailable(adapter)
-            return False
+        if new is not None:
+            try:
+                await self._residency.preload(engine_name(adapter.tenant_id, adapter, new), new)
+            except AttuneError as error:
+                metrics.SWAPS.labels("failed").inc()
+                logger.error(
+                    "Cannot load version %s of '%s'; what was live goes on serving. %s",
+                    new.number,
+                    adapter.name,
+                    error.message,
+                )
+                self._not_before[adapter.id, adapter.generation] = time.monotonic() + _RETRY_S
+                self._local.unavailable(adapter)
+                return False
         before = self._local.live_here(adapter)
         if not self._local.served(adapter):
             # The registry has moved on while this was loaded; its next version comes next.
@@ -141,17 +205,3 @@ class RegistrySync:
             logger.info("%s is now live at version %s", adapter.name, new.number)
             self._on_live(new)
         return new is not None
-
-    async def _preload(self, adapter: Adapter, version: Version) -> bool:
-        try:
-            await self._residency.preload(engine_name(adapter.tenant_id, adapter, version), version)
-        except AttuneError as error:
-            metrics.SWAPS.labels("failed").inc()
-            logger.error(
-                "Cannot load version %s of '%s'; what was live goes on serving. %s",
-                version.number,
-                adapter.name,
-                error.message,
-            )
-            return False
-        return True

@@ -23,7 +23,7 @@ from core.settings import Settings
 from core.work.kind import Kind
 from server.door.gateway import Gateway
 from server.routes import attach
-from server.runtime import Runtime, start
+from server.runtime import Runtime
 from server.vllm.adapters import VllmEngine
 from server.vllm.many_loras import drop_combinations
 
@@ -70,7 +70,7 @@ class AttuneEndpoints:
         sys.setswitchinterval(_SWITCH_S)
         drop_combinations(engine_client)
         models = state.openai_serving_models
-        self._runtime = await start(
+        runtime = Runtime(
             settings,
             VllmEngine(engine_client, models),
             base=read_base(args.model),
@@ -79,7 +79,8 @@ class AttuneEndpoints:
             max_loras=args.max_loras,
             kinds=self._kinds,
         )
-        state.attune = self._runtime
+        await runtime.start()
+        self._runtime = state.attune = runtime
 
     def _closing(self, inner: Any) -> Any:
         @asynccontextmanager

@@ -20,7 +20,7 @@ from core.work.kind import Kind
 from deploy.kinds import KINDS
 from server.door.gateway import Gateway
 from server.routes import attach
-from server.runtime import Runtime, start
+from server.runtime import Runtime
 
 
 class NoEngine:
@@ -86,9 +86,10 @@ async def open_door(
     """Start it; `await door.runtime.stop()` afterwards."""
     settings = Settings(home=home, database_url=database_url)
     base = BaseModel("tiny", {"model.layers.0.self_attn.q_proj": (6, 4)})
-    runtime = await start(
+    runtime = Runtime(
         settings, NoEngine(), base=base, served_name="base", max_model_len=512, kinds=kinds
     )
+    await runtime.start()
     app = FastAPI()
     own = attach(app, kinds)
     app.state.attune = runtime

@@ -17,7 +17,6 @@ from core.identity.tenants import TenantStore
 from core.ids import TenantId
 from feedback.interactions import InteractionStore
 from server.engine.residency import Residency
-from server.sync.prewarm import prewarm
 from server.sync.registry_sync import RegistrySync
 from support.engine import Engine
 
@@ -70,8 +69,7 @@ class World:
     async def server(self, *, interval_s: float = 0.001) -> Server:
         database = self.open()
         server = Server(database, self.artifacts, interval_s)
-        await server.sync.start()
-        await prewarm(server.residency, server.sync.directory, InteractionStore(database), limit=8)
+        await server.sync.start(InteractionStore(database).recent_adapters(limit=8), limit=8)
         return server
 
     def adapter(self, name: str) -> Adapter:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from adapters.types import Learning
 from core.bodies import invalid
-from server.routes.adapter_views import LearningBody
+from server.routes.adapters import LearningBody
 
 
 def test_a_method_is_one_of_those_there_are() -> None:

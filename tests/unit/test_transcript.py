@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.answers.transcript import ENDPOINTS, TERMINAL, Transcript, read_answer, read_stream
+from server.answers.transcript import ENDPOINTS, ENDS, Transcript, read
+
+
+def read_answer(endpoint: str, body: bytes) -> Transcript:
+    return read(endpoint, [body], streamed=False)
+
+
+def read_stream(endpoint: str, chunks: Sequence[bytes]) -> Transcript:
+    return read(endpoint, chunks, streamed=True)
 
 
 def events(*payloads: Any, named: bool = False) -> bytes:
@@ -157,7 +166,7 @@ def test_an_error_inside_a_stream_is_kept_as_one(endpoint: str) -> None:
     assert "boom" in got.error
 
 
-@pytest.mark.parametrize("endpoint", sorted(TERMINAL))
+@pytest.mark.parametrize("endpoint", sorted(ENDPOINTS.values()))
 @pytest.mark.parametrize("body", [b"", b"{", b"<html>", b'{"choices": [', b"[]", b"null", b"5"])
 def test_a_whole_answer_that_is_no_answer_is_an_error_not_an_accident(
     endpoint: str, body: bytes
@@ -174,7 +183,7 @@ def test_a_whole_answer_that_is_no_answer_is_an_error_not_an_accident(
         {"choices": {}, "usage": 5},
     ],
 )
-@pytest.mark.parametrize("endpoint", sorted(TERMINAL))
+@pytest.mark.parametrize("endpoint", sorted(ENDPOINTS.values()))
 def test_nulls_where_lists_and_objects_belong_do_not_stop_the_record(
     endpoint: str, body: dict[str, Any]
 ) -> None:
@@ -205,5 +214,19 @@ def test_an_answer_that_quotes_the_protocol_is_only_text() -> None:
     assert (got.answers, got.error) == ([said], None)
 
 
-def test_every_endpoint_has_an_end() -> None:
-    assert set(ENDPOINTS.values()) == set(TERMINAL)
+@pytest.mark.parametrize(
+    "last",
+    [
+        "[DONE]",
+        {"type": "response.completed"},
+        {"type": "response.incomplete"},
+        {"type": "response.failed"},
+        {"type": "message_stop"},
+    ],
+)
+def test_the_end_of_every_endpoints_stream_is_known_and_no_answer_that_quotes_it(last: Any) -> None:
+    end = events(last, named=isinstance(last, dict))
+    assert ENDS.search(end)
+    assert ENDS.search(events(chat_chunk("Hi")) + end)
+    assert not ENDS.search(events(chat_chunk(end.decode())))
+    assert not ENDS.search(events({"type": "response.created"}, named=True))

@@ -11,15 +11,16 @@ from support.engine import Engine
 
 from core.settings import Settings
 from deploy.kinds import KINDS
-from server.runtime import start
+from server.runtime import Runtime
 
 
 @pytest_asyncio.fixture
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     """Its follower sleeps for an hour: what is seen at once is seen without its help."""
     settings = Settings(home=tmp_path, sync_interval_s=3600.0, max_body_bytes=10_000)
-    runtime = await start(
+    runtime = Runtime(
         settings, Engine(), base=BASE, served_name="town", max_model_len=512, kinds=KINDS
     )
+    await runtime.start()
     yield Door(runtime)
     await runtime.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from adapters.directory import Directory
 from adapters.types import Adapter
 from core.ids import AdapterId, TenantId
-from server.sync.prewarm import worth_loading
+from server.sync.local_directory import worth_loading
 
 T = TenantId("ten")
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from core.errors import Unavailable
-from server.sync.shared_look import SharedLook
+from server.sync.registry_sync import SharedLook
 
 
 class Looks:
