@@ -25,9 +25,9 @@ from core.ids import Digest
 from core.work.kind import Place
 from core.work.ledger import Ledger
 from deploy.edge.manifest import ADAPTERS_FOLDER, Manifest, read_manifest, write_manifest
-from deploy.export.own_prompts import own_prompts
 from deploy.export.process import run_order
-from deploy.export.request import ExportJob, Order
+from deploy.export.prompts import own_prompts
+from deploy.export.request import AdapterVersion, ExportJob, Order
 from deploy.export.types import EXPORT, Exported, ExportFile
 from feedback.interactions import InteractionStore
 
@@ -133,38 +133,30 @@ class ExportSteps:
             environment={"OMP_NUM_THREADS": str(threads)} if threads else None,
         )
 
-    def _job(self, export: Exported, model: Path, adapter: tuple[Path, str] | None) -> ExportJob:
+    def _job(self, export: Exported, model: Path, adapter: AdapterVersion | None) -> ExportJob:
         """What to export; without an adapter, of the base alone."""
         facts = export.facts
         shared = adapter is None and facts.layout == "base+adapters"
         prompts = (
             () if shared else own_prompts(self._interactions, export.tenant_id, export.adapter_id)
         )
-        return ExportJob(
-            model=model,
-            model_name=self._settings.served_name,
-            layout=facts.layout,
-            precision=facts.precision,
-            adapter_folder=adapter[0] if adapter else None,
-            adapter=facts.model.rpartition("@")[0] if adapter else None,
-            version=facts.version if adapter else None,
-            adapter_digest=adapter[1] if adapter else None,
-            prompts=prompts,
-            prompt_source="tenant" if prompts else "shipped",
-        )
+        served_name = self._settings.served_name
+        return ExportJob(model, served_name, facts.layout, facts.precision, adapter, prompts)
 
-    def _adapter(self, export: Exported) -> tuple[Path, str] | None:
-        """The checked folder and digest of the version; None for the base alone."""
+    def _adapter(self, export: Exported) -> AdapterVersion | None:
+        """The version with its checked folder; None for the base alone."""
         if export.adapter_id is None or export.facts.version is None:
             return None
         version = self._registry.version(export.adapter_id, export.facts.version)
         try:
-            return self._artifacts.check(version.digest), version.digest
+            folder = self._artifacts.check(version.digest)
         except (NotFound, Unavailable) as error:
             raise Unavailable(
                 f"The weights of {export.facts.model} cannot be read: {error.message} Then export "
                 "again."
             ) from error
+        name = export.facts.model.rpartition("@")[0]
+        return AdapterVersion(folder, name, version.number, version.digest)
 
     def _known_base(self, digest: str, precision: str) -> Manifest | None:
         """The exported base, if it was recorded and all of its files are still sound."""

@@ -10,41 +10,39 @@ from pydantic import TypeAdapter
 
 from deploy.edge.manifest import Layout, Precision
 from deploy.export.prompts import Conversation
-from deploy.export.thresholds import DEFAULTS, Thresholds
 
 Progress = Callable[[str, float], None]
 """Called with a stage and a share of 0 to 1; what it raises ends the export."""
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterVersion:
+    """A version to export: where it lies, its adapter's name, its number, its artifact's digest."""
+
+    folder: Path
+    name: str
+    number: int
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ExportJob:
     """What to export. `model` is the base model's folder, `model_name` its served name.
 
-    The adapter fields are all None for the base alone. With fewer than 50 `prompts` shipped ones
-    are added; `thresholds` None means those of the precision.
+    With fewer than 50 `prompts` of the tenant's own, shipped ones are added.
     """
 
     model: Path
     model_name: str
     layout: Layout
     precision: Precision
-    adapter_folder: Path | None = None
-    adapter: str | None = None
-    version: int | None = None
-    adapter_digest: str | None = None
+    adapter: AdapterVersion | None = None
     prompts: tuple[Conversation, ...] = ()
-    prompt_source: str = "shipped"
-    thresholds: Thresholds | None = None
 
     @property
     def name(self) -> str:
         """`support@3`, or the base's served name."""
-        return f"{self.adapter}@{self.version}" if self.adapter else self.model_name
-
-    @property
-    def limits(self) -> Thresholds:
-        """What the figures are held against."""
-        return self.thresholds or DEFAULTS[self.precision]
+        return f"{self.adapter.name}@{self.adapter.number}" if self.adapter else self.model_name
 
 
 @dataclass(frozen=True, slots=True)
