@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -82,8 +82,8 @@ class SuiteResult:
     candidate: float
     reference: float
     difference: Interval  # candidate - reference, paired per prompt
-    by_kind: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    base: float | None = None  # share passed by the bare base model, same prompts
+    by_kind: Mapping[str, tuple[float, float]]
+    base: float  # share passed by the bare base model, same prompts
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Worker:
         for runner in self._runners:
             runner.register(self._settings.trainer_poll_s)
         for runner in self._runners:
-            runner.prepare()
+            runner.kind.prepare()
         logger.info("The trainer is watching for work.")
         try:
             while not stop():
@@ -86,7 +86,7 @@ class _Runner:
     """Carries out the pieces of one kind, one at a time."""
 
     def __init__(self, kind: Kind[Any, Any]) -> None:
-        self._kind = kind
+        self.kind = kind
         self._queue = f"attune-{kind.spec.name}"
         self._workflow = self._durable_workflow()
 
@@ -99,21 +99,17 @@ class _Runner:
             on_conflict="always_update",
         )
 
-    def prepare(self) -> None:
-        """Make the kind ready before the first look."""
-        self._kind.prepare()
-
     def look(self) -> None:
         """Let the kind open what is due; hand all that is open to the queue."""
-        self._kind.look()
-        for work in self._kind.ledger.active():
+        self.kind.look()
+        for work in self.kind.ledger.active():
             status = DBOS.get_workflow_status(work.id)
             if status is None:
                 with SetWorkflowID(work.id):
                     DBOS.enqueue_workflow(self._queue, self._workflow, work.id)
             elif status.status in _GIVEN_UP:
                 reason = (
-                    f"The {self._kind.spec.noun} was given up ({status.status}): its workers "
+                    f"The {self.kind.spec.noun} was given up ({status.status}): its workers "
                     "died too often, or it was cancelled in DBOS. See the trainer's log."
                 )
                 self._fail(work.id, reason, cancelled=False)
@@ -121,12 +117,12 @@ class _Runner:
 
     def _durable_workflow(self) -> Any:
         """The kind's workflow; whatever happens the piece ends, and what it left is removed."""
-        noun = self._kind.spec.noun.capitalize()
-        durable = partial(_step, self._kind.step_prefix)
-        carry_out = self._kind.workflow(durable)
+        noun = self.kind.spec.noun.capitalize()
+        durable = partial(_step, self.kind.step_prefix)
+        carry_out = self.kind.workflow(durable)
         fail, tidy = durable(self._fail, "fail"), durable(self._tidy, "tidy")
 
-        @DBOS.workflow(name=self._kind.spec.name, max_recovery_attempts=20)
+        @DBOS.workflow(name=self.kind.spec.name, max_recovery_attempts=20)
         def workflow(work_id: str) -> str:
             outcome = "done"
             try:
@@ -148,7 +144,7 @@ class _Runner:
 
     def _fail(self, work_id: str, message: str, *, cancelled: bool) -> None:
         """End a piece that could not be done, or was cancelled; one that has ended stays so."""
-        ledger = self._kind.ledger
+        ledger = self.kind.ledger
         ledger.event(work_id, "message", message, key="failed")
         state, told = ("cancelled", "Cancelled.") if cancelled else ("failed", "Failed.")
         with suppress(Conflict):
@@ -156,7 +152,7 @@ class _Runner:
 
     def _tidy(self, work_id: str) -> None:
         """Drop what an ended piece has left on this machine; what counts is in the stores."""
-        shutil.rmtree(self._kind.folder(work_id), ignore_errors=True)
+        shutil.rmtree(self.kind.folder(work_id), ignore_errors=True)
 
 
 def _step(prefix: str, method: Callable[P, R], name: str = "") -> Callable[P, R]:

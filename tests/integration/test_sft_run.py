@@ -10,11 +10,13 @@ from core.database import Database
 from core.identity.tenants import TenantStore
 from core.ids import CompletionId, FeedbackId
 from core.settings import Settings
+from core.work.kind import Place
 from feedback.interactions import InteractionStore
 from feedback.store import FeedbackStore
 from feedback.types import Feedback, Interaction
 from trainer.model.warm import WarmModel
 from trainer.runs.steps import Steps
+from trainer.runs.watch import open_run
 
 
 def test_corrections_become_a_live_version_of_an_adapter_that_asks_for_sft(
@@ -53,9 +55,9 @@ def test_corrections_become_a_live_version_of_an_adapter_that_asks_for_sft(
         corrected = habits.reply(item, "gladly !")
         said.put(Feedback(FeedbackId(f"f{number}"), tenant, 2.0, answer.id, correction=corrected))
 
-    steps = Steps(settings, database, lambda: tiny_model)
-    run = steps.runs.open(tenant, adapter.id, "test", 0, None, None)
-    assert run is not None
+    place = Place(settings, database, "base", settings.model)
+    steps = Steps(place, lambda: tiny_model, lambda run_id: settings.home / "runs" / run_id)
+    run, _ = open_run(steps.runs, adapter, "test", 0, None)
     digest = steps.snapshot(run.id)
     (planned,) = steps.plan(run.id, digest)
     assert planned.name == "sft-fresh"

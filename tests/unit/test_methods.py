@@ -17,7 +17,7 @@ from core.ids import AdapterId
 from feedback.types import Label, Pair, Snapshot
 from trainer.methods import METHODS
 from trainer.methods.kto import label_weights, pairs_as_labels
-from trainer.methods.order import interleaved_passes, passes
+from trainer.methods.method import interleaved_passes, passes
 from trainer.methods.sft import Demonstration
 from trainer.runs.plan import candidates, method_for
 from trainer.types import Hyperparameters

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.types import Learning
-from trainer.runs.triggers import due
+from trainer.runs.watch import due
 
 RULES = Learning(min_labels=32, min_minority=6, min_pairs=16, new_items=8, max_age_s=600.0)
 READY: dict[str, Any] = {

@@ -27,6 +27,9 @@ SAMPLES_SHOWN = 3
 ANSWER_TOKENS = 96
 SUITE_TEMPERATURE = 0.0
 
+_Said = tuple[Prompt, str]
+"""A prompt and an answer to it."""
+
 
 def evaluate(
     model: WarmModel,
@@ -60,25 +63,25 @@ def evaluate(
         [(prompt, answer.ids) for prompt, answer in zip(asked, after, strict=True)],
         candidate,
     )
+    samples = [
+        (_as_text(prompt), old.text, new.text)
+        for prompt, old, new in zip(asked, before, after, strict=True)
+    ]
+    ups = [(label.prompt, label.completion) for label in labels if label.desirable]
+    downs = [(label.prompt, label.completion) for label in labels if not label.desirable]
+    chosen = [(pair.prompt, pair.chosen) for pair in pairs]
+    rejected = [(pair.prompt, pair.rejected) for pair in pairs]
     usual = _mean_tokens(before)
     return Evaluation(
-        margin=_margin(model, candidate, live, labels, pairs, seed),
+        margin=_margin(model, candidate, live, (ups, downs, chosen, rejected), seed),
         kl_to_base=statistics.fmean(divergences) if divergences else 0.0,
         length_ratio=_mean_tokens(after) / usual if usual else 1.0,
         suite=_suite(model, candidate, live, suite, seed) if suite else None,
         held_out_labels=len(labels),
         held_out_pairs=len(pairs),
         seconds=time.monotonic() - began_s,
-        samples=tuple(
-            islice(
-                (
-                    (_as_text(prompt), old.text, new.text)
-                    for prompt, old, new in zip(asked, before, after, strict=True)
-                ),
-                SAMPLES_SHOWN,
-            )
-        ),
-        length_wanted=_length_wanted(model, labels, pairs, asked, before),
+        samples=tuple(samples[:SAMPLES_SHOWN]),
+        length_wanted=_length_wanted(model, [*ups, *chosen], asked, before),
     )
 
 
@@ -86,22 +89,17 @@ def _margin(
     model: WarmModel,
     candidate: Path,
     live: Path | None,
-    labels: Sequence[Label],
-    pairs: Sequence[Pair],
+    judged: tuple[list[_Said], list[_Said], list[_Said], list[_Said]],
     seed: int,
 ) -> Interval:
-    ups = [(label.prompt, label.completion) for label in labels if label.desirable]
-    downs = [(label.prompt, label.completion) for label in labels if not label.desirable]
+    ups, downs, chosen, rejected = judged
     if bool(ups) != bool(downs):
         # The reference's own answers stand in for the kind that is missing: its answers to
         # the same prompts shift by chance alone when a candidate has learnt nothing.
-        judged = ups or downs
-        asked = [prompt for prompt, _ in judged]
+        asked = [prompt for prompt, _ in ups or downs]
         usual = answers(model, asked, live, 1.0, ANSWER_TOKENS, seed)
         drawn = [(prompt, answer.text) for prompt, answer in zip(asked, usual, strict=True)]
         ups, downs = ups or drawn, downs or drawn
-    chosen = [(pair.prompt, pair.chosen) for pair in pairs]
-    rejected = [(pair.prompt, pair.rejected) for pair in pairs]
     groups = (ups, downs, chosen, rejected)
     items = [item for group in groups for item in group]
     if not items:
@@ -144,14 +142,8 @@ def _share(passed: Sequence[bool], suite: Sequence[SuiteItem], kind: str) -> flo
 
 
 def _length_wanted(
-    model: WarmModel,
-    labels: Sequence[Label],
-    pairs: Sequence[Pair],
-    asked: Sequence[Prompt],
-    before: Sequence[Answer],
+    model: WarmModel, liked: list[_Said], asked: Sequence[Prompt], before: Sequence[Answer]
 ) -> float | None:
-    liked = [(label.prompt, label.completion) for label in labels if label.desirable]
-    liked += [(pair.prompt, pair.chosen) for pair in pairs]
     usual = [(prompt, answer.text) for prompt, answer in zip(asked, before, strict=True)]
     if not liked or not usual:
         return None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from adapters.types import Learning
 from feedback.types import Pair, Snapshot
-from trainer.methods.method import Encoded, Method, Recipe, Row
-from trainer.methods.order import passes
+from trainer.methods.method import Encoded, Method, Recipe, Row, passes
 from trainer.types import Hyperparameters
 
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from adapters.types import Learning
 from core.errors import Invalid
 from feedback.types import Label, Pair, Snapshot
-from trainer.methods.method import Encoded, Method, Recipe, Row
-from trainer.methods.order import interleaved_passes
+from trainer.methods.method import Encoded, Method, Recipe, Row, interleaved_passes
 from trainer.types import Hyperparameters
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from feedback.types import Snapshot
-from trainer.methods.method import Encoded, Method, Recipe, Row
-from trainer.methods.order import passes
+from trainer.methods.method import Encoded, Method, Recipe, Row, passes
 from trainer.types import Hyperparameters, Prompt
 
 _NO_LOSS = -100

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.artifacts.store import ArtifactStore
 from adapters.registry import Registry
-from adapters.types import Adapter, ArtifactInfo, Version
+from adapters.types import Adapter, Version
 from adapters.validate import read_base, validate_adapter
 from core.clock import now_s
 from core.errors import Conflict
@@ -26,8 +27,7 @@ from trainer.judging.gate import choose, judge
 from trainer.judging.suite import load_suite
 from trainer.methods import METHODS
 from trainer.methods.folders import scaled
-from trainer.runs.defaults import gate_limits, hyperparameters
-from trainer.runs.plan import Candidate, candidates
+from trainer.runs.plan import Candidate, candidates, gate_limits, hyperparameters
 from trainer.runs.types import RUN, Run
 from trainer.types import Evaluation, Progress, Verdict
 
@@ -106,14 +106,14 @@ class Steps:
         frozen = self._snapshot(digest)
         return candidates(frozen, adapter.learning, has_live=run.facts.live_before is not None)
 
-    def train(self, run_id: str, digest: str, candidate: Candidate) -> dict[str, Any]:
-        """Train one candidate into the run's folder; its figures."""
+    def train(self, run_id: str, digest: str, candidate: Candidate) -> None:
+        """Train one candidate into the run's folder."""
         from trainer.methods.loop import Training, train
 
         self.runs.advance(run_id, "train")
         out = self._folder(run_id) / candidate.name
         if out.is_dir():
-            return {"name": candidate.name, "reused": True}
+            return
         run, adapter = self._run(run_id)
         frozen = self._snapshot(digest)
         method = METHODS[candidate.method]
@@ -131,20 +131,18 @@ class Steps:
             out=out,
             start=candidate.start,
             live_adapter=self._live(adapter, run),
-            on_progress=self._progress(run_id, candidate),
+            on_progress=partial(self._report, run_id, candidate.name),
             stop=lambda: self._cancelled(run),
         )
         result = train(self._model(), training)
-        figures = asdict(result) | {"path": str(result.path), "name": candidate.name}
         self.runs.event(
             run_id,
             "message",
             f"Trained {candidate.name}: {result.steps} steps in {result.train_s:.1f} s, "
             f"final loss {result.final_loss:.4f}.",
-            figures,
+            asdict(result) | {"path": str(result.path), "name": candidate.name},
             key=f"trained:{candidate.name}",
         )
-        return figures
 
     def evaluate(self, run_id: str, digest: str, candidate: Candidate) -> list[Judged]:
         """Measure a candidate at shrinking scales until one passes; all that were measured."""
@@ -182,9 +180,11 @@ class Steps:
                 "The run was cancelled before its candidate was published.", code="cancelled"
             )
         adapter = self._adapter(run)
-        best = choose([(one.name, one.evaluation, one.verdict) for one in judged])
+        best = choose([(one.evaluation, one.verdict) for one in judged])
         chosen = judged[best if best is not None else 0]
-        info = self._store(chosen.folder)
+        base = read_base(self._settings.model)
+        info = validate_adapter(chosen.folder, base, max_rank=self._settings.max_lora_rank)
+        self._artifacts.put_folder(chosen.folder)
         version = self._registry.add_version(
             adapter.id,
             info,
@@ -197,8 +197,8 @@ class Steps:
         if best is None:
             self._registry.reject(adapter.id, version.number)
             self._end(run, "rejected", chosen.verdict, version)
-            return chosen.verdict
-        self._promote(run, adapter, version, chosen)
+        else:
+            self._promote(run, adapter, version, chosen)
         return chosen.verdict
 
     def _promote(self, run: Run, adapter: Adapter, version: Version, chosen: Judged) -> None:
@@ -220,13 +220,9 @@ class Steps:
             )
         self._end(run, "succeeded", chosen.verdict, version)
 
-    def _end(self, run: Run, state: Any, verdict: Verdict, version: Version) -> None:
-        self.runs.event(
-            run.id,
-            "message",
-            f"Version {version.number} is {'live' if state == 'succeeded' else 'rejected'}.",
-            key="end",
-        )
+    def _end(self, run: Run, state: str, verdict: Verdict, version: Version) -> None:
+        told = "live" if state == "succeeded" else "rejected"
+        self.runs.event(run.id, "message", f"Version {version.number} is {told}.", key="end")
         self.runs.finish(run.id, state, verdict=verdict, version=version.number)
 
     def _judge(
@@ -245,12 +241,6 @@ class Steps:
             seed=_SEED,
         )
         return Judged(folder, name, measured, judge(measured, self._limits))
-
-    def _store(self, folder: Path) -> ArtifactInfo:
-        base = read_base(self._settings.model)
-        info = validate_adapter(folder, base, max_rank=self._settings.max_lora_rank)
-        self._artifacts.put_folder(folder)
-        return info
 
     def _run(self, run_id: str) -> tuple[Run, Adapter]:
         run = self.runs.find(run_id)
@@ -274,17 +264,9 @@ class Steps:
     def _cancelled(self, run: Run) -> bool:
         return self.runs.find(run.id).cancel_requested_at_s is not None
 
-    def _progress(self, run_id: str, candidate: Candidate) -> Callable[[Progress], None]:
-        def report(progress: Progress) -> None:
-            self.runs.event(
-                run_id,
-                "metrics",
-                candidate.name,
-                {"step": progress.step, "steps": progress.steps, **progress.metrics},
-                key=f"{candidate.name}:{progress.step}",
-            )
-
-        return report
+    def _report(self, run_id: str, name: str, progress: Progress) -> None:
+        figures = {"step": progress.step, "steps": progress.steps, **progress.metrics}
+        self.runs.event(run_id, "metrics", name, figures, key=f"{name}:{progress.step}")
 
 
 def _figures(one: Judged) -> dict[str, Any]:
