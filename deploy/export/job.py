@@ -68,8 +68,8 @@ class ExportSteps:
             return
         out = self._fresh(export_id) / "out"
         share = _STORED if export.adapter_id is None else 0.5
-        self._run(export, self._job(export, model, None), out, None, 0.0, share, ("building",))
-        manifest = read_manifest(out)
+        job = self._job(export, model, None)
+        manifest = self._run(export, job, out, None, 0.0, share, ("building",))
         self._keep(out, manifest)
         self._bases.record(digest, export.facts.precision, manifest.to_json())
 
@@ -80,8 +80,8 @@ class ExportSteps:
         model = model_folder(self._settings.model)
         if export.facts.layout == "merged":
             out = self._fresh(export_id) / "out"
-            self._run(export, self._job(export, model, self._adapter(export)), out, None, 0.0)
-            manifest = read_manifest(out)
+            job = self._job(export, model, self._adapter(export))
+            manifest = self._run(export, job, out, None, 0.0)
             self._finish(export, manifest, None, self._keep(out, manifest))
             return
         base = self._known_base(self._base_digest(model), export.facts.precision)
@@ -94,8 +94,7 @@ class ExportSteps:
         work = self._fresh(export_id)
         self._lay_out(base, work / "base")
         job = self._job(export, model, self._adapter(export))
-        self._run(export, job, work / "out", work / "base", 0.5)
-        manifest = read_manifest(work / "out")
+        manifest = self._run(export, job, work / "out", work / "base", 0.5)
         prefix = f"{ADAPTERS_FOLDER}/{export.facts.model}/"
         files += self._keep(work / "out", manifest, prefix)
         self._finish(export, base, manifest, files)
@@ -112,7 +111,7 @@ class ExportSteps:
         begin: float,
         end: float = _STORED,
         states: tuple[str, ...] = ("building", "verifying"),
-    ) -> None:
+    ) -> Manifest:
         told, told_at_s = "", 0.0
 
         def report(stage: str, share: float) -> None:
@@ -132,6 +131,7 @@ class ExportSteps:
             report,
             environment={"OMP_NUM_THREADS": str(threads)} if threads else None,
         )
+        return read_manifest(out)
 
     def _job(self, export: Exported, model: Path, adapter: AdapterVersion | None) -> ExportJob:
         """What to export; without an adapter, of the base alone."""

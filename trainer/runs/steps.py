@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adapters.artifacts.store import ArtifactStore
 from adapters.registry import Registry
@@ -69,7 +69,6 @@ class Steps:
         self._artifacts = ArtifactStore(
             settings.resolved_artifacts_url(), cache=settings.home / "cache"
         )
-        self._limits = gate_limits(settings)
 
     def snapshot(self, run_id: str) -> str:
         """Freeze what can be learnt now; the snapshot's digest."""
@@ -102,19 +101,20 @@ class Steps:
 
     def plan(self, run_id: str, digest: str) -> list[Candidate]:
         """The candidates to train."""
-        run, adapter = self._run(run_id)
+        run = self.runs.find(run_id)
         frozen = self._snapshot(digest)
-        return candidates(frozen, adapter.learning, has_live=run.facts.live_before is not None)
+        return candidates(
+            frozen, self._adapter(run).learning, has_live=run.facts.live_before is not None
+        )
 
     def train(self, run_id: str, digest: str, candidate: Candidate) -> None:
         """Train one candidate into the run's folder."""
         from trainer.methods.loop import Training, train
 
-        self.runs.advance(run_id, "train")
+        run = self.runs.advance(run_id, "train")
         out = self._folder(run_id) / candidate.name
         if out.is_dir():
             return
-        run, adapter = self._run(run_id)
         frozen = self._snapshot(digest)
         method = METHODS[candidate.method]
         examples = method.examples(frozen)
@@ -130,7 +130,7 @@ class Steps:
             hyperparameters=hyperparameters(self._settings, self._model().parameters),
             out=out,
             start=candidate.start,
-            live_adapter=self._live(adapter, run),
+            live_adapter=self._live(self._adapter(run), run),
             on_progress=partial(self._report, run_id, candidate.name),
             stop=lambda: self._cancelled(run),
         )
@@ -162,7 +162,7 @@ class Steps:
                 "message",
                 f"{name}: {'passes' if one.verdict.promoted else 'fails'} the gate. "
                 + "; ".join(one.verdict.reasons),
-                _figures(one),
+                {"name": name, **asdict(one.verdict), "evaluation": asdict(one.evaluation)},
                 key=f"judged:{name}",
             )
             if one.verdict.promoted or self._cancelled(run):
@@ -240,11 +240,7 @@ class Steps:
             suite=load_suite(suite_path) if suite_path else (),
             seed=_SEED,
         )
-        return Judged(folder, name, measured, judge(measured, self._limits))
-
-    def _run(self, run_id: str) -> tuple[Run, Adapter]:
-        run = self.runs.find(run_id)
-        return run, self._adapter(run)
+        return Judged(folder, name, measured, judge(measured, gate_limits(self._settings)))
 
     def _adapter(self, run: Run) -> Adapter:
         assert run.adapter_id is not None  # every run is an adapter's
@@ -267,12 +263,3 @@ class Steps:
     def _report(self, run_id: str, name: str, progress: Progress) -> None:
         figures = {"step": progress.step, "steps": progress.steps, **progress.metrics}
         self.runs.event(run_id, "metrics", name, figures, key=f"{name}:{progress.step}")
-
-
-def _figures(one: Judged) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "promoted": one.verdict.promoted,
-        "checks": [asdict(check) for check in one.verdict.checks],
-        "evaluation": asdict(one.evaluation),
-    }
