@@ -8,22 +8,26 @@ keep over restarts to find its own work again. Must not know what any kind does.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 
+import feedback.types
+import trainer.types
 from core.database import Database
 from core.errors import AttuneError, Conflict
 from core.settings import Settings
 from core.work.kind import Kind, Place
-from trainer.former_names import answer_to_former_names
-from trainer.heap import trim_heap
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,6 +37,10 @@ logger = logging.getLogger("attune.trainer")
 # Workflows outlive releases: work begun by one release is finished by the next, so the version
 # DBOS matches on is the shape of the workflows, not a hash of their source.
 _WORKFLOW_VERSION = "attune-learn-1"
+# DBOS keeps what a step returned as a pickle, which names classes by module. A run begun before
+# they moved must be read by them; this may go once no such run can be under way.
+_FORMER_MODULES = {"trainer.plan": "trainer.runs.plan", "trainer.steps": "trainer.runs.steps"}
+_FORMERLY_FEEDBACK = ("Check", "Verdict")
 _GIVEN_UP = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
@@ -48,7 +56,7 @@ class Worker:
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Look, start, resume, until told to stop; a failed look is logged and repeated."""
-        answer_to_former_names()
+        _answer_to_former_names()
         DBOS(config=self._dbos_config())
         DBOS.launch()
         for runner in self._runners:
@@ -164,3 +172,24 @@ def _step(prefix: str, method: Callable[P, R], name: str = "") -> Callable[P, R]
     # Work begun by an earlier release finds its steps by these names.
     call.__qualname__ = prefix + (name or str(getattr(method, "__name__", "step")))
     return DBOS.step(name=call.__qualname__)(call)
+
+
+def _answer_to_former_names() -> None:
+    """Let pickles find moved classes where they were."""
+    for former, present in _FORMER_MODULES.items():
+        sys.modules[former] = import_module(present)
+    for name in _FORMERLY_FEEDBACK:
+        setattr(feedback.types, name, getattr(trainer.types, name))
+
+
+def trim_heap() -> None:
+    """Hand what is freed back to the system.
+
+    glibc keeps it for later; but a trainer idles most of its time, beside a server that needs the
+    memory, and each run would leave the heap a little more fragmented. Does nothing more than
+    collect garbage under another C library.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

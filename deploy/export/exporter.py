@@ -14,11 +14,13 @@ Unavailable (disk full).
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -53,7 +55,6 @@ from deploy.export.prompts import enough_prompts
 from deploy.export.reference import fits, measure, save_merged
 from deploy.export.request import ExportJob, Progress
 from deploy.export.verify import LIMITS, Runtime, compare, require_passed
-from trainer.heap import trim_heap
 from trainer.model.warm import WarmModel
 from trainer.types import Hyperparameters
 
@@ -130,7 +131,7 @@ def _merged(job: ExportJob, folder: Path, progress: Progress) -> dict[str, str]:
         progress("Merging the adapter", 0.0)
         built_from = folder.parent / "merged"
         save_merged(WarmModel(str(job.model), device="cpu"), job.adapter.folder, built_from)
-        trim_heap()
+        gc.collect()
     progress("Building the graph", 0.1)
     _build(job, built_from, folder, recipe)
     if built_from != job.model:
@@ -180,28 +181,19 @@ def _verify(
     job: ExportJob, exported: Path, adapter_file: Path | None, progress: Progress
 ) -> tuple[ModelEntry, Verification]:
     """Measure the source of `job` and hold the exported model, with an adapter, against it."""
-    measuring, verifying = _part(progress, 0.0, 0.6), _part(progress, 0.6, 1.0)
-    measuring("Measuring the source", 0.0)
+    measuring = partial(_part(progress, 0.0, 0.6), "Measuring the source")
+    verifying = partial(_part(progress, 0.6, 1.0), "Verifying")
+    measuring(0.0)
     model, adapter = WarmModel(str(job.model), device="cpu"), job.adapter
     own = [prompt for prompt in job.prompts if fits(model, prompt)]
     prompts, prompt_source = enough_prompts(own, job.model)
-    reference = measure(
-        model,
-        adapter.folder if adapter else None,
-        prompts,
-        lambda done: measuring("Measuring the source", done / len(prompts)),
-    )
+    reference = measure(model, adapter.folder if adapter else None, prompts, measuring)
     context_length = model.context_tokens or 0
     del model
-    trim_heap()
-    verifying("Verifying", 0.0)
-    found = compare(
-        Runtime(exported / MODEL_FOLDER, adapter_file),
-        reference,
-        LIMITS[job.precision],
-        prompt_source,
-        lambda done: verifying("Verifying", done / len(reference)),
-    )
+    gc.collect()
+    verifying(0.0)
+    runtime = Runtime(exported / MODEL_FOLDER, adapter_file)
+    found = compare(runtime, reference, LIMITS[job.precision], prompt_source, verifying)
     hint = (
         "The model builder computes this architecture in another way than its source; serve it "
         "from the server."

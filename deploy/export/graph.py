@@ -7,7 +7,7 @@ adapters, or how the graph was built. Loads onnx.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,11 +86,6 @@ def read_slots(path: Path) -> dict[str, Slot]:
         for module, parts in dims.items()
         if len(parts) == 2
     }
-
-
-def describe(slots: Mapping[str, Slot]) -> str:
-    """The last names of the modules that can carry an adapter, for messages."""
-    return ", ".join(sorted({module.rsplit(".", 1)[-1] for module in slots}))
 
 
 def _load(path: Path) -> onnx.ModelProto:

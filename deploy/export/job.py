@@ -7,7 +7,6 @@ neither torch nor onnx.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
@@ -184,9 +183,8 @@ class ExportSteps:
         adapter_manifest: Manifest | None,
         files: Sequence[ExportFile],
     ) -> None:
-        self._exports.advance(
-            export.id, "verifying", progress=_STORED, message="Storing."
-        )  # the last way out
+        # The last way out for a cancel.
+        self._exports.advance(export.id, "verifying", progress=_STORED, message="Storing.")
         self._exports.finish(
             export.id,
             "ready",
@@ -204,10 +202,8 @@ class ExportSteps:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(source, target)
-            except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
-                    raise
-                shutil.copyfile(source, target)
+            except OSError:
+                shutil.copyfile(source, target)  # what keeps that from working too is raised
         write_manifest(folder, base)
 
     def _base_digest(self, model: Path) -> str:

@@ -50,9 +50,9 @@ def measure(
     model: WarmModel,
     adapter: Path | None,
     prompts: Sequence[Conversation],
-    on_prompt: Callable[[int], None] = lambda _: None,
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> list[Expected]:
-    """The reference for every prompt that fits, in order; `on_prompt` gets the number done.
+    """The reference for every prompt that fits, in order; `on_share` gets the share done.
 
     `model` is on the CPU. Raises Invalid when no prompt fits.
     """
@@ -73,7 +73,7 @@ def measure(
         sampled = generation(model, adapted, 1.0, ANSWER_TOKENS)
         for start in range(0, len(fitting), _BATCH):
             batch = fitting[start : start + _BATCH]
-            on_prompt(start)
+            on_share(start / len(fitting))
             answers = [generate(model, adapted, batch, config) for config in (greedy, sampled)]
             found += map(partial(_expect, adapted), batch, *answers)
     return found

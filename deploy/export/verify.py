@@ -95,9 +95,9 @@ def compare(
     reference: Sequence[Expected],
     limits: Mapping[str, float],
     prompt_source: str,
-    on_prompt: Callable[[int], None] = lambda _: None,
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> Verification:
-    """The export's figures; `on_prompt` is called with the number of prompts done.
+    """The export's figures; `on_share` is called with the share of prompts done.
 
     Raises Invalid when the runtime fails on the graph.
     """
@@ -129,7 +129,7 @@ def compare(
         largest = max(largest, float(np.abs(moved).max()))
         tokens += len(expected.sampled)
         equal += tuple(greedy) == expected.greedy
-        on_prompt(number + 1)
+        on_share((number + 1) / len(reference))
     perplexities = [math.exp(min(nll / tokens, 700.0)) for nll in (nll_source, nll_export)]
     found = Verification(
         prompts=len(reference),

@@ -55,7 +55,8 @@ def evaluate(
         if readable(model, pair.prompt, pair.chosen) and readable(model, pair.prompt, pair.rejected)
     ]
     held_out = [*(label.prompt for label in labels), *(pair.prompt for pair in pairs)]
-    asked = _distinct([*held_out, *(item.prompt for item in suite)], OPEN_PROMPTS)
+    distinct = {_as_text(prompt): prompt for prompt in (*held_out, *(i.prompt for i in suite))}
+    asked = [*distinct.values()][:OPEN_PROMPTS]
     before = answers(model, asked, live, 1.0, ANSWER_TOKENS, seed)
     after = answers(model, asked, candidate, 1.0, ANSWER_TOKENS, seed)
     divergences = kl_to_base(
@@ -102,8 +103,6 @@ def _margin(
         ups, downs = ups or drawn, downs or drawn
     groups = (ups, downs, chosen, rejected)
     items = [item for group in groups for item in group]
-    if not items:
-        return Interval(0.0, 0.0, 0.0, 0)
     new, old = logprobs(model, items, candidate), logprobs(model, items, live)
     shifts = iter([after - before for after, before in zip(new, old, strict=True)])
     up, down, liked, disliked = ([*islice(shifts, len(group))] for group in groups)
@@ -157,11 +156,6 @@ def _length_wanted(
 
 def _mean_tokens(answers: Sequence[Answer]) -> float:
     return statistics.fmean(len(answer.ids) for answer in answers) if answers else 0.0
-
-
-def _distinct(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    """The first `count` prompts that are not repetitions of one before."""
-    return [*islice({_as_text(prompt): prompt for prompt in prompts}.values(), count)]
 
 
 def _as_text(prompt: Prompt) -> str:

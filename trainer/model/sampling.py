@@ -52,7 +52,16 @@ def answers(
         with model.adapted(adapter_dir) as adapted, torch.random.fork_rng(cuda):
             torch.manual_seed(seed)
             config = generation(model, adapted, temperature, max_new_tokens)
-            return _sample(model, adapted, prompts, config)
+            heads = [encode_prompt(model.tokenizer, prompt) for prompt in prompts]
+            order = sorted(range(len(heads)), key=lambda row: len(heads[row]))  # less padding
+            found: dict[int, Answer] = {}
+            for start in range(0, len(order), _BATCH):
+                rows = order[start : start + _BATCH]
+                batch = generate(model, adapted, [heads[row] for row in rows], config)
+                for row, ids in zip(rows, batch, strict=True):
+                    text = model.tokenizer.decode(ids, skip_special_tokens=True).strip()
+                    found[row] = Answer(text, tuple(ids), ids[-1] in config.eos_token_id)
+        return tuple(found[row] for row in range(len(heads)))
 
     return model.remembered(key, sample)
 
@@ -92,22 +101,6 @@ def generate(
         generation_config=config,
     )
     return [_until_end(tokens, config.eos_token_id) for tokens in output[:, width:].tolist()]
-
-
-def _sample(
-    model: WarmModel, adapted: Any, prompts: Sequence[Prompt], config: GenerationConfig
-) -> tuple[Answer, ...]:
-    """In batches of similar length."""
-    heads = [encode_prompt(model.tokenizer, prompt) for prompt in prompts]
-    order = sorted(range(len(heads)), key=lambda row: len(heads[row]))
-    found: dict[int, Answer] = {}
-    for start in range(0, len(order), _BATCH):
-        rows = order[start : start + _BATCH]
-        batch = generate(model, adapted, [heads[row] for row in rows], config)
-        for row, ids in zip(rows, batch, strict=True):
-            text = model.tokenizer.decode(ids, skip_special_tokens=True).strip()
-            found[row] = Answer(text, tuple(ids), ids[-1] in config.eos_token_id)
-    return tuple(found[row] for row in range(len(heads)))
 
 
 def _until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
