@@ -26,8 +26,7 @@ from core.work.ledger import Ledger
 from deploy.edge.manifest import ADAPTERS_FOLDER, Manifest, read_manifest, write_manifest
 from deploy.export.process import run_order
 from deploy.export.prompts import own_prompts
-from deploy.export.request import AdapterVersion, ExportJob, Order
-from deploy.export.types import EXPORT, Exported, ExportFile
+from deploy.export.request import EXPORT, AdapterVersion, Exported, ExportFile, ExportJob, Order
 from feedback.interactions import InteractionStore
 
 _TOLD_EVERY_S = 1.0

@@ -27,7 +27,7 @@ from core.work.kind import Durable, Kind, Listing, Place
 from deploy.edge.manifest import Layout, Precision
 from deploy.export.job import ExportSteps
 from deploy.export.process import CHILD
-from deploy.export.types import EXPORT, Exported, ExportFacts, ExportFile
+from deploy.export.request import EXPORT, Exported, ExportFacts, ExportFile
 
 _Layout = Annotated[Layout, says("layout is one of merged, base+adapters.")]
 _Precision = Annotated[Precision, says("precision is one of fp32, int8, int4.")]

@@ -1,13 +1,18 @@
-"""What is to be exported, and where to. Must not know how it is done; loads nothing heavy."""
+"""What is to be exported, and where to; what is known of an export beyond what all work shares.
+
+Must not know how it is done; loads nothing heavy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
+from core.work.types import Spec, Work
 from deploy.edge.manifest import Layout, Precision
 from deploy.export.prompts import Conversation
 
@@ -56,3 +61,42 @@ class Order:
 
 ORDERS = TypeAdapter(Order)
 """Orders as JSON and back, for the process that carries one out."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportFile:
+    """One file of an export: `path` in the export's folder, and the blob that holds it."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportFacts:
+    """What is exported, by its public name, and what came of it; manifests are JSON here.
+
+    The piece's adapter and `version` are both set or, for the base model alone, both None.
+    """
+
+    model: str
+    version: int | None
+    layout: Layout
+    precision: Precision
+    manifest: Mapping[str, Any] | None = None
+    adapter_manifest: Mapping[str, Any] | None = None
+    files: tuple[ExportFile, ...] = ()
+
+
+Exported = Work[ExportFacts]
+"""One export."""
+
+EXPORT = Spec(
+    name="export",
+    noun="export",
+    prefix="exp",
+    active=("queued", "building", "verifying"),
+    ended={"ready": "is ready", "failed": "is failed", "cancelled": "is cancelled"},
+    facts=ExportFacts,
+    hint=" See GET /v1/exports.",
+)

@@ -18,8 +18,8 @@ from core.work.ledger import Ledger
 from feedback.interactions import InteractionFilter
 from feedback.store import FeedbackStore
 from feedback.types import Feedback
-from trainer.runs.types import RUN
 from trainer.runs.watch import Watch
+from trainer.types import RUN
 
 DEVICE = "d" * 32
 

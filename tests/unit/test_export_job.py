@@ -32,7 +32,7 @@ from core.work.ledger import Ledger
 from deploy.edge.manifest import Layout
 from deploy.export.job import ExportSteps
 from deploy.export.kind import Export, ExportOrder
-from deploy.export.types import EXPORT, Exported, ExportFacts
+from deploy.export.request import EXPORT, Exported, ExportFacts
 from feedback.interactions import InteractionStore
 from feedback.types import Interaction
 

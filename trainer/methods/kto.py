@@ -57,7 +57,7 @@ class Kto(Method[Thumb]):
                 f"KTO needs {self.needs}; there are {len(ups)} and {len(downs)}. Collect feedback "
                 "of the missing kind."
             )
-        size = _size(hyperparameters)
+        size = max(2, hyperparameters.batch_size)
         ordered = interleaved_passes(ups, downs, size * hyperparameters.steps, hyperparameters.seed)
         batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
         return [
@@ -82,7 +82,6 @@ class Kto(Method[Thumb]):
             "beta": hyperparameters.beta,
             "desirable_weight": desirable_weight,
             "undesirable_weight": undesirable_weight,
-            "per_device_train_batch_size": _size(hyperparameters),
         }
         return Recipe(KTOTrainer, KTOConfig, settings)
 
@@ -95,7 +94,3 @@ def label_weights(ups: int, downs: int) -> tuple[float, float]:
     Source: Ethayarajh et al. 2024, KTO, equation 8 (lower end of its range).
     """
     return max(1.0, downs / ups), max(1.0, ups / downs)
-
-
-def _size(hyperparameters: Hyperparameters) -> int:
-    return max(2, hyperparameters.batch_size)

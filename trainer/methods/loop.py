@@ -71,6 +71,7 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
         with model.borrow() as base:
             peft = _attach(base, training.start, training.live_adapter, hyperparameters)
             settings = _settings(scratch, hyperparameters, model.device.type)
+            settings["per_device_train_batch_size"] = len(rows) // hyperparameters.steps
             trainer = _on_prepared_rows(recipe.trainer)(
                 args=recipe.config(**settings, **recipe.settings),
                 train_dataset=Dataset.from_list(rows),

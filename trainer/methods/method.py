@@ -72,6 +72,7 @@ class Method(ABC, Generic[E]):
     def rows(self, examples: Encoded[E], hyperparameters: Hyperparameters) -> list[Row]:
         """All rows of a training in the order they are seen, the same for the same seed.
 
+        A step sees the same number each time: all of them by `hyperparameters.steps`.
         Raises Invalid when the examples, of which there is at least one, cannot teach.
         """
 

@@ -55,5 +55,4 @@ class Sft(Method[Demonstration]):
         """The mean negative log-likelihood of a step's completion tokens."""
         from trl import SFTConfig, SFTTrainer
 
-        settings = {"per_device_train_batch_size": hyperparameters.batch_size}
-        return Recipe(SFTTrainer, SFTConfig, settings)
+        return Recipe(SFTTrainer, SFTConfig, {})

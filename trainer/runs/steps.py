@@ -28,8 +28,7 @@ from trainer.judging.suite import load_suite
 from trainer.methods import METHODS
 from trainer.methods.folders import scaled
 from trainer.runs.plan import Candidate, candidates, gate_limits, hyperparameters
-from trainer.runs.types import RUN, Run
-from trainer.types import Evaluation, Progress, Verdict
+from trainer.types import RUN, Evaluation, Progress, Run, Verdict
 
 if TYPE_CHECKING:
     from trainer.model.warm import WarmModel

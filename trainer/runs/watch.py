@@ -20,7 +20,7 @@ from core.work.watermarks import Watermarks
 from feedback.learning.reading import read_feedback
 from feedback.store import FeedbackStore
 from feedback.types import News
-from trainer.runs.types import RUN, RunFacts
+from trainer.types import RUN, RunFacts
 
 logger = logging.getLogger("attune.trainer")
 
