@@ -56,11 +56,10 @@ def measure(
 
     `model` is on the CPU. Raises Invalid when no prompt fits.
     """
-    encoded = [_encode(model, prompt) for prompt in prompts]
-    fitting = [ids for ids in encoded if _has_room(model, ids)]
+    fitting = [ids for prompt in prompts if (ids := _encode(model, prompt))]
     if not fitting:
         raise Invalid(
-            f"None of the {len(encoded)} prompts passes the model's chat template and leaves "
+            f"None of the {len(prompts)} prompts passes the model's chat template and leaves "
             f"room for {ANSWER_TOKENS} tokens of answer; nothing could be compared.",
             param="prompts",
         )
@@ -81,7 +80,7 @@ def measure(
 
 def fits(model: WarmModel, prompt: Conversation) -> bool:
     """Whether the chat template takes it and an answer has room after it."""
-    return _has_room(model, _encode(model, prompt))
+    return bool(_encode(model, prompt))
 
 
 def save_merged(model: WarmModel, adapter: Path, out: Path) -> None:
@@ -102,16 +101,13 @@ def save_merged(model: WarmModel, adapter: Path, out: Path) -> None:
 
 
 def _encode(model: WarmModel, prompt: Conversation) -> list[int]:
-    """Token ids; none if the chat template refuses the prompt."""
+    """Token ids; none if the chat template refuses the prompt, or no answer has room after it."""
     try:
-        return encode_prompt(model.tokenizer, prompt)
+        ids = encode_prompt(model.tokenizer, prompt)
     except Invalid:
         return []
-
-
-def _has_room(model: WarmModel, ids: Sequence[int]) -> bool:
     room = (model.context_tokens or 1 << 30) - ANSWER_TOKENS - 1
-    return 0 < len(ids) <= min(room, _LONGEST_PROMPT)
+    return ids if len(ids) <= min(room, _LONGEST_PROMPT) else []
 
 
 def _expect(adapted: Any, prompt: list[int], greedy: list[int], sampled: list[int]) -> Expected:

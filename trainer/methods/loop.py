@@ -69,9 +69,8 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
     began_s = time.monotonic()
     with appearing(training.out, replace=True) as scratch:
         with model.borrow() as base:
-            peft = _attach(base, training.start, training.live_adapter, hyperparameters)
-            settings = _settings(scratch, hyperparameters, model.device.type)
-            settings["per_device_train_batch_size"] = len(rows) // hyperparameters.steps
+            peft = _attach(base, training)
+            settings = _settings(scratch, hyperparameters, model.device.type, len(rows))
             trainer = _on_prepared_rows(recipe.trainer)(
                 args=recipe.config(**settings, **recipe.settings),
                 train_dataset=Dataset.from_list(rows),
@@ -133,11 +132,10 @@ def _on_prepared_rows(trainer: type[Any]) -> type[Any]:
     return Prepared
 
 
-def _attach(
-    base: Any, start: Start, live_adapter: Path | None, hyperparameters: Hyperparameters
-) -> Any:
-    if start == "continued":
-        return PeftModel.from_pretrained(base, str(live_adapter), is_trainable=True)
+def _attach(base: Any, training: Training[Any]) -> Any:
+    if training.start == "continued":
+        return PeftModel.from_pretrained(base, str(training.live_adapter), is_trainable=True)
+    hyperparameters = training.hyperparameters
     present = {
         name.rpartition(".")[2]
         for name, module in base.named_modules()
@@ -161,12 +159,15 @@ def _attach(
     return get_peft_model(base, config)
 
 
-def _settings(scratch: Path, hyperparameters: Hyperparameters, device: str) -> dict[str, Any]:
+def _settings(
+    scratch: Path, hyperparameters: Hyperparameters, device: str, rows: int
+) -> dict[str, Any]:
     return {
         "output_dir": str(scratch),
         "learning_rate": hyperparameters.learning_rate,
         "lr_scheduler_type": "linear",
         "max_steps": hyperparameters.steps,
+        "per_device_train_batch_size": rows // hyperparameters.steps,
         "max_length": hyperparameters.max_length,
         "seed": hyperparameters.seed,
         # The rows arrive in the order they are to be seen in.

@@ -60,7 +60,8 @@ class Watch:
 
     def _consider(self, adapter: Adapter, news: News) -> None:
         learning = adapter.learning
-        aged = now_s() - news.oldest_at_s >= learning.max_age_s
+        age_s = now_s() - news.oldest_at_s
+        aged = age_s >= learning.max_age_s
         state = (news.count, news.max_seq, aged, learning)
         if self._considered.get(adapter.id) == state:
             return  # pairing reads everything that was ever said: once per piece of news
@@ -68,15 +69,7 @@ class Watch:
             return
         found = read_feedback(self._feedback, adapter)
         ups = sum(label.desirable for label in found.labels)
-        reason = due(
-            learning,
-            ups,
-            len(found.labels) - ups,
-            len(found.pairs),
-            news.count,
-            news.oldest_at_s,
-            now_s(),
-        )
+        reason = due(learning, ups, len(found.labels) - ups, len(found.pairs), news.count, age_s)
         if reason is not None:
             open_run(self._runs, adapter, reason, news.max_seq, news.newest_at_s)
             logger.info("Run opened for '%s': %s", adapter.name, reason)
@@ -96,18 +89,12 @@ def open_run(
 
 
 def due(
-    learning: Learning,
-    labels_up: int,
-    labels_down: int,
-    pairs: int,
-    new_items: int,
-    oldest_new_at_s: float | None,
-    now_s: float,
+    learning: Learning, labels_up: int, labels_down: int, pairs: int, new_items: int, age_s: float
 ) -> str | None:
     """The reason to start a run now, in at most 64 characters, or None; see `Learning`.
 
-    `labels_up`, `labels_down` and `pairs` count all that is known; `new_items` and
-    `oldest_new_at_s` (seconds since the epoch) what came since the last run.
+    `labels_up`, `labels_down` and `pairs` count all that is known; `new_items` came since the last
+    run, the oldest of them `age_s` ago.
     """
     labels = labels_up + labels_down
     balanced = min(labels_up, labels_down) >= learning.min_minority
@@ -118,6 +105,6 @@ def due(
     known = f"{labels_up} up, {labels_down} down, {pairs} pairs"
     if new_items >= learning.new_items:
         return f"{new_items} new; {known}"[:64]
-    if oldest_new_at_s is not None and now_s >= oldest_new_at_s + learning.max_age_s:
+    if age_s >= learning.max_age_s:
         return f"{new_items} new, waited {learning.max_age_s:g} s; {known}"[:64]
     return None
