@@ -1,12 +1,13 @@
-"""The nouns of training: what a method is told, what it yields, how a candidate was judged."""
+"""The nouns of training: a run, what a method is told and yields, how a candidate was judged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from core.work.types import Spec, Work
 from feedback.types import Message
 
 Prompt = tuple[Message, ...] | str
@@ -82,8 +83,8 @@ class SuiteResult:
     candidate: float
     reference: float
     difference: Interval  # candidate - reference, paired per prompt
-    by_kind: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    base: float | None = None  # share passed by the bare base model, same prompts
+    by_kind: Mapping[str, tuple[float, float]]
+    base: float  # share passed by the bare base model, same prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +148,38 @@ class Verdict:
         """The details of the failed checks, or of all when it was promoted."""
         failed = tuple(f"{c.name}: {c.detail}" for c in self.checks if not c.passed)
         return failed or tuple(f"{c.name}: {c.detail}" for c in self.checks)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """Why a run was opened, what it has made, how that was judged.
+
+    `last_feedback_seq` is the watermark: the newest feedback known when it was opened.
+    `live_before` is the version live at that time, `version` the candidate it made.
+    """
+
+    trigger: str
+    last_feedback_seq: int
+    last_feedback_at_s: float | None
+    live_before: int | None
+    snapshot_digest: str | None = None
+    version: int | None = None
+    verdict: Verdict | None = None
+
+
+Run = Work[RunFacts]
+"""One training run."""
+
+RUN = Spec(
+    name="learn",
+    noun="run",
+    prefix="run",
+    active=("queued", "snapshot", "train", "evaluate", "gate", "publish"),
+    ended={
+        "succeeded": "succeeded",
+        "rejected": "was rejected",
+        "failed": "failed",
+        "cancelled": "was cancelled",
+    },
+    facts=RunFacts,
+)

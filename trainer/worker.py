@@ -8,22 +8,26 @@ keep over restarts to find its own work again. Must not know what any kind does.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 
+import feedback.types
+import trainer.types
 from core.database import Database
 from core.errors import AttuneError, Conflict
 from core.settings import Settings
 from core.work.kind import Kind, Place
-from trainer.former_names import answer_to_former_names
-from trainer.heap import trim_heap
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,6 +37,10 @@ logger = logging.getLogger("attune.trainer")
 # Workflows outlive releases: work begun by one release is finished by the next, so the version
 # DBOS matches on is the shape of the workflows, not a hash of their source.
 _WORKFLOW_VERSION = "attune-learn-1"
+# DBOS keeps what a step returned as a pickle, which names classes by module. A run begun before
+# they moved must be read by them; this may go once no such run can be under way.
+_FORMER_MODULES = {"trainer.plan": "trainer.runs.plan", "trainer.steps": "trainer.runs.steps"}
+_FORMERLY_FEEDBACK = ("Check", "Verdict")
 _GIVEN_UP = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
@@ -48,11 +56,11 @@ class Worker:
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Look, start, resume, until told to stop; a failed look is logged and repeated."""
-        answer_to_former_names()
+        _answer_to_former_names()
         # Before the launch, which goes on with work under way in threads of its own: two threads
         # that import Transformers at once find it half there.
         for runner in self._runners:
-            runner.prepare()
+            runner.kind.prepare()
         DBOS(config=self._dbos_config())
         DBOS.launch()
         for runner in self._runners:
@@ -88,7 +96,7 @@ class _Runner:
     """Carries out the pieces of one kind, one at a time."""
 
     def __init__(self, kind: Kind[Any, Any]) -> None:
-        self._kind = kind
+        self.kind = kind
         self._queue = f"attune-{kind.spec.name}"
         self._workflow = self._durable_workflow()
 
@@ -101,21 +109,17 @@ class _Runner:
             on_conflict="always_update",
         )
 
-    def prepare(self) -> None:
-        """Make the kind ready before the first look."""
-        self._kind.prepare()
-
     def look(self) -> None:
         """Let the kind open what is due; hand all that is open to the queue."""
-        self._kind.look()
-        for work in self._kind.ledger.active():
+        self.kind.look()
+        for work in self.kind.ledger.active():
             status = DBOS.get_workflow_status(work.id)
             if status is None:
                 with SetWorkflowID(work.id):
                     DBOS.enqueue_workflow(self._queue, self._workflow, work.id)
             elif status.status in _GIVEN_UP:
                 reason = (
-                    f"The {self._kind.spec.noun} was given up ({status.status}): its workers "
+                    f"The {self.kind.spec.noun} was given up ({status.status}): its workers "
                     "died too often, or it was cancelled in DBOS. See the trainer's log."
                 )
                 self._fail(work.id, reason, cancelled=False)
@@ -123,12 +127,12 @@ class _Runner:
 
     def _durable_workflow(self) -> Any:
         """The kind's workflow; whatever happens the piece ends, and what it left is removed."""
-        noun = self._kind.spec.noun.capitalize()
-        durable = partial(_step, self._kind.step_prefix)
-        carry_out = self._kind.workflow(durable)
+        noun = self.kind.spec.noun.capitalize()
+        durable = partial(_step, self.kind.step_prefix)
+        carry_out = self.kind.workflow(durable)
         fail, tidy = durable(self._fail, "fail"), durable(self._tidy, "tidy")
 
-        @DBOS.workflow(name=self._kind.spec.name, max_recovery_attempts=20)
+        @DBOS.workflow(name=self.kind.spec.name, max_recovery_attempts=20)
         def workflow(work_id: str) -> str:
             outcome = "done"
             try:
@@ -150,7 +154,7 @@ class _Runner:
 
     def _fail(self, work_id: str, message: str, *, cancelled: bool) -> None:
         """End a piece that could not be done, or was cancelled; one that has ended stays so."""
-        ledger = self._kind.ledger
+        ledger = self.kind.ledger
         ledger.event(work_id, "message", message, key="failed")
         state, told = ("cancelled", "Cancelled.") if cancelled else ("failed", "Failed.")
         with suppress(Conflict):
@@ -158,7 +162,7 @@ class _Runner:
 
     def _tidy(self, work_id: str) -> None:
         """Drop what an ended piece has left on this machine; what counts is in the stores."""
-        shutil.rmtree(self._kind.folder(work_id), ignore_errors=True)
+        shutil.rmtree(self.kind.folder(work_id), ignore_errors=True)
 
 
 def _step(prefix: str, method: Callable[P, R], name: str = "") -> Callable[P, R]:
@@ -170,3 +174,24 @@ def _step(prefix: str, method: Callable[P, R], name: str = "") -> Callable[P, R]
     # Work begun by an earlier release finds its steps by these names.
     call.__qualname__ = prefix + (name or str(getattr(method, "__name__", "step")))
     return DBOS.step(name=call.__qualname__)(call)
+
+
+def _answer_to_former_names() -> None:
+    """Let pickles find moved classes where they were."""
+    for former, present in _FORMER_MODULES.items():
+        sys.modules[former] = import_module(present)
+    for name in _FORMERLY_FEEDBACK:
+        setattr(feedback.types, name, getattr(trainer.types, name))
+
+
+def trim_heap() -> None:
+    """Hand what is freed back to the system.
+
+    glibc keeps it for later; but a trainer idles most of its time, beside a server that needs the
+    memory, and each run would leave the heap a little more fragmented. Does nothing more than
+    collect garbage under another C library.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -10,6 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, get_args
@@ -20,9 +21,15 @@ from rich.table import Table
 from core.settings import Settings
 from deploy.bench.results import figure_table
 from deploy.bench.setting import progress
-from deploy.edge.manifest import ADAPTER_FILE, Layout, Manifest, Precision, read_manifest
-from deploy.export.exporter import export_model
-from deploy.export.request import ExportJob
+from deploy.edge.manifest import (
+    ADAPTER_FILE,
+    Layout,
+    Manifest,
+    Precision,
+    adapter_folder,
+    read_manifest,
+)
+from deploy.export.request import AdapterVersion, ExportJob
 
 if TYPE_CHECKING:
     from deploy.demo.world import Question
@@ -63,7 +70,7 @@ def measure(*, rounds: int = 5, questions: int = 300, threads: int = 1) -> dict[
                 out = root / name.replace(" ", "-")
                 with progress.status(f"Exporting {name} …"):
                     began = time.perf_counter()
-                    manifest = export_model(_job(path, adapter, layout, precision), out, _quiet)
+                    manifest = _exported(path, adapter, layout, precision, out)
                     export_s = time.perf_counter() - began
                 with progress.status(f"Measuring {name} …"):
                     export = _Export(out, threads)
@@ -280,16 +287,18 @@ def _figures(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _job(path: str, adapter: Path, layout: Layout, precision: Precision) -> ExportJob:
-    return ExportJob(
-        Path(path),
-        "base",
-        layout,
-        precision,
-        adapter_folder=adapter,
-        adapter="taste",
-        version=1,
-    )
+def _exported(
+    path: str, adapter: Path, layout: Layout, precision: Precision, out: Path
+) -> Manifest:
+    from deploy.export.exporter import export_adapter, export_model
+
+    version = AdapterVersion(adapter, "taste", 1)
+    job = ExportJob(Path(path), "base", layout, precision, version)
+    if layout == "merged":
+        return export_model(job, out, _quiet)
+    manifest = export_model(replace(job, adapter=None), out, _quiet)
+    export_adapter(job, out, adapter_folder(out, job.name), _quiet)
+    return manifest
 
 
 def _quiet(_: str, __: float) -> None:

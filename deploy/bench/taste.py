@@ -20,7 +20,7 @@ from deploy.demo.world import Question, ask, facts_right, style_of
 from feedback.types import Label
 from trainer.methods import METHODS
 from trainer.model.encoding import encode_prompt
-from trainer.runs.defaults import hyperparameters
+from trainer.runs.plan import hyperparameters
 
 if TYPE_CHECKING:
     from trainer.model.warm import WarmModel

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from adapters.tensors import read_header
 from adapters.validate import BaseModel, validate_adapter, value_of
 from core.errors import Invalid
-from deploy.export.graph import Slot, describe, graph_module
+from deploy.export.graph import Slot, graph_module
 
 _WEIGHT = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
 _ANY_RANK = 1 << 16
@@ -85,13 +85,14 @@ def write_onnx_adapter(path: Path, matrices: Matrices, slots: Mapping[str, Slot]
     Raises Invalid for a module without a slot, or of other shape, and OSError if what was
     written cannot be read back.
     """
+    carried = sorted({module.rpartition(".")[2] for module in slots})
     parameters: dict[str, np.ndarray] = {}
     for module, (a, b) in matrices.items():
         slot = slots.get(graph_module(module))
         if slot is None:
             raise Invalid(
                 f"The adapter changes '{module[:120]}', which the exported base cannot exchange: "
-                f"it carries adapters of {describe(slots)}. Export it with --layout merged.",
+                f"it carries adapters of {', '.join(carried)}. Export it with --layout merged.",
                 param="adapter",
                 code="unsupported_adapter",
             )

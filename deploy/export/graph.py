@@ -7,7 +7,7 @@ adapters, or how the graph was built. Loads onnx.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def lora_nodes(modules: Iterable[str]) -> list[str]:
     return [f"{stem}/lora_{part}/MatMul" for stem in stems for part in "AB"]
 
 
-def open_slots(path: Path, modules: Iterable[str]) -> dict[str, Slot]:
+def open_slots(path: Path, modules: Iterable[str]) -> None:
     """Turn the adapter weights of every module in `modules` into inputs with a symbolic rank.
 
     A has shape (in, rank), B (rank, out); the default has rank 0, so that without an adapter the
@@ -52,7 +52,6 @@ def open_slots(path: Path, modules: Iterable[str]) -> dict[str, Slot]:
     """
     model = _load(path)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    slots: dict[str, Slot] = {}
     for module in modules:
         stem = graph_module(module)
         names = [f"{stem}.lora_{part}.MatMul.weight" for part in "AB"]
@@ -64,12 +63,13 @@ def open_slots(path: Path, modules: Iterable[str]) -> dict[str, Slot]:
                 code="unsupported_layout",
             )
         a, b = (weights[name] for name in names)
-        slots[module] = Slot(a.dims[0], b.dims[1], *names)
         _to_input(model.graph, a, [a.dims[0], f"{stem}.rank"], [a.dims[0], 0])
         _to_input(model.graph, b, [f"{stem}.rank", b.dims[1]], [0, b.dims[1]])
-    _forget_shapes(model.graph)
+    # What is known of their shapes names the rank the graph was built with.
+    kept = [value for value in model.graph.value_info if "lora_" not in value.name]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
     onnx.save(model, str(path))
-    return slots
 
 
 def read_slots(path: Path) -> dict[str, Slot]:
@@ -86,11 +86,6 @@ def read_slots(path: Path) -> dict[str, Slot]:
         for module, parts in dims.items()
         if len(parts) == 2
     }
-
-
-def describe(slots: Mapping[str, Slot]) -> str:
-    """The last names of the modules that can carry an adapter, for messages."""
-    return ", ".join(sorted({module.rsplit(".", 1)[-1] for module in slots}))
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -113,13 +108,6 @@ def _to_input(
     default = onnx.TensorProto(name=tensor.name, data_type=onnx.TensorProto.FLOAT, dims=empty)
     default.raw_data = b""
     tensor.CopyFrom(default)
-
-
-def _forget_shapes(graph: onnx.GraphProto) -> None:
-    # They name the rank the graph was built with.
-    kept = [value for value in graph.value_info if "lora_" not in value.name]
-    del graph.value_info[:]
-    graph.value_info.extend(kept)
 
 
 def _dim(value: onnx.ValueInfoProto, axis: int) -> int:

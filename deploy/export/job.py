@@ -7,7 +7,6 @@ neither torch nor onnx.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
@@ -25,10 +24,9 @@ from core.ids import Digest
 from core.work.kind import Place
 from core.work.ledger import Ledger
 from deploy.edge.manifest import ADAPTERS_FOLDER, Manifest, read_manifest, write_manifest
-from deploy.export.own_prompts import own_prompts
 from deploy.export.process import run_order
-from deploy.export.request import ExportJob, Order
-from deploy.export.types import EXPORT, Exported, ExportFile
+from deploy.export.prompts import own_prompts
+from deploy.export.request import EXPORT, AdapterVersion, Exported, ExportFile, ExportJob, Order
 from feedback.interactions import InteractionStore
 
 _TOLD_EVERY_S = 1.0
@@ -68,8 +66,8 @@ class ExportSteps:
             return
         out = self._fresh(export_id) / "out"
         share = _STORED if export.adapter_id is None else 0.5
-        self._run(export, self._job(export, model, None), out, None, 0.0, share, ("building",))
-        manifest = read_manifest(out)
+        job = self._job(export, model, None)
+        manifest = self._run(export, job, out, None, 0.0, share, ("building",))
         self._keep(out, manifest)
         self._bases.record(digest, export.facts.precision, manifest.to_json())
 
@@ -80,8 +78,8 @@ class ExportSteps:
         model = model_folder(self._settings.model)
         if export.facts.layout == "merged":
             out = self._fresh(export_id) / "out"
-            self._run(export, self._job(export, model, self._adapter(export)), out, None, 0.0)
-            manifest = read_manifest(out)
+            job = self._job(export, model, self._adapter(export))
+            manifest = self._run(export, job, out, None, 0.0)
             self._finish(export, manifest, None, self._keep(out, manifest))
             return
         base = self._known_base(self._base_digest(model), export.facts.precision)
@@ -94,8 +92,7 @@ class ExportSteps:
         work = self._fresh(export_id)
         self._lay_out(base, work / "base")
         job = self._job(export, model, self._adapter(export))
-        self._run(export, job, work / "out", work / "base", 0.5)
-        manifest = read_manifest(work / "out")
+        manifest = self._run(export, job, work / "out", work / "base", 0.5)
         prefix = f"{ADAPTERS_FOLDER}/{export.facts.model}/"
         files += self._keep(work / "out", manifest, prefix)
         self._finish(export, base, manifest, files)
@@ -112,7 +109,7 @@ class ExportSteps:
         begin: float,
         end: float = _STORED,
         states: tuple[str, ...] = ("building", "verifying"),
-    ) -> None:
+    ) -> Manifest:
         told, told_at_s = "", 0.0
 
         def report(stage: str, share: float) -> None:
@@ -132,39 +129,32 @@ class ExportSteps:
             report,
             environment={"OMP_NUM_THREADS": str(threads)} if threads else None,
         )
+        return read_manifest(out)
 
-    def _job(self, export: Exported, model: Path, adapter: tuple[Path, str] | None) -> ExportJob:
+    def _job(self, export: Exported, model: Path, adapter: AdapterVersion | None) -> ExportJob:
         """What to export; without an adapter, of the base alone."""
         facts = export.facts
         shared = adapter is None and facts.layout == "base+adapters"
         prompts = (
             () if shared else own_prompts(self._interactions, export.tenant_id, export.adapter_id)
         )
-        return ExportJob(
-            model=model,
-            model_name=self._settings.served_name,
-            layout=facts.layout,
-            precision=facts.precision,
-            adapter_folder=adapter[0] if adapter else None,
-            adapter=facts.model.rpartition("@")[0] if adapter else None,
-            version=facts.version if adapter else None,
-            adapter_digest=adapter[1] if adapter else None,
-            prompts=prompts,
-            prompt_source="tenant" if prompts else "shipped",
-        )
+        served_name = self._settings.served_name
+        return ExportJob(model, served_name, facts.layout, facts.precision, adapter, prompts)
 
-    def _adapter(self, export: Exported) -> tuple[Path, str] | None:
-        """The checked folder and digest of the version; None for the base alone."""
+    def _adapter(self, export: Exported) -> AdapterVersion | None:
+        """The version with its checked folder; None for the base alone."""
         if export.adapter_id is None or export.facts.version is None:
             return None
         version = self._registry.version(export.adapter_id, export.facts.version)
         try:
-            return self._artifacts.check(version.digest), version.digest
+            folder = self._artifacts.check(version.digest)
         except (NotFound, Unavailable) as error:
             raise Unavailable(
                 f"The weights of {export.facts.model} cannot be read: {error.message} Then export "
                 "again."
             ) from error
+        name = export.facts.model.rpartition("@")[0]
+        return AdapterVersion(folder, name, version.number, version.digest)
 
     def _known_base(self, digest: str, precision: str) -> Manifest | None:
         """The exported base, if it was recorded and all of its files are still sound."""
@@ -192,9 +182,8 @@ class ExportSteps:
         adapter_manifest: Manifest | None,
         files: Sequence[ExportFile],
     ) -> None:
-        self._exports.advance(
-            export.id, "verifying", progress=_STORED, message="Storing."
-        )  # the last way out
+        # The last way out for a cancel.
+        self._exports.advance(export.id, "verifying", progress=_STORED, message="Storing.")
         self._exports.finish(
             export.id,
             "ready",
@@ -212,10 +201,8 @@ class ExportSteps:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(source, target)
-            except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
-                    raise
-                shutil.copyfile(source, target)
+            except OSError:
+                shutil.copyfile(source, target)  # what keeps that from working too is raised
         write_manifest(folder, base)
 
     def _base_digest(self, model: Path) -> str:

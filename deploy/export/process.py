@@ -22,6 +22,7 @@ from typing import Any
 from core import errors
 from core.child_process import dying_with_parent
 from core.errors import AttuneError, Unavailable
+from deploy.export.builder import require_packages
 from deploy.export.request import ORDERS, Order
 
 CHILD = (sys.executable, "-m", "deploy.export.process")
@@ -117,11 +118,18 @@ def main() -> None:
     def say(**words: Any) -> None:
         print(json.dumps(words), file=out, flush=True)
 
-    order = ORDERS.validate_json(sys.stdin.buffer.read())
-    from deploy.export.exporter import carry_out
+    def report(stage: str, share: float) -> None:
+        say(stage=stage, share=share)
 
+    order = ORDERS.validate_json(sys.stdin.buffer.read())
     try:
-        carry_out(order, lambda stage, share: say(stage=stage, share=share))
+        require_packages()
+        from deploy.export.exporter import export_adapter, export_model
+
+        if order.base is None:
+            export_model(order.job, order.out, report)
+        else:
+            export_adapter(order.job, order.base, order.out, report)
     except AttuneError as error:
         say(error=error.message, kind=type(error).__name__, code=error.code)
     else:

@@ -1,23 +1,33 @@
-"""The prompts an export is verified with when a tenant has too few of its own.
+"""The prompts an export is verified with: a tenant's own where there are enough, else shipped ones.
 
-The model's own regression questions come first, which it was made to answer, then everyday
-requests (`prompts.txt`). Must not know models.
+Shipped are first the model's own regression questions, which it was made to answer, then everyday
+requests (`prompts.txt`). A tenant's own never leave the verification. Must not know models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from core.ids import AdapterId, TenantId
+from core.page import MAX_PAGE
+from feedback.interactions import InteractionStore
+from feedback.types import Interaction, Message
 from trainer.judging.suite import load_suite
 
 ENOUGH: Final = 50
-"""Prompts a verification wants; with fewer of their own, tenants' are joined by shipped ones."""
+"""Prompts a verification wants."""
 
-Conversation = tuple[Mapping[str, Any], ...]
+Conversation = tuple[Message, ...]
 
 _EVERYDAY: Final = Path(__file__).with_name("prompts.txt")
+_MOST = 64
+_LOOKED_AT = 2_000
+_MAX_CHARACTERS = 4_000
+_MAX_MESSAGES = 16
+_ROLES = ("system", "user", "assistant")
 
 
 def shipped_prompts(model: Path, count: int = ENOUGH) -> tuple[Conversation, ...]:
@@ -36,12 +46,61 @@ def shipped_prompts(model: Path, count: int = ENOUGH) -> tuple[Conversation, ...
 
 
 def enough_prompts(
-    own: Sequence[Conversation], source: str, model: Path
+    own: Sequence[Conversation], model: Path
 ) -> tuple[tuple[Conversation, ...], str]:
     """The prompts to verify with and what to call their source: a tenant's own if there are
     enough, else these filled up with shipped ones."""
     if len(own) >= ENOUGH:
-        return tuple(own), source
-    if not own:
-        return shipped_prompts(model), "shipped"
-    return (*own, *shipped_prompts(model, ENOUGH - len(own))), f"{source}+shipped"
+        return tuple(own), "tenant"
+    shipped = shipped_prompts(model, ENOUGH - len(own))
+    return (*own, *shipped), "tenant+shipped" if own else "shipped"
+
+
+def own_prompts(
+    log: InteractionStore, tenant_id: TenantId, adapter_id: AdapterId | None
+) -> tuple[Conversation, ...]:
+    """At most 64 of the newest prompts that were answered, each once; none if there are under 50.
+
+    The adapter's own come first; where they are too few, those of the whole tenant. Only chats
+    of plain text that end with the user's turn, of 16 messages and 4,000 characters at most.
+    """
+    for scope in dict.fromkeys((adapter_id, None)):
+        found = _newest(log, tenant_id, scope)
+        if len(found) >= ENOUGH:
+            return found
+    return ()
+
+
+def _newest(
+    log: InteractionStore, tenant_id: TenantId, adapter_id: AdapterId | None
+) -> tuple[Conversation, ...]:
+    found: dict[str, Conversation] = {}
+    after = None
+    for _ in range(_LOOKED_AT // MAX_PAGE):
+        page = log.list(
+            tenant_id, adapter_id=adapter_id, outcome="completed", after=after, limit=MAX_PAGE
+        )
+        for interaction in page.items:
+            prompt = _usable(interaction)
+            if prompt is not None:
+                found.setdefault(json.dumps(prompt, sort_keys=True), prompt)
+        if len(found) >= _MOST or not page.has_more:
+            break
+        after = page.items[-1].id
+    return tuple(found.values())[:_MOST]
+
+
+def _usable(interaction: Interaction) -> Conversation | None:
+    prompt = interaction.prompt
+    if isinstance(prompt, str) or not 1 <= len(prompt) <= _MAX_MESSAGES:
+        return None
+    if not all(_is_plain(message) for message in prompt) or prompt[-1]["role"] != "user":
+        return None
+    if sum(len(message["content"]) for message in prompt) > _MAX_CHARACTERS:
+        return None
+    return tuple({"role": m["role"], "content": m["content"]} for m in prompt)
+
+
+def _is_plain(message: Message) -> bool:
+    content = message.get("content")
+    return message.get("role") in _ROLES and isinstance(content, str) and bool(content.strip())

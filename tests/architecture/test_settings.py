@@ -12,7 +12,7 @@ import pytest
 
 from adapters.types import Learning
 from core.settings import SHIPPED_MODEL, Settings
-from trainer.runs.defaults import hyperparameters
+from trainer.runs.plan import hyperparameters
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]

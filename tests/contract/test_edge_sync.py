@@ -19,8 +19,8 @@ from core.work.ledger import Ledger
 from feedback.store import FeedbackStore
 from feedback.tables import feedback, interactions
 from feedback.types import Feedback
-from trainer.runs.types import RUN
 from trainer.runs.watch import Watch
+from trainer.types import RUN
 
 DEVICE = "d" * 32
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from support.door import Door, open_door
 
 from core.work.ledger import Ledger
-from deploy.export.types import EXPORT, ExportFile
+from deploy.export.request import EXPORT, ExportFile
 
 GRAPH = bytes(range(256)) * 1000
 TOKENIZER = b'{"vocab": []}'

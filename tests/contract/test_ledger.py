@@ -14,9 +14,8 @@ from core.ids import AdapterId, TenantId
 from core.work.ledger import Ledger
 from core.work.types import Work
 from core.work.watermarks import Watermarks
-from deploy.export.types import EXPORT, Exported, ExportFacts, ExportFile
-from trainer.runs.types import RUN, Run, RunFacts
-from trainer.types import Check, Verdict
+from deploy.export.request import EXPORT, Exported, ExportFacts, ExportFile
+from trainer.types import RUN, Check, Run, RunFacts, Verdict
 
 ACME, OTHER = TenantId("acme"), TenantId("other")
 SUPPORT, SALES = AdapterId("support"), AdapterId("sales")

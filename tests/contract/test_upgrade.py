@@ -34,8 +34,8 @@ from core.settings import SHIPPED_MODEL
 from core.work.ledger import Ledger
 from core.work.watermarks import Watermarks
 from deploy.bench.adapters import write_adapter
-from deploy.export.types import EXPORT
-from trainer.runs.types import RUN
+from deploy.export.request import EXPORT
+from trainer.types import RUN
 
 HERE = Path(__file__).parent / "release_before"
 ROOT = Path(__file__).parents[2]

@@ -26,7 +26,7 @@ from deploy.edge.installed import Installation
 from deploy.edge.manifest import digest_of_files, entries_of, read_manifest, write_manifest
 from deploy.edge.types import Sampling
 from deploy.export.exporter import export_adapter
-from deploy.export.request import ExportJob
+from deploy.export.request import AdapterVersion, ExportJob
 
 ROOT = Path(__file__).parents[2]
 QUESTION = ({"role": "user", "content": "Where does the otter live in February?"},)
@@ -73,10 +73,7 @@ def export(edge_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         model_name="base",
         layout="base+adapters",
         precision="fp32",
-        adapter_folder=folder / "lora",
-        adapter="support",
-        version=1,
-        adapter_digest="a" * 64,
+        adapter=AdapterVersion(folder / "lora", "support", 1, "a" * 64),
     )
     out = shutil.copytree(edge_base, folder / "export")
     place = out / "adapters" / "support@1"

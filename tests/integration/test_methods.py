@@ -17,7 +17,7 @@ from feedback.types import Label, Snapshot
 from trainer.methods import METHODS
 from trainer.methods.folders import scaled
 from trainer.methods.loop import Training, train
-from trainer.methods.order import passes
+from trainer.methods.method import passes
 from trainer.methods.sft import Demonstration
 from trainer.model.scoring import logprobs
 from trainer.model.warm import WarmModel

@@ -18,9 +18,8 @@ from core.work.ledger import Ledger
 from deploy.bench.adapters import write_adapter
 from trainer.model.warm import WarmModel
 from trainer.runs.steps import Judged, Steps
-from trainer.runs.types import RUN, RunFacts
 from trainer.runs.watch import open_run
-from trainer.types import Check, Evaluation, Interval, Verdict
+from trainer.types import RUN, Check, Evaluation, Interval, RunFacts, Verdict
 
 
 @pytest.fixture

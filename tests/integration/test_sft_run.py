@@ -11,13 +11,11 @@ from core.identity.tenants import TenantStore
 from core.ids import CompletionId, FeedbackId
 from core.settings import Settings
 from core.work.kind import Place
-from core.work.ledger import Ledger
 from feedback.interactions import InteractionStore
 from feedback.store import FeedbackStore
 from feedback.types import Feedback, Interaction
 from trainer.model.warm import WarmModel
 from trainer.runs.steps import Steps
-from trainer.runs.types import RUN
 from trainer.runs.watch import open_run
 
 
@@ -59,7 +57,7 @@ def test_corrections_become_a_live_version_of_an_adapter_that_asks_for_sft(
 
     place = Place(settings, database, "base", settings.model)
     steps = Steps(place, lambda: tiny_model, lambda run_id: settings.home / "runs" / run_id)
-    run, _ = open_run(Ledger(database, RUN), adapter, "test", 0, None)
+    run, _ = open_run(steps.runs, adapter, "test", 0, None)
     digest = steps.snapshot(run.id)
     (planned,) = steps.plan(run.id, digest)
     assert planned.name == "sft-fresh"

@@ -52,17 +52,17 @@ def main() -> None:
 
 def write(asked: dict[str, Any]) -> None:
     job, out = asked["job"], Path(asked["out"])
-    adapter = job["adapter"]
+    adapter = job["adapter"] or {"name": None, "number": None, "digest": None}
     common: dict[str, Any] = {
         "precision": job["precision"],
         "tools": {},
         "created_at": "2026-11-21T00:00:00+00:00",
         "verification": None,
         "model": ModelEntry(
-            name=f"{adapter}@{job['version']}" if adapter else "base",
-            adapter=adapter,
-            version=job["version"],
-            digest=job["adapter_digest"],
+            name=f"{adapter['name']}@{adapter['number']}" if job["adapter"] else "base",
+            adapter=adapter["name"],
+            version=adapter["number"],
+            digest=adapter["digest"],
             base=job["model_name"],
             base_digest="b" * 64,
             architecture="LlamaForCausalLM",
@@ -71,13 +71,13 @@ def write(asked: dict[str, Any]) -> None:
     }
     if asked["base"] is not None:
         out.mkdir()
-        (out / ADAPTER_FILE).write_bytes(b"adapter " * job["version"])
+        (out / ADAPTER_FILE).write_bytes(b"adapter " * adapter["number"])
         base = read_manifest(Path(asked["base"]))
         extra = {"kind": "adapter", "base_model_digest": base.model_digest, "rank": 4}
         write_manifest(out, Manifest(files=entries_of(out), **extra, **common))
         return
     (out / "model").mkdir(parents=True)
-    (out / "model" / "model.onnx").write_bytes(f"graph of {adapter}".encode() * 1000)
+    (out / "model" / "model.onnx").write_bytes(f"graph of {adapter['name']}".encode() * 1000)
     (out / "model" / "tokenizer.json").write_bytes(b"{}")
     files = entries_of(out)
     kind = "merged" if job["layout"] == "merged" else "base"

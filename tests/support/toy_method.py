@@ -27,5 +27,4 @@ class Imitation(Method[Label]):
     def recipe(self, examples: Encoded[Label], hyperparameters: Hyperparameters) -> Recipe:
         from trl import SFTConfig, SFTTrainer
 
-        settings = {"per_device_train_batch_size": hyperparameters.batch_size}
-        return Recipe(SFTTrainer, SFTConfig, settings)
+        return Recipe(SFTTrainer, SFTConfig, {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.settings import Settings
-from trainer.runs.defaults import gate_limits, hyperparameters
+from trainer.runs.plan import gate_limits, hyperparameters
 
 
 def test_a_large_model_gets_smaller_steps_than_a_tiny_one() -> None:

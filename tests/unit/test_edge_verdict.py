@@ -17,8 +17,8 @@ from deploy.bench.taste import pick
 from deploy.edge.manifest import Precision, Verification
 from deploy.export.graph import graph_module, lora_nodes
 from deploy.export.prompts import ENOUGH, enough_prompts, shipped_prompts
-from deploy.export.request import ORDERS, ExportJob, Order
-from deploy.export.thresholds import DEFAULTS, Thresholds, as_figures, failures
+from deploy.export.request import ORDERS, AdapterVersion, ExportJob, Order
+from deploy.export.verify import LIMITS, failures
 
 EQUAL = Verification(
     prompts=50,
@@ -38,18 +38,18 @@ EQUAL = Verification(
 
 @pytest.mark.parametrize("precision", get_args(Precision))
 def test_an_equal_export_passes_at_every_precision(precision: Precision) -> None:
-    assert failures(EQUAL, DEFAULTS[precision]) == []
+    assert failures(replace(EQUAL, thresholds=LIMITS[precision])) == []
 
 
 def test_a_figure_on_its_limit_passes_and_one_beyond_is_named() -> None:
-    limits = Thresholds(0.97, 0.95, 0.02, greedy_equal=0.98, max_logit_difference=0.05)
-    on = replace(
-        EQUAL, argmax_agreement=0.97, top5_overlap=0.95, perplexity_difference=-0.02,
-        greedy_equal=0.98, max_logit_difference=0.05,
-    )  # fmt: skip
-    assert failures(on, limits) == []
+    limits = {
+        "argmax_agreement": 0.97, "top5_overlap": 0.95, "perplexity_difference": 0.02,
+        "greedy_equal": 0.98, "max_logit_difference": 0.05,
+    }  # fmt: skip
+    on = replace(EQUAL, **{**limits, "perplexity_difference": -0.02}, thresholds=limits)
+    assert failures(on) == []
     beyond = replace(on, argmax_agreement=0.96, perplexity_difference=-0.03)
-    assert failures(beyond, limits) == [
+    assert failures(beyond) == [
         "argmax_agreement 0.96 (at least 0.97)",
         "perplexity_difference -0.03 (at most 0.02)",
     ]
@@ -57,28 +57,28 @@ def test_a_figure_on_its_limit_passes_and_one_beyond_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["argmax_agreement", "perplexity_difference"])
 def test_what_is_no_number_never_passes(name: str) -> None:
-    assert failures(replace(EQUAL, **{name: math.nan}), DEFAULTS["int4"])
+    assert failures(replace(EQUAL, **{name: math.nan}, thresholds=LIMITS["int4"]))
 
 
 def test_a_limit_that_is_not_set_is_not_asked_for_nor_shown() -> None:
-    free = Thresholds(0.9, 0.9, 0.1)
-    unequal = replace(EQUAL, greedy_equal=0.0, max_logit_difference=9.0)
-    assert failures(unequal, free) == []
-    assert set(as_figures(free)) == {"argmax_agreement", "top5_overlap", "perplexity_difference"}
+    free = LIMITS["int8"]
+    unequal = replace(EQUAL, greedy_equal=0.0, max_logit_difference=9.0, thresholds=free)
+    assert failures(unequal) == []
+    assert set(free) == {"argmax_agreement", "top5_overlap", "perplexity_difference"}
 
 
 def test_the_stricter_precision_has_the_stricter_limits() -> None:
-    fp32, int8, int4 = (DEFAULTS[precision] for precision in ("fp32", "int8", "int4"))
-    assert fp32.argmax_agreement > int8.argmax_agreement >= 0.97
-    assert int8.argmax_agreement > int4.argmax_agreement >= 0.95
+    fp32, int8, int4 = (LIMITS[p]["argmax_agreement"] for p in ("fp32", "int8", "int4"))
+    assert fp32 > int8 >= 0.97
+    assert int8 > int4 >= 0.95
 
 
 def test_a_tenants_own_prompts_are_used_and_filled_up_where_they_are_few(tmp_path: Path) -> None:
     own = tuple(({"role": "user", "content": f"question {n}"},) for n in range(ENOUGH))
-    assert enough_prompts(own, "tenant", tmp_path) == (own, "tenant")
-    some, source = enough_prompts(own[:3], "tenant", tmp_path)
+    assert enough_prompts(own, tmp_path) == (own, "tenant")
+    some, source = enough_prompts(own[:3], tmp_path)
     assert (len(some), some[:3], source) == (ENOUGH, own[:3], "tenant+shipped")
-    assert enough_prompts((), "tenant", tmp_path) == (shipped_prompts(tmp_path), "shipped")
+    assert enough_prompts((), tmp_path) == (shipped_prompts(tmp_path), "shipped")
 
 
 def test_any_model_has_shipped_prompts_enough_and_they_stay_the_same(tmp_path: Path) -> None:
@@ -142,13 +142,8 @@ def test_an_order_reaches_the_process_that_carries_it_out_as_it_was_given() -> N
         model_name="base",
         layout="base+adapters",
         precision="int4",
-        adapter_folder=Path("/adapters/1"),
-        adapter="support",
-        version=3,
-        adapter_digest="a" * 64,
+        adapter=AdapterVersion(Path("/adapters/1"), "support", 3, "a" * 64),
         prompts=(({"role": "user", "content": "Where? é"},),),
-        prompt_source="tenant",
-        thresholds=Thresholds(0.9, 0.8, 0.1),
     )
     order = Order(job, Path("/out"), Path("/base"))
     assert ORDERS.validate_json(ORDERS.dump_json(order)) == order

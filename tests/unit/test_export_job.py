@@ -32,7 +32,7 @@ from core.work.ledger import Ledger
 from deploy.edge.manifest import Layout
 from deploy.export.job import ExportSteps
 from deploy.export.kind import Export, ExportOrder
-from deploy.export.types import EXPORT, Exported, ExportFacts
+from deploy.export.request import EXPORT, Exported, ExportFacts
 from feedback.interactions import InteractionStore
 from feedback.types import Interaction
 
@@ -77,6 +77,10 @@ class Installation:
         """What the stand-in was told, oldest first."""
         log = Path(f"{self.mode}.asked")
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def versions_asked(self) -> list[int | None]:
+        adapters = [order["job"]["adapter"] for order in self.asked()]
+        return [adapter["number"] if adapter else None for adapter in adapters]
 
     def left_over(self) -> list[Path]:
         folder = self.settings.home / "exports"
@@ -134,15 +138,15 @@ def test_a_merged_export_ends_in_the_store_with_nothing_left_beside(here: Instal
     assert done.facts.adapter_manifest is None
     assert here.left_over() == []
     (asked,) = here.asked()
-    assert asked["job"]["adapter_digest"] in asked["job"]["adapter_folder"]
+    assert asked["job"]["adapter"]["digest"] in asked["job"]["adapter"]["folder"]
 
 
 def test_a_second_version_builds_its_adapter_file_alone(here: Installation) -> None:
     first = here.carry_out(here.open("support@1", "base+adapters"))
     second = here.carry_out(here.open("support@2", "base+adapters"))
     alone = here.carry_out(here.open("base", "base+adapters"))
-    kinds = [(job["base"] is not None, job["job"]["version"]) for job in here.asked()]
-    assert kinds == [(False, None), (True, 1), (True, 2)]
+    assert [job["base"] is not None for job in here.asked()] == [False, True, True]
+    assert here.versions_asked() == [None, 1, 2]
     assert first.facts.manifest == second.facts.manifest == alone.facts.manifest
     assert second.facts.adapter_manifest is not None
     assert (
@@ -249,12 +253,10 @@ def test_a_tenants_own_prompts_are_used_if_there_are_enough(here: Installation) 
     log.append([answered(202, prompt=long), answered(203, tenant_id=TenantId("other"))])
     here.carry_out(here.open("support@1"))
     assert here.asked()[-1]["job"]["prompts"] == []
-    assert here.asked()[-1]["job"]["prompt_source"] == "shipped"
     log.append([answered(n) for n in range(300, 500)])
     done = here.carry_out(here.open("support@2", "base+adapters"))
     base, adapter = (asked["job"] for asked in here.asked()[-2:])
     assert base["prompts"] == []  # shared by all tenants
-    assert adapter["prompt_source"] == "tenant"
     assert len(adapter["prompts"]) == 64
     assert adapter["prompts"][0] == [{"role": "user", "content": "Question 249?"}]
     assert "Question" not in json.dumps(
@@ -300,7 +302,7 @@ def test_an_export_whose_worker_is_killed_is_finished_by_the_next(here: Installa
     finally:
         second.kill()
         second.wait()
-    assert [job["job"]["version"] for job in here.asked()] == [None, 1, 1, 2]
+    assert here.versions_asked() == [None, 1, 1, 2]
 
 
 def start_worker(here: Installation) -> subprocess.Popen[bytes]:

@@ -21,6 +21,7 @@ def suite_of(items: int, lost: int, gained: int = 0, base_lost: int = 0) -> Suit
         candidate=reference + (gained - lost) / items,
         reference=reference,
         difference=mean_interval(flips, seed=0),
+        by_kind={},
         base=(items - base_lost) / items,
     )
 
@@ -114,13 +115,13 @@ def test_without_a_suite_the_other_conditions_decide() -> None:
 
 def test_the_larger_margin_is_chosen_among_the_promoted() -> None:
     better = replace(SOUND, margin=Interval(9.0, 8.0, 10.0, 100), kl_to_base=9.0)
-    candidates = [("fresh", SOUND), ("continued", better)]
-    judged = [(name, found, judge(found, LIMITS)) for name, found in candidates]
+    candidates = [SOUND, better]
+    judged = [(found, judge(found, LIMITS)) for found in candidates]
     assert choose(judged) == 0  # the better one is too far from the base
     assert choose([judged[1]]) is None
 
 
 def test_equal_margins_are_decided_by_the_smaller_drift() -> None:
     near = replace(SOUND, kl_to_base=1.0)
-    judged = [(name, found, judge(found, LIMITS)) for name, found in (("a", SOUND), ("b", near))]
+    judged = [(found, judge(found, LIMITS)) for found in (SOUND, near)]
     assert choose(judged) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from trainer.heap import trim_heap
+from trainer.worker import trim_heap
 
 
 def resident_bytes() -> int:

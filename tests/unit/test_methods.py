@@ -16,8 +16,8 @@ from core.errors import Invalid
 from core.ids import AdapterId
 from feedback.types import Label, Pair, Snapshot
 from trainer.methods import METHODS
-from trainer.methods.kto import label_weights, pairs_as_labels
-from trainer.methods.order import interleaved_passes, passes
+from trainer.methods.kto import Thumb, label_weights
+from trainer.methods.method import interleaved_passes, passes
 from trainer.methods.sft import Demonstration
 from trainer.runs.plan import candidates, method_for
 from trainer.types import Hyperparameters
@@ -100,12 +100,6 @@ def test_a_live_version_is_also_trained_further() -> None:
     assert both == ["sft-fresh", "sft-continued"]
 
 
-def test_pairs_can_be_learnt_from_as_labels() -> None:
-    labels = pairs_as_labels([pair(1), pair(2)])
-    assert [one.desirable for one in labels] == [True, False, True, False]
-    assert labels[1].completion == pair(1).rejected
-
-
 def test_kto_reads_labels_and_what_pairs_say_beyond_them() -> None:
     known = replace(snapshot(labels=1), train_pairs=(pair(0), pair(7)))
     found = METHODS["kto"].examples(known)
@@ -128,7 +122,7 @@ def test_sft_reads_what_people_wrote_and_not_what_the_model_said() -> None:
 
 def test_the_rows_of_kto_are_those_of_the_first_release() -> None:
     """Recorded then: another order would make other weights of the same feedback."""
-    labels = [(label(n, n < 5), ([n], [100 + n])) for n in range(16)]
+    labels = [(Thumb("q", "a", n < 5), ([n], [100 + n])) for n in range(16)]
     rows = METHODS["kto"].rows(labels, BRIEF)
     assert rows[0] == {
         "prompt_ids": [12],

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.types import Learning
-from trainer.runs.triggers import due
+from trainer.runs.watch import due
 
 RULES = Learning(min_labels=32, min_minority=6, min_pairs=16, new_items=8, max_age_s=600.0)
 READY: dict[str, Any] = {
@@ -18,8 +18,7 @@ READY: dict[str, Any] = {
     "labels_down": 25,
     "pairs": 0,
     "new_items": 8,
-    "oldest_new_at_s": 1_000.0,
-    "now_s": 1_001.0,
+    "age_s": 1.0,
 }
 
 
@@ -34,8 +33,8 @@ def test_enough_labels_with_news_are_a_reason() -> None:
         {"labels_up": 5, "labels_down": 40},  # the rarer kind is too rare
         {"labels_up": 40, "labels_down": 5},
         {"new_items": 7},
-        {"new_items": 0, "oldest_new_at_s": None},
-        {"new_items": 0, "oldest_new_at_s": 0.0},  # age without news is none
+        {"new_items": 0, "age_s": 0.0},
+        {"new_items": 0, "age_s": 1_001.0},  # age without news is none
     ],
 )
 def test_a_run_waits_for_what_is_missing(counts: dict[str, Any]) -> None:
@@ -50,8 +49,8 @@ def test_enough_pairs_are_a_reason_of_their_own() -> None:
 
 def test_a_single_new_item_is_enough_once_it_has_waited() -> None:
     counts = {**READY, "new_items": 1}
-    assert due(RULES, **{**counts, "now_s": 1_599.9}) is None
-    reason = due(RULES, **{**counts, "now_s": 1_600.0})
+    assert due(RULES, **{**counts, "age_s": 599.9}) is None
+    reason = due(RULES, **{**counts, "age_s": 600.0})
     assert reason == "1 new, waited 600 s; 7 up, 25 down, 0 pairs"
 
 
@@ -62,7 +61,7 @@ def test_an_adapter_that_does_not_learn_is_never_due() -> None:
 
 def test_nothing_known_is_never_due_however_low_the_limits() -> None:
     open_to_all = Learning(min_labels=0, min_minority=0, min_pairs=0, new_items=0)
-    assert due(open_to_all, 0, 0, 0, 5, 0.0, 1e9) is None
+    assert due(open_to_all, 0, 0, 0, 5, 1e9) is None
 
 
 count = st.integers(0, 60)
@@ -74,6 +73,6 @@ def test_a_reason_fits_its_column(
     up: int, down: int, pairs: int, new: int, age: float, low: int
 ) -> None:
     rules = replace(RULES, min_labels=low, min_minority=low // 5, min_pairs=low, new_items=low)
-    counts = (up, down, pairs, new, 1_000.0, 1_000.0 + age)
+    counts = (up, down, pairs, new, age)
     reason = due(rules, *counts)
     assert reason is None or 0 < len(reason) <= 64

@@ -27,6 +27,9 @@ SAMPLES_SHOWN = 3
 ANSWER_TOKENS = 96
 SUITE_TEMPERATURE = 0.0
 
+_Said = tuple[Prompt, str]
+"""A prompt and an answer to it."""
+
 
 def evaluate(
     model: WarmModel,
@@ -52,7 +55,8 @@ def evaluate(
         if readable(model, pair.prompt, pair.chosen) and readable(model, pair.prompt, pair.rejected)
     ]
     held_out = [*(label.prompt for label in labels), *(pair.prompt for pair in pairs)]
-    asked = _distinct([*held_out, *(item.prompt for item in suite)], OPEN_PROMPTS)
+    distinct = {_as_text(prompt): prompt for prompt in (*held_out, *(i.prompt for i in suite))}
+    asked = [*distinct.values()][:OPEN_PROMPTS]
     before = answers(model, asked, live, 1.0, ANSWER_TOKENS, seed)
     after = answers(model, asked, candidate, 1.0, ANSWER_TOKENS, seed)
     divergences = kl_to_base(
@@ -60,25 +64,25 @@ def evaluate(
         [(prompt, answer.ids) for prompt, answer in zip(asked, after, strict=True)],
         candidate,
     )
+    samples = [
+        (_as_text(prompt), old.text, new.text)
+        for prompt, old, new in zip(asked, before, after, strict=True)
+    ]
+    ups = [(label.prompt, label.completion) for label in labels if label.desirable]
+    downs = [(label.prompt, label.completion) for label in labels if not label.desirable]
+    chosen = [(pair.prompt, pair.chosen) for pair in pairs]
+    rejected = [(pair.prompt, pair.rejected) for pair in pairs]
     usual = _mean_tokens(before)
     return Evaluation(
-        margin=_margin(model, candidate, live, labels, pairs, seed),
+        margin=_margin(model, candidate, live, (ups, downs, chosen, rejected), seed),
         kl_to_base=statistics.fmean(divergences) if divergences else 0.0,
         length_ratio=_mean_tokens(after) / usual if usual else 1.0,
         suite=_suite(model, candidate, live, suite, seed) if suite else None,
         held_out_labels=len(labels),
         held_out_pairs=len(pairs),
         seconds=time.monotonic() - began_s,
-        samples=tuple(
-            islice(
-                (
-                    (_as_text(prompt), old.text, new.text)
-                    for prompt, old, new in zip(asked, before, after, strict=True)
-                ),
-                SAMPLES_SHOWN,
-            )
-        ),
-        length_wanted=_length_wanted(model, labels, pairs, asked, before),
+        samples=tuple(samples[:SAMPLES_SHOWN]),
+        length_wanted=_length_wanted(model, [*ups, *chosen], asked, before),
     )
 
 
@@ -86,26 +90,19 @@ def _margin(
     model: WarmModel,
     candidate: Path,
     live: Path | None,
-    labels: Sequence[Label],
-    pairs: Sequence[Pair],
+    judged: tuple[list[_Said], list[_Said], list[_Said], list[_Said]],
     seed: int,
 ) -> Interval:
-    ups = [(label.prompt, label.completion) for label in labels if label.desirable]
-    downs = [(label.prompt, label.completion) for label in labels if not label.desirable]
+    ups, downs, chosen, rejected = judged
     if bool(ups) != bool(downs):
         # The reference's own answers stand in for the kind that is missing: its answers to
         # the same prompts shift by chance alone when a candidate has learnt nothing.
-        judged = ups or downs
-        asked = [prompt for prompt, _ in judged]
+        asked = [prompt for prompt, _ in ups or downs]
         usual = answers(model, asked, live, 1.0, ANSWER_TOKENS, seed)
         drawn = [(prompt, answer.text) for prompt, answer in zip(asked, usual, strict=True)]
         ups, downs = ups or drawn, downs or drawn
-    chosen = [(pair.prompt, pair.chosen) for pair in pairs]
-    rejected = [(pair.prompt, pair.rejected) for pair in pairs]
     groups = (ups, downs, chosen, rejected)
     items = [item for group in groups for item in group]
-    if not items:
-        return Interval(0.0, 0.0, 0.0, 0)
     new, old = logprobs(model, items, candidate), logprobs(model, items, live)
     shifts = iter([after - before for after, before in zip(new, old, strict=True)])
     up, down, liked, disliked = ([*islice(shifts, len(group))] for group in groups)
@@ -144,14 +141,8 @@ def _share(passed: Sequence[bool], suite: Sequence[SuiteItem], kind: str) -> flo
 
 
 def _length_wanted(
-    model: WarmModel,
-    labels: Sequence[Label],
-    pairs: Sequence[Pair],
-    asked: Sequence[Prompt],
-    before: Sequence[Answer],
+    model: WarmModel, liked: list[_Said], asked: Sequence[Prompt], before: Sequence[Answer]
 ) -> float | None:
-    liked = [(label.prompt, label.completion) for label in labels if label.desirable]
-    liked += [(pair.prompt, pair.chosen) for pair in pairs]
     usual = [(prompt, answer.text) for prompt, answer in zip(asked, before, strict=True)]
     if not liked or not usual:
         return None
@@ -165,11 +156,6 @@ def _length_wanted(
 
 def _mean_tokens(answers: Sequence[Answer]) -> float:
     return statistics.fmean(len(answer.ids) for answer in answers) if answers else 0.0
-
-
-def _distinct(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    """The first `count` prompts that are not repetitions of one before."""
-    return [*islice({_as_text(prompt): prompt for prompt in prompts}.values(), count)]
 
 
 def _as_text(prompt: Prompt) -> str:

@@ -8,27 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.types import Check, Evaluation, GateLimits, Verdict
+from trainer.types import Check, Evaluation, GateLimits, SuiteResult, Verdict
 
 
 def judge(evaluation: Evaluation, limits: GateLimits) -> Verdict:
     """Hold a candidate against every condition; it is promoted only if all of them hold."""
     checks = [_margin(evaluation, limits), _drift(evaluation, limits), _length(evaluation, limits)]
     if evaluation.suite is not None:
-        checks.append(_suite(evaluation, limits))
-        if evaluation.suite.base is not None:
-            checks.append(_suite_against_base(evaluation, limits))
+        checks.append(_suite(evaluation.suite, limits))
+        checks.append(_suite_against_base(evaluation.suite, limits))
     return Verdict(all(check.passed for check in checks), tuple(checks))
 
 
-def choose(candidates: Sequence[tuple[str, Evaluation, Verdict]]) -> int | None:
+def choose(candidates: Sequence[tuple[Evaluation, Verdict]]) -> int | None:
     """The index of the promoted candidate with the largest margin, None if none was promoted.
 
     Margins that are equal to a hundredth of a nat are decided by the smaller KL.
     """
     promoted = [
         (-round(evaluation.margin.mean, 2), evaluation.kl_to_base, index)
-        for index, (_, evaluation, verdict) in enumerate(candidates)
+        for index, (evaluation, verdict) in enumerate(candidates)
         if verdict.promoted
     ]
     return min(promoted)[2] if promoted else None
@@ -70,14 +69,12 @@ def _length(evaluation: Evaluation, limits: GateLimits) -> Check:
     )
 
 
-def _suite(evaluation: Evaluation, limits: GateLimits) -> Check:
+def _suite(suite: SuiteResult, limits: GateLimits) -> Check:
     """A small drop passes; a larger one only while it may still be chance.
 
     With 150 items a drop of one is 0.7 points. Up to `suite_drop_unproven` passes as long as
     the paired interval includes no change, because so few flips happen between equal models.
     """
-    suite = evaluation.suite
-    assert suite is not None
     drop = suite.reference - suite.candidate
     unproven = _at_most(drop, limits.suite_drop_unproven) and suite.difference.high >= 0
     return Check(
@@ -88,11 +85,8 @@ def _suite(evaluation: Evaluation, limits: GateLimits) -> Check:
     )
 
 
-def _suite_against_base(evaluation: Evaluation, limits: GateLimits) -> Check:
+def _suite_against_base(suite: SuiteResult, limits: GateLimits) -> Check:
     """Drops that passed one by one must not add up over many rounds."""
-    suite = evaluation.suite
-    assert suite is not None
-    assert suite.base is not None
     return Check(
         "regression suite against the base",
         _at_most(suite.base - suite.candidate, limits.suite_drop_total),

@@ -43,12 +43,8 @@ def contains(text: str, wanted: str) -> bool:
 
     Numbers are exact: 12 occurs neither in 123 nor in 12:30, 1.12 or 12,5.
     """
-    before = r"(?<!\w)(?<!\d[.,:])"
-    after = r"(?!\w)(?![.,:]\d)"
-    if not wanted[:1].isdigit():
-        before = r"(?<!\w)"
-    if not wanted[-1:].isdigit():
-        after = r"(?!\w)"
+    before = r"(?<!\w)(?<!\d[.,:])" if wanted[:1].isdigit() else r"(?<!\w)"
+    after = r"(?!\w)(?![.,:]\d)" if wanted[-1:].isdigit() else r"(?!\w)"
     return re.search(before + re.escape(wanted) + after, text, re.IGNORECASE) is not None
 
 

@@ -12,11 +12,6 @@ from trainer.methods.kto import Kto
 from trainer.methods.method import Method
 from trainer.methods.sft import Sft
 
-__all__ = ["METHODS", "Method"]
-
-METHODS: dict[str, Method[Any]] = {
-    Dpo.name: Dpo(),
-    Kto.name: Kto(),
-    Sft.name: Sft(),
-}
+_ALL: tuple[Method[Any], ...] = (Dpo(), Kto(), Sft())
+METHODS = {method.name: method for method in _ALL}
 """By name. Where an adapter leaves the choice to us, the first that applies is used."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from adapters.types import Learning
 from feedback.types import Pair, Snapshot
-from trainer.methods.method import Encoded, Method, Recipe, Row
-from trainer.methods.order import passes
+from trainer.methods.method import Encoded, Method, Recipe, Row, passes
 from trainer.types import Hyperparameters
 
 
@@ -34,7 +33,7 @@ class Dpo(Method[Pair]):
 
     def rows(self, examples: Encoded[Pair], hyperparameters: Hyperparameters) -> list[Row]:
         """Whole passes, each in a new order."""
-        count = _size(hyperparameters) * hyperparameters.steps
+        count = max(1, hyperparameters.batch_size // 2) * hyperparameters.steps
         ordered = passes([tokens for _, tokens in examples], count, hyperparameters.seed)
         return [{"prompt_ids": p, "chosen_ids": c, "rejected_ids": r} for p, c, r in ordered]
 
@@ -46,10 +45,5 @@ class Dpo(Method[Pair]):
             "loss_type": ["sigmoid", "sft"],
             "loss_weights": [1.0, hyperparameters.sft_weight],
             "beta": hyperparameters.beta,
-            "per_device_train_batch_size": _size(hyperparameters),
         }
         return Recipe(DPOTrainer, DPOConfig, settings)
-
-
-def _size(hyperparameters: Hyperparameters) -> int:
-    return max(1, hyperparameters.batch_size // 2)

@@ -11,11 +11,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from adapters.artifacts.digest import ADAPTER_FILES
 from core.errors import Invalid
 from core.files import appearing
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
+CONFIG, WEIGHTS = ADAPTER_FILES
 
 
 def scaled(adapter_dir: Path, factor: float, out: Path) -> Path:

@@ -6,6 +6,7 @@ Owns what the methods share. Must not know: which method runs, what is done with
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,16 +16,15 @@ from typing import Any, Generic
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainerCallback
 
-from core.errors import Invalid
+from core.errors import Conflict, Invalid
 from core.files import appearing
 from trainer.methods.folders import CONFIG, write_config
 from trainer.methods.method import E, Method
-from trainer.methods.step_watch import StepWatch
 from trainer.model.encoding import Tokens, encode
 from trainer.model.warm import WarmModel
-from trainer.types import Hyperparameters, OnProgress, Start, TrainResult
+from trainer.types import Hyperparameters, OnProgress, Progress, Start, TrainResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,12 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
         )
     rows = method.rows(examples, hyperparameters)
     recipe = method.recipe(examples, hyperparameters)
-    watch = StepWatch(hyperparameters.steps, training.on_progress, training.stop)
+    watch = _StepWatch(hyperparameters.steps, training.on_progress, training.stop)
     began_s = time.monotonic()
     with appearing(training.out, replace=True) as scratch:
         with model.borrow() as base:
-            peft = _attach(base, training.start, training.live_adapter, hyperparameters)
-            settings = _settings(scratch, hyperparameters, model.device.type)
+            peft = _attach(base, training)
+            settings = _settings(scratch, hyperparameters, model.device.type, len(rows))
             trainer = _on_prepared_rows(recipe.trainer)(
                 args=recipe.config(**settings, **recipe.settings),
                 train_dataset=Dataset.from_list(rows),
@@ -86,7 +86,8 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
             trainer.train()
             watch.check()
             peft.save_pretrained(scratch, selected_adapters=["default"])
-        _tidy(scratch)
+        (scratch / "README.md").unlink(missing_ok=True)
+        write_config(scratch, json.loads((scratch / CONFIG).read_text()))
     return TrainResult(
         path=training.out,
         method=method.name,
@@ -131,11 +132,10 @@ def _on_prepared_rows(trainer: type[Any]) -> type[Any]:
     return Prepared
 
 
-def _attach(
-    base: Any, start: Start, live_adapter: Path | None, hyperparameters: Hyperparameters
-) -> Any:
-    if start == "continued":
-        return PeftModel.from_pretrained(base, str(live_adapter), is_trainable=True)
+def _attach(base: Any, training: Training[Any]) -> Any:
+    if training.start == "continued":
+        return PeftModel.from_pretrained(base, str(training.live_adapter), is_trainable=True)
+    hyperparameters = training.hyperparameters
     present = {
         name.rpartition(".")[2]
         for name, module in base.named_modules()
@@ -159,12 +159,15 @@ def _attach(
     return get_peft_model(base, config)
 
 
-def _settings(scratch: Path, hyperparameters: Hyperparameters, device: str) -> dict[str, Any]:
+def _settings(
+    scratch: Path, hyperparameters: Hyperparameters, device: str, rows: int
+) -> dict[str, Any]:
     return {
         "output_dir": str(scratch),
         "learning_rate": hyperparameters.learning_rate,
         "lr_scheduler_type": "linear",
         "max_steps": hyperparameters.steps,
+        "per_device_train_batch_size": rows // hyperparameters.steps,
         "max_length": hyperparameters.max_length,
         "seed": hyperparameters.seed,
         # The rows arrive in the order they are to be seen in.
@@ -181,7 +184,38 @@ def _settings(scratch: Path, hyperparameters: Hyperparameters, device: str) -> d
     }
 
 
-def _tidy(folder: Path) -> None:
-    config = json.loads((folder / CONFIG).read_text())
-    (folder / "README.md").unlink(missing_ok=True)
-    write_config(folder, config)
+class _StepWatch(TrainerCallback):
+    """Reports every step, and stops training when asked to or when the loss is no number."""
+
+    def __init__(self, steps: int, on_progress: OnProgress, stop: Callable[[], bool]) -> None:
+        self.steps, self.step, self.loss = steps, 0, math.nan
+        self._on_progress, self._stop, self._cancelled = on_progress, stop, False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count the step, and ask whether to stop."""
+        self.step = state.global_step
+        self._cancelled = self._cancelled or self._stop()
+        control.should_training_stop = control.should_training_stop or self._cancelled
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Report the step's figures."""
+        if not logs or "loss" not in logs:
+            return
+        figures = {name: float(value) for name, value in logs.items()}
+        self.loss = figures["loss"]
+        if not math.isfinite(figures["loss"] + figures.get("grad_norm", 0.0)):
+            self.loss = math.nan
+            control.should_training_stop = True
+        self._on_progress(Progress(state.global_step, self.steps, figures))
+
+    def check(self) -> None:
+        """Raise what went wrong, if anything did."""
+        if self._cancelled:
+            raise Conflict("The run was cancelled.", code="cancelled")
+        if not math.isfinite(self.loss):
+            raise Invalid(
+                f"Training diverged at step {self.step}: lower the learning rate.",
+                param="learning_rate",
+            )

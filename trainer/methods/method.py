@@ -1,10 +1,11 @@
 """What a training method is: what it learns from, as which rows, by which of TRL's trainers.
 
-Must not know: any method, where an adapter starts or goes.
+Owns the orders in which rows are seen. Must not know: any method, where an adapter starts or goes.
 """
 
 from __future__ import annotations
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Example(Protocol):
 
 
 E = TypeVar("E", bound=Example)
+T = TypeVar("T")
 
 Encoded = Sequence[tuple[E, Tokens]]
 """Examples with the ids of their prompt and completions."""
@@ -70,9 +72,37 @@ class Method(ABC, Generic[E]):
     def rows(self, examples: Encoded[E], hyperparameters: Hyperparameters) -> list[Row]:
         """All rows of a training in the order they are seen, the same for the same seed.
 
+        A step sees the same number each time: all of them by `hyperparameters.steps`.
         Raises Invalid when the examples, of which there is at least one, cannot teach.
         """
 
     @abstractmethod
     def recipe(self, examples: Encoded[E], hyperparameters: Hyperparameters) -> Recipe:
         """By what the rows are learnt."""
+
+
+def passes(items: Sequence[T], count: int, seed: int) -> list[T]:
+    """`count` items: whole passes over `items`, each in a new random order."""
+    rng = random.Random(seed)
+    found: list[T] = []
+    while len(found) < count:
+        found += rng.sample(list(items), len(items))
+    return found[:count]
+
+
+def interleaved_passes(ups: Sequence[T], downs: Sequence[T], count: int, seed: int) -> list[T]:
+    """Like `passes`, with both kinds spread evenly over each pass.
+
+    Every stretch of a pass then holds both in the proportion of the whole, give or take one, so
+    that no step sees one kind alone.
+    """
+    rng = random.Random(seed)
+    found: list[T] = []
+    while len(found) < count:
+        placed = [
+            ((place + rng.random()) / len(kind), item)
+            for kind in (ups, downs)
+            for place, item in enumerate(rng.sample(list(kind), len(kind)))
+        ]
+        found += [item for _, item in sorted(placed, key=lambda entry: entry[0])]
+    return found[:count]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from feedback.types import Snapshot
-from trainer.methods.method import Encoded, Method, Recipe, Row
-from trainer.methods.order import passes
+from trainer.methods.method import Encoded, Method, Recipe, Row, passes
 from trainer.types import Hyperparameters, Prompt
 
 _NO_LOSS = -100
@@ -56,5 +55,4 @@ class Sft(Method[Demonstration]):
         """The mean negative log-likelihood of a step's completion tokens."""
         from trl import SFTConfig, SFTTrainer
 
-        settings = {"per_device_train_batch_size": hyperparameters.batch_size}
-        return Recipe(SFTTrainer, SFTConfig, settings)
+        return Recipe(SFTTrainer, SFTConfig, {})

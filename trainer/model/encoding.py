@@ -5,6 +5,7 @@ Owns where a prompt ends and its completion begins. Must not know: weights, devi
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Any
 
 from jinja2 import TemplateError
@@ -27,7 +28,8 @@ def encode(tokenizer: Any, prompt: Prompt, *completions: str) -> Tokens:
     """
     head = encode_prompt(tokenizer, prompt)
     whole = [_encode_whole(tokenizer, prompt, completion) for completion in completions]
-    shared = min(_shared(head, ids) for ids in whole)
+    columns = zip(head, *whole, strict=False)
+    shared = sum(1 for _ in takewhile(lambda column: len({*column}) == 1, columns))
     return head[:shared], *(ids[shared:] for ids in whole)
 
 
@@ -45,13 +47,6 @@ def _encode_whole(tokenizer: Any, prompt: Prompt, completion: str) -> list[int]:
         return list(tokenizer(text if text.endswith(end) else text + end)["input_ids"])
     said = [*map(dict, prompt), {"role": "assistant", "content": completion}]
     return _apply_template(tokenizer, said, add_generation_prompt=False)
-
-
-def _shared(head: list[int], whole: list[int]) -> int:
-    shared = 0
-    while shared < min(len(head), len(whole)) and head[shared] == whole[shared]:
-        shared += 1
-    return shared
 
 
 def _apply_template(

@@ -51,15 +51,25 @@ def answers(
         cuda = [model.device] if model.device.type == "cuda" else []
         with model.adapted(adapter_dir) as adapted, torch.random.fork_rng(cuda):
             torch.manual_seed(seed)
-            config = _config(model, adapted, temperature, max_new_tokens)
-            return _sample(model, adapted, prompts, config)
+            config = generation(model, adapted, temperature, max_new_tokens)
+            heads = [encode_prompt(model.tokenizer, prompt) for prompt in prompts]
+            order = sorted(range(len(heads)), key=lambda row: len(heads[row]))  # less padding
+            found: dict[int, Answer] = {}
+            for start in range(0, len(order), _BATCH):
+                rows = order[start : start + _BATCH]
+                batch = generate(model, adapted, [heads[row] for row in rows], config)
+                for row, ids in zip(rows, batch, strict=True):
+                    text = model.tokenizer.decode(ids, skip_special_tokens=True).strip()
+                    found[row] = Answer(text, tuple(ids), ids[-1] in config.eos_token_id)
+        return tuple(found[row] for row in range(len(heads)))
 
     return model.remembered(key, sample)
 
 
-def _config(
+def generation(
     model: WarmModel, adapted: Any, temperature: float, max_new_tokens: int
 ) -> GenerationConfig:
+    """How tokens are drawn: from the full distribution; temperature 0 is greedy."""
     own = adapted.generation_config.eos_token_id
     ends = {model.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
     # What is left out is filled from the model's own generation_config, whose top_p or
@@ -77,31 +87,22 @@ def _config(
     )
 
 
-def _sample(
-    model: WarmModel, adapted: Any, prompts: Sequence[Prompt], config: GenerationConfig
-) -> tuple[Answer, ...]:
-    """In left-padded batches of similar length."""
-    heads = [encode_prompt(model.tokenizer, prompt) for prompt in prompts]
-    order = sorted(range(len(heads)), key=lambda row: len(heads[row]))
-    found: dict[int, Answer] = {}
-    for start in range(0, len(order), _BATCH):
-        rows = order[start : start + _BATCH]
-        width = max(len(heads[row]) for row in rows)
-        pads = [width - len(heads[row]) for row in rows]
-        ids = [[config.pad_token_id] * n + heads[row] for n, row in zip(pads, rows, strict=True)]
-        mask = [[0] * n + [1] * (width - n) for n in pads]
-        output = adapted.generate(
-            input_ids=torch.tensor(ids, device=model.device),
-            attention_mask=torch.tensor(mask, device=model.device),
-            generation_config=config,
-        )
-        for row, tokens in zip(rows, output[:, width:].tolist(), strict=True):
-            found[row] = _answer(model.tokenizer, tokens, set(config.eos_token_id))
-    return tuple(found[row] for row in range(len(heads)))
+def generate(
+    model: WarmModel, adapted: Any, heads: Sequence[list[int]], config: GenerationConfig
+) -> list[list[int]]:
+    """The ids drawn after each of `heads`, up to its end; one batch, padded on the left."""
+    width = max(map(len, heads))
+    pads = [width - len(head) for head in heads]
+    ids = [[config.pad_token_id] * pad + head for pad, head in zip(pads, heads, strict=True)]
+    mask = [[0] * pad + [1] * (width - pad) for pad in pads]
+    output = adapted.generate(
+        input_ids=torch.tensor(ids, device=model.device),
+        attention_mask=torch.tensor(mask, device=model.device),
+        generation_config=config,
+    )
+    return [_until_end(tokens, config.eos_token_id) for tokens in output[:, width:].tolist()]
 
 
-def _answer(tokenizer: Any, tokens: list[int], ends: set[int]) -> Answer:
-    stop = next((at for at, token in enumerate(tokens) if token in ends), None)
-    ids = tokens if stop is None else tokens[: stop + 1]
-    text = tokenizer.decode(ids, skip_special_tokens=True).strip()
-    return Answer(text, tuple(ids), stop is not None)
+def _until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
+    at = next((at for at, token in enumerate(tokens) if token in ends), len(tokens) - 1)
+    return tokens[: at + 1]

@@ -5,7 +5,7 @@ Owns the arithmetic on logits. Must not know: how answers are sampled, what a sc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,12 @@ def logprobs(
 ) -> list[float]:
     """log p(completion | prompt) per item, in nats, summed over the completion's tokens."""
     encoded = [encode(model.tokenizer, prompt, completion) for prompt, completion in items]
-    found = [0.0] * len(items)
-    with model.adapted(adapter_dir) as adapted:
-        for rows, ids, mask in _batches(model, encoded):
-            picked = _log_softmax(adapted, ids).gather(-1, ids["input_ids"][:, 1:, None])
-            for row, value in zip(rows, _summed(picked.squeeze(-1), mask), strict=True):
-                found[row] = value
-    return found
+
+    def picked(adapted: Any, ids: dict[str, Any]) -> Any:
+        logprobs = _log_softmax(adapted, ids)
+        return logprobs.gather(-1, ids["input_ids"][:, 1:, None]).squeeze(-1)
+
+    return _summed(model, encoded, adapter_dir, picked)
 
 
 def kl_to_base(
@@ -43,16 +42,14 @@ def kl_to_base(
     many is the sequence KL of the two policies.
     """
     encoded = [(encode_prompt(model.tokenizer, prompt), list(ids)) for prompt, ids in items]
-    found = [0.0] * len(items)
-    with model.adapted(adapter_dir) as adapted:
-        for rows, ids, mask in _batches(model, encoded):
-            own = _log_softmax(adapted, ids)
-            with adapted.disable_adapter():
-                plain = _log_softmax(adapted, ids)
-            tokens = (own.exp() * (own - plain)).sum(-1)
-            for row, value in zip(rows, _summed(tokens, mask), strict=True):
-                found[row] = value
-    return found
+
+    def divergence(adapted: Any, ids: dict[str, Any]) -> Any:
+        own = _log_softmax(adapted, ids)
+        with adapted.disable_adapter():
+            plain = _log_softmax(adapted, ids)
+        return (own.exp() * (own - plain)).sum(-1)
+
+    return _summed(model, encoded, adapter_dir, divergence)
 
 
 def readable(model: WarmModel, prompt: Prompt, completion: str) -> bool:
@@ -70,26 +67,37 @@ def _log_softmax(adapted: Any, ids: dict[str, Any]) -> Any:
     return adapted(**ids, use_cache=False).logits[:, :-1].float().log_softmax(-1)
 
 
-def _summed(tokens: Any, mask: Any) -> list[float]:
-    return (tokens * mask).sum(-1).tolist()
+def _summed(
+    model: WarmModel,
+    encoded: Sequence[Tokens],
+    adapter_dir: Path | None,
+    figure: Callable[[Any, dict[str, Any]], Any],
+) -> list[float]:
+    """The `figure` [b, t - 1] of every next token, summed over each item's completion.
 
-
-def _batches(
-    model: WarmModel, encoded: Sequence[Tokens]
-) -> Iterator[tuple[list[int], dict[str, Any], Any]]:
-    # Right-padded batches of similar length: (rows, ids [b, t], completion mask [b, t - 1]).
+    In right-padded batches of similar length.
+    """
+    found = [0.0] * len(encoded)
     order = sorted(range(len(encoded)), key=lambda row: -sum(map(len, encoded[row])))
-    while order:
-        width = max(2, sum(map(len, encoded[order[0]])))
-        size = max(1, min(64, _LOGITS_AT_ONCE // (width * model.vocabulary)))
-        rows, order = order[:size], order[size:]
-        ids = torch.full((len(rows), width), model.tokenizer.pad_token_id)
-        attention = torch.zeros((len(rows), width), dtype=torch.long)
-        completion = torch.zeros((len(rows), width))
-        for at, row in enumerate(rows):
-            head, tail = encoded[row]
-            ids[at, : len(head) + len(tail)] = torch.tensor(head + tail)
-            attention[at, : len(head) + len(tail)] = 1
-            completion[at, len(head) : len(head) + len(tail)] = 1
-        batch = {"input_ids": ids.to(model.device), "attention_mask": attention.to(model.device)}
-        yield rows, batch, completion[:, 1:].to(model.device)
+    with model.adapted(adapter_dir) as adapted:
+        while order:
+            width = max(2, sum(map(len, encoded[order[0]])))
+            size = max(1, min(64, _LOGITS_AT_ONCE // (width * model.vocabulary)))
+            rows, order = order[:size], order[size:]
+            ids = torch.full((len(rows), width), model.tokenizer.pad_token_id)
+            attention = torch.zeros((len(rows), width), dtype=torch.long)
+            completion = torch.zeros((len(rows), width))
+            for at, row in enumerate(rows):
+                head, tail = encoded[row]
+                ids[at, : len(head) + len(tail)] = torch.tensor(head + tail)
+                attention[at, : len(head) + len(tail)] = 1
+                completion[at, len(head) : len(head) + len(tail)] = 1
+            batch = {
+                "input_ids": ids.to(model.device),
+                "attention_mask": attention.to(model.device),
+            }
+            mask = completion[:, 1:].to(model.device)
+            values = (figure(adapted, batch) * mask).sum(-1).tolist()
+            for row, value in zip(rows, values, strict=True):
+                found[row] = value
+    return found

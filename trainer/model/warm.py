@@ -29,17 +29,18 @@ _REMEMBERED = 16
 class WarmModel:
     """The base model at `path` (a folder or a hub id): float32 on CPU, bfloat16 on CUDA.
 
-    Loading happens on first use; Unavailable when it fails. `threads` sets torch's threads, 0
-    leaves them. Safe to share between threads: one borrower at a time.
+    It is on `device`, else on CUDA where there is one. Loading happens on first use; Unavailable
+    when it fails. `threads` sets torch's threads, 0 leaves them. Safe to share between threads:
+    one borrower at a time.
     """
 
-    def __init__(self, path: str, *, threads: int = 0) -> None:
+    def __init__(self, path: str, *, threads: int = 0, device: str = "") -> None:
         self.path = path
         self._base: Any = None
         self._checksum: tuple[int, ...] = ()
         self._lock = threading.RLock()
         self._memory: OrderedDict[str, Any] = OrderedDict()
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if threads:
             torch.set_num_threads(threads)
 

@@ -20,9 +20,8 @@ from core.work.types import Work
 from core.work.watermarks import Watermarks
 from feedback.store import FeedbackStore
 from trainer.runs.steps import Judged, Steps
-from trainer.runs.types import RUN, RunFacts
 from trainer.runs.watch import Watch, open_run
-from trainer.types import Verdict
+from trainer.types import RUN, RunFacts, Verdict
 
 if TYPE_CHECKING:
     from trainer.model.warm import WarmModel

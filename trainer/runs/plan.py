@@ -1,14 +1,26 @@
-"""What to train for a snapshot: which method, from where. Pure."""
+"""What to train for a snapshot: which method, from where, with which hyperparameters. Pure.
+
+The operator's hyperparameters and gate limits win; else they follow the model's size.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from adapters.types import Learning
 from core.errors import Invalid
+from core.settings import Settings
 from feedback.types import Snapshot
 from trainer.methods import METHODS
-from trainer.types import Start
+from trainer.types import GateLimits, Hyperparameters, Start
+
+SMALL_MODEL_PARAMETERS = 100_000_000
+
+# Tuned and measured on the shipped model; tiny models need far larger steps than large ones.
+_SMALL = Hyperparameters()
+# LoRA's usual starting point for models people deploy. Not measured here: watch the gate's KL.
+_LARGE = Hyperparameters(learning_rate=2e-5, beta=0.1, steps=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +58,23 @@ def candidates(snapshot: Snapshot, learning: Learning, *, has_live: bool) -> lis
     method = method_for(snapshot, learning)
     starts: list[Start] = ["fresh", "continued"] if has_live else ["fresh"]
     return [Candidate(method, start) for start in starts]
+
+
+def hyperparameters(settings: Settings, parameters: int) -> Hyperparameters:
+    """For a base model of `parameters` weights; settings that are given win."""
+    chosen = _SMALL if parameters < SMALL_MODEL_PARAMETERS else _LARGE
+    given: dict[str, Any] = {
+        "rank": min(settings.train_rank, settings.max_lora_rank),
+        "alpha": 2 * min(settings.train_rank, settings.max_lora_rank),
+        "learning_rate": settings.train_learning_rate,
+        "beta": settings.train_beta,
+        "steps": settings.train_steps,
+        "batch_size": settings.train_batch_size,
+        "max_length": settings.train_max_length,
+    }
+    return replace(chosen, **{name: value for name, value in given.items() if value is not None})
+
+
+def gate_limits(settings: Settings) -> GateLimits:
+    """The gate's limits with the operator's KL cap."""
+    return GateLimits(kl_cap=settings.gate_kl_cap)

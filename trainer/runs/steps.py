@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adapters.artifacts.store import ArtifactStore
 from adapters.registry import Registry
-from adapters.types import Adapter, ArtifactInfo, Version
+from adapters.types import Adapter, Version
 from adapters.validate import read_base, validate_adapter
 from core.errors import Conflict
 from core.ids import Digest
@@ -25,10 +26,8 @@ from trainer.judging.gate import choose, judge
 from trainer.judging.suite import load_suite
 from trainer.methods import METHODS
 from trainer.methods.folders import scaled
-from trainer.runs.defaults import gate_limits, hyperparameters
-from trainer.runs.plan import Candidate, candidates
-from trainer.runs.types import RUN, Run
-from trainer.types import Evaluation, Progress, Verdict
+from trainer.runs.plan import Candidate, candidates, gate_limits, hyperparameters
+from trainer.types import RUN, Evaluation, Progress, Run, Verdict
 
 if TYPE_CHECKING:
     from trainer.model.warm import WarmModel
@@ -68,7 +67,6 @@ class Steps:
         self._artifacts = ArtifactStore(
             settings.resolved_artifacts_url(), cache=settings.home / "cache"
         )
-        self._limits = gate_limits(settings)
 
     def snapshot(self, run_id: str) -> str:
         """Freeze what can be learnt now; the snapshot's digest."""
@@ -99,19 +97,20 @@ class Steps:
 
     def plan(self, run_id: str, digest: str) -> list[Candidate]:
         """The candidates to train."""
-        run, adapter = self._run(run_id)
+        run = self.runs.find(run_id)
         frozen = self._snapshot(digest)
-        return candidates(frozen, adapter.learning, has_live=run.facts.live_before is not None)
+        return candidates(
+            frozen, self._adapter(run).learning, has_live=run.facts.live_before is not None
+        )
 
-    def train(self, run_id: str, digest: str, candidate: Candidate) -> dict[str, Any]:
-        """Train one candidate into the run's folder; its figures."""
+    def train(self, run_id: str, digest: str, candidate: Candidate) -> None:
+        """Train one candidate into the run's folder."""
         from trainer.methods.loop import Training, train
 
-        self.runs.advance(run_id, "train")
+        run = self.runs.advance(run_id, "train")
         out = self._folder(run_id) / candidate.name
         if out.is_dir():
-            return {"name": candidate.name, "reused": True}
-        run, adapter = self._run(run_id)
+            return
         frozen = self._snapshot(digest)
         method = METHODS[candidate.method]
         examples = method.examples(frozen)
@@ -127,21 +126,19 @@ class Steps:
             hyperparameters=hyperparameters(self._settings, self._model().parameters),
             out=out,
             start=candidate.start,
-            live_adapter=self._live(adapter, run),
-            on_progress=self._progress(run_id, candidate),
+            live_adapter=self._live(self._adapter(run), run),
+            on_progress=partial(self._report, run_id, candidate.name),
             stop=lambda: self._cancelled(run),
         )
         result = train(self._model(), training)
-        figures = asdict(result) | {"path": str(result.path), "name": candidate.name}
         self.runs.event(
             run_id,
             "message",
             f"Trained {candidate.name}: {result.steps} steps in {result.train_s:.1f} s, "
             f"final loss {result.final_loss:.4f}.",
-            figures,
+            asdict(result) | {"path": str(result.path), "name": candidate.name},
             key=f"trained:{candidate.name}",
         )
-        return figures
 
     def evaluate(self, run_id: str, digest: str, candidate: Candidate) -> list[Judged]:
         """Measure a candidate at shrinking scales until one passes; all that were measured."""
@@ -161,7 +158,7 @@ class Steps:
                 "message",
                 f"{name}: {'passes' if one.verdict.promoted else 'fails'} the gate. "
                 + "; ".join(one.verdict.reasons),
-                _figures(one),
+                {"name": name, **asdict(one.verdict), "evaluation": asdict(one.evaluation)},
                 key=f"judged:{name}",
             )
             if one.verdict.promoted or self._cancelled(run):
@@ -179,9 +176,11 @@ class Steps:
                 "The run was cancelled before its candidate was published.", code="cancelled"
             )
         adapter = self._adapter(run)
-        best = choose([(one.name, one.evaluation, one.verdict) for one in judged])
+        best = choose([(one.evaluation, one.verdict) for one in judged])
         chosen = judged[best if best is not None else 0]
-        info = self._store(chosen.folder)
+        base = read_base(self._settings.model)
+        info = validate_adapter(chosen.folder, base, max_rank=self._settings.max_lora_rank)
+        self._artifacts.put_folder(chosen.folder)
         version = self._registry.add_version(
             adapter.id,
             info,
@@ -194,8 +193,8 @@ class Steps:
         if best is None:
             self._registry.reject(adapter.id, version.number)
             self._end(run, "rejected", chosen.verdict, version)
-            return chosen.verdict
-        self._promote(run, adapter, version, chosen)
+        else:
+            self._promote(run, adapter, version, chosen)
         return chosen.verdict
 
     def _promote(self, run: Run, adapter: Adapter, version: Version, chosen: Judged) -> None:
@@ -217,13 +216,9 @@ class Steps:
             )
         self._end(run, "succeeded", chosen.verdict, version)
 
-    def _end(self, run: Run, state: Any, verdict: Verdict, version: Version) -> None:
-        self.runs.event(
-            run.id,
-            "message",
-            f"Version {version.number} is {'live' if state == 'succeeded' else 'rejected'}.",
-            key="end",
-        )
+    def _end(self, run: Run, state: str, verdict: Verdict, version: Version) -> None:
+        told = "live" if state == "succeeded" else "rejected"
+        self.runs.event(run.id, "message", f"Version {version.number} is {told}.", key="end")
         self.runs.finish(run.id, state, verdict=verdict, version=version.number)
 
     def _judge(
@@ -241,17 +236,7 @@ class Steps:
             suite=load_suite(suite_path) if suite_path else (),
             seed=_SEED,
         )
-        return Judged(folder, name, measured, judge(measured, self._limits))
-
-    def _store(self, folder: Path) -> ArtifactInfo:
-        base = read_base(self._settings.model)
-        info = validate_adapter(folder, base, max_rank=self._settings.max_lora_rank)
-        self._artifacts.put_folder(folder)
-        return info
-
-    def _run(self, run_id: str) -> tuple[Run, Adapter]:
-        run = self.runs.find(run_id)
-        return run, self._adapter(run)
+        return Judged(folder, name, measured, judge(measured, gate_limits(self._settings)))
 
     def _adapter(self, run: Run) -> Adapter:
         assert run.adapter_id is not None  # every run is an adapter's
@@ -269,23 +254,6 @@ class Steps:
     def _cancelled(self, run: Run) -> bool:
         return self.runs.find(run.id).cancel_requested_at_s is not None
 
-    def _progress(self, run_id: str, candidate: Candidate) -> Callable[[Progress], None]:
-        def report(progress: Progress) -> None:
-            self.runs.event(
-                run_id,
-                "metrics",
-                candidate.name,
-                {"step": progress.step, "steps": progress.steps, **progress.metrics},
-                key=f"{candidate.name}:{progress.step}",
-            )
-
-        return report
-
-
-def _figures(one: Judged) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "promoted": one.verdict.promoted,
-        "checks": [asdict(check) for check in one.verdict.checks],
-        "evaluation": asdict(one.evaluation),
-    }
+    def _report(self, run_id: str, name: str, progress: Progress) -> None:
+        figures = {"step": progress.step, "steps": progress.steps, **progress.metrics}
+        self.runs.event(run_id, "metrics", name, figures, key=f"{name}:{progress.step}")

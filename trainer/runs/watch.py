@@ -1,4 +1,7 @@
-"""Finds the adapters that are due for training and opens their runs; starts nothing itself."""
+"""Finds the adapters that are due for training and opens their runs; starts nothing itself.
+
+`due` is the rule: pure, on counts.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,7 @@ from core.work.watermarks import Watermarks
 from feedback.learning.reading import read_feedback
 from feedback.store import FeedbackStore
 from feedback.types import News
-from trainer.runs.triggers import due
-from trainer.runs.types import RUN, RunFacts
+from trainer.types import RUN, RunFacts
 
 logger = logging.getLogger("attune.trainer")
 
@@ -58,7 +60,8 @@ class Watch:
 
     def _consider(self, adapter: Adapter, news: News) -> None:
         learning = adapter.learning
-        aged = now_s() - news.oldest_at_s >= learning.max_age_s
+        age_s = now_s() - news.oldest_at_s
+        aged = age_s >= learning.max_age_s
         state = (news.count, news.max_seq, aged, learning)
         if self._considered.get(adapter.id) == state:
             return  # pairing reads everything that was ever said: once per piece of news
@@ -66,15 +69,7 @@ class Watch:
             return
         found = read_feedback(self._feedback, adapter)
         ups = sum(label.desirable for label in found.labels)
-        reason = due(
-            learning,
-            ups,
-            len(found.labels) - ups,
-            len(found.pairs),
-            news.count,
-            news.oldest_at_s,
-            now_s(),
-        )
+        reason = due(learning, ups, len(found.labels) - ups, len(found.pairs), news.count, age_s)
         if reason is not None:
             open_run(self._runs, adapter, reason, news.max_seq, news.newest_at_s)
             logger.info("Run opened for '%s': %s", adapter.name, reason)
@@ -91,3 +86,25 @@ def open_run(
     """Queue a run and say that it is new, or yield the one of the adapter that is under way."""
     facts = RunFacts(fit(trigger, 64), last_feedback_seq, last_feedback_at_s, adapter.live_version)
     return runs.open(adapter.tenant_id, adapter.id, facts, adapter_id=adapter.id)
+
+
+def due(
+    learning: Learning, labels_up: int, labels_down: int, pairs: int, new_items: int, age_s: float
+) -> str | None:
+    """The reason to start a run now, in at most 64 characters, or None; see `Learning`.
+
+    `labels_up`, `labels_down` and `pairs` count all that is known; `new_items` came since the last
+    run, the oldest of them `age_s` ago.
+    """
+    labels = labels_up + labels_down
+    balanced = min(labels_up, labels_down) >= learning.min_minority
+    enough_labels = labels >= max(1, learning.min_labels) and balanced
+    enough = enough_labels or pairs >= max(1, learning.min_pairs)
+    if not (learning.enabled and enough and new_items > 0):
+        return None
+    known = f"{labels_up} up, {labels_down} down, {pairs} pairs"
+    if new_items >= learning.new_items:
+        return f"{new_items} new; {known}"[:64]
+    if age_s >= learning.max_age_s:
+        return f"{new_items} new, waited {learning.max_age_s:g} s; {known}"[:64]
+    return None
