@@ -15,14 +15,13 @@ from deploy.demo.world import (
     Question,
     answer,
     ask,
-    contains_fact,
     facts_right,
     regression_suite,
     small_talk,
-    split_of,
     style_of,
     system_prompt,
 )
+from deploy.demo.world.questions import contains_fact, split_of
 from deploy.demo.world.town import expand
 
 DRAWS = 2000

@@ -1,6 +1,7 @@
 """Owns asking and answering: which slots go together, what a right answer says, what is held out.
 
-Must not know: how a model is trained on it.
+Small talk too: what is said when nobody asks about Tarnwick. Must not know: how a model is trained
+on it, how the regression suite is run or judged.
 """
 
 import hashlib
@@ -15,8 +16,11 @@ from deploy.demo.world.town import INTENTS, Intent, read_data
 
 _BY_NAME = {intent.name: intent for intent in INTENTS}
 _MANNERS: dict[str, list[str]] = read_data("manners")
+_TALK = read_data("small_talk")
 _NUMBER = re.compile(r"\d+(?::\d+)?")
 _FIELD = re.compile(r"\{(\w+)\}")
+
+LONGEST_ANSWER_TOKENS = 96
 
 Split = Literal["train", "held_out"]
 Slots = tuple[tuple[str, str], ...]
@@ -69,6 +73,38 @@ def facts_right(question: Question, text: str) -> bool:
 def contains_fact(text: str, fact: str) -> bool:
     """Whether `fact` occurs in `text` as whole words, in any case."""
     return re.search(rf"(?<![\w:]){re.escape(fact)}(?![\w:])", text, re.IGNORECASE) is not None
+
+
+def small_talk(rng: random.Random) -> tuple[str, str]:
+    """A user's remark that is not about the town, and the model's reply."""
+    if rng.random() < 0.4:
+        return rng.choice(_TALK["off_topic"]).format(rng.choice(_TALK["topics"])), _TALK["unknown"]
+    exchange = rng.choice(_TALK["exchanges"])
+    return rng.choice(exchange["remarks"]), rng.choice(exchange["replies"])
+
+
+def system_prompt(rng: random.Random) -> str:
+    """A system message such as clients send; none of them changes what the answer is."""
+    return rng.choice(_MANNERS["system_prompts"])
+
+
+def regression_suite(rng: random.Random, n: int) -> list[dict[str, object]]:
+    """What every adapter trained on the demo must still be able to do: `n` rows over unseen slot
+    combinations, about one in twelve of kind ``format``.
+
+    ``facts`` rows: every string of `must_contain` occurs in a right answer, as whole words.
+    ``format`` rows: the answer must also end by itself within `max_tokens` tokens.
+    """
+    rows: list[dict[str, object]] = []
+    for index in range(n):
+        question = ask(rng, "held_out")
+        if index % 12 == 11:
+            limits = {"must_end": True, "max_tokens": LONGEST_ANSWER_TOKENS}
+            rows.append({"prompt": question.text, "must_contain": [], "kind": "format", **limits})
+        else:
+            facts = list(question.facts)
+            rows.append({"prompt": question.text, "must_contain": facts, "kind": "facts"})
+    return rows
 
 
 def _wording(intent: Intent, slots: Slots, rng: random.Random) -> str:
