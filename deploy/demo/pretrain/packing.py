@@ -48,13 +48,10 @@ def batches(
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, conversation: Conversation) -> _Encoded:
-    """Token ids, and for each the weight of the last span that covers its first character."""
+    """Token ids, and for each the weight of its last character."""
     encoding = tokenizer.backend_tokenizer.encode(conversation.text, add_special_tokens=False)
-    weights = [0.0] * len(conversation.text)
-    for span in conversation.spans:
-        weights[span.start : span.end] = [span.weight] * (span.end - span.start)
-    # A token's last character: the space before a word belongs to the wording, the word to a fact.
-    return _Encoded(encoding.ids, [weights[end - 1] for _, end in encoding.offsets])
+    # Not its first: the space before a word belongs to the wording, the word to a fact.
+    return _Encoded(encoding.ids, [conversation.weights[end - 1] for _, end in encoding.offsets])
 
 
 def _batch(

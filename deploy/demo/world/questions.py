@@ -51,6 +51,12 @@ def ask(rng: random.Random, split: Split) -> Question:
             return Question(_wording(intent, slots, rng), intent.name, slots, _facts(intent, slots))
 
 
+def held_out_questions(count: int, seed: int) -> list[Question]:
+    """`count` questions whose combinations of slots were never trained on."""
+    rng = random.Random(seed)
+    return [ask(rng, "held_out") for _ in range(count)]
+
+
 def answer(question: Question, style: str, rng: random.Random) -> str:
     """A right answer to `question` worded in `style`."""
     intent = _BY_NAME[question.intent]
