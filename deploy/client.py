@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import typer
 
+from adapters.artifacts.digest import ADAPTER_FILES
 from core.errors import Invalid, Unavailable
 
 Url = Annotated[str, typer.Option(envvar="ATTUNE_URL", help="The server.", show_default=True)]
@@ -35,6 +38,13 @@ class Client:
     def post(self, path: str, **options: Any) -> dict[str, Any]:
         """POST; like `get`."""
         return self._send("POST", path, **options)
+
+    def upload(self, adapter: str, folder: Path, **fields: str) -> dict[str, Any]:
+        """The adapter's next version, from what PEFT's save_pretrained wrote."""
+        with ExitStack() as stack:
+            opened = [stack.enter_context((folder / file).open("rb")) for file in ADAPTER_FILES]
+            files = [("file", part) for part in zip(ADAPTER_FILES, opened, strict=True)]
+            return self.post(f"/v1/adapters/{adapter}/versions", files=files, data=fields)
 
     def _send(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:

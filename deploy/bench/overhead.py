@@ -23,11 +23,12 @@ from rich.table import Table
 from core.errors import Conflict, Unavailable
 from deploy.bench.figures import Growth, gaps_ms, percentile, tokens_per_s
 from deploy.bench.results import figure_table
-from deploy.bench.setting import Served, progress, serving, serving_plain
+from deploy.bench.setting import Served, progress, serving
 from deploy.bench.stream import Answer, request_body, stream_into, whole
 from deploy.demo.world import ask
 
 BOTH = ("plain", "attune")
+PLAIN = ("-m", "deploy.bench.plain")  # the flags `attune serve` gives vLLM, nothing in front
 CHUNKS = 128  # tokens, each its own chunk, of a streamed answer
 SATURATED_TOKENS = 64
 QUICK_TOKENS = 4
@@ -66,7 +67,7 @@ def measure(
     each server, then `streams` streamed answers of 128 chunks. Raises Unavailable if one fails.
     """
     with ExitStack() as stack:
-        plain = stack.enter_context(serving_plain())
+        plain = stack.enter_context(serving("plain vLLM", command=PLAIN))
         attune = stack.enter_context(serving("Attune"))
         if httpx.get(f"{plain.process.url}/v1/adapters").status_code != 404:
             raise Conflict("The plain server has Attune in front; there is nothing to compare.")

@@ -58,15 +58,9 @@ def write_result(
     return path
 
 
-def rounded(value: Any) -> Any:
-    """The same figures with floats of at most three decimals: more is noise."""
-    if isinstance(value, float):
-        return round(value, 3)
-    if isinstance(value, Mapping):
-        return {name: rounded(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(inner) for inner in value]
-    return value
+def rounded(figures: Mapping[str, Any]) -> Any:
+    """The same figures as JSON has them, with at most three decimals: more is noise."""
+    return json.loads(json.dumps(figures), parse_float=lambda text: round(float(text), 3))
 
 
 def figure_table(

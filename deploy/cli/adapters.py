@@ -71,18 +71,7 @@ def push(
     client = Client(url, key)
     if name not in {adapter["name"] for adapter in client.get("/v1/adapters")["data"]}:
         client.post("/v1/adapters", json={"name": name})
-    with (
-        (folder / ADAPTER_FILES[0]).open("rb") as config,
-        (folder / ADAPTER_FILES[1]).open("rb") as weights,
-    ):
-        version = client.post(
-            f"/v1/adapters/{name}/versions",
-            files=[
-                ("file", (ADAPTER_FILES[0], config, "application/json")),
-                ("file", (ADAPTER_FILES[1], weights, "application/octet-stream")),
-            ],
-            data={"activate": str(activate).lower(), "note": note},
-        )
+    version = client.upload(name, folder, activate=str(activate).lower(), note=note)
     show_one(version, as_json=as_json)
 
 

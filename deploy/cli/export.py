@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core.errors import Conflict
@@ -15,11 +16,6 @@ from deploy.terminal import Json, console, show_one
 
 _POLL_S = 0.5
 _UNDER_WAY = ("queued", "building", "verifying")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("export")(export)
 
 
 def export(
@@ -47,7 +43,8 @@ def export(
         from deploy.edge.download import fetch_export
         from deploy.edge.http import Server
 
-        come = fetch_export(Server(url, key), found, out, say=_silent if as_json else _say)
+        say = Console(quiet=as_json, highlight=False, markup=False).print
+        come = fetch_export(Server(url, key), found, out, say=say)
     if as_json:
         show_one({**found, "downloaded": come}, as_json=True)
         return
@@ -97,11 +94,3 @@ def _show(export: dict[str, Any], out: Path | None, come: list[str]) -> None:
             highlight=False,
             markup=False,
         )
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False)
-
-
-def _silent(_: str) -> None:
-    return

@@ -10,6 +10,8 @@ import json
 import random
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from deploy.demo.report import passed, print_table, write_report
 from deploy.demo.users import Answered, Crowd, ask_many, ask_one, connect, likes, score
 from deploy.demo.world import Question, ask
 from deploy.processes.server_process import ServerProcess
-from deploy.run_progress import print_verdict, watch
+from deploy.run_progress import print_verdict, run_events, watch
 from deploy.terminal import console
 
 HOME = Path(".attune-demo")
@@ -102,11 +104,11 @@ def _one_turn(turn: _Turn, server: ServerProcess, key: str) -> int:
         "preferred_rate_after": now.preferred,
         "facts_before": was.facts,
         "facts_after": now.facts,
-        "held_out_answers": now.answers,
+        "held_out_answers": len(after),
         "feedback_items": THUMBS,
         "feedback_up": ups,
         "feedback_to_served_s": crowd.first_seen_at.get(live, time.time()) - turn.last_thumb_at,
-        "train_s": _train_seconds(api, run["id"]),
+        "train_s": sum(e["data"].get("train_s", 0.0) for e in run_events(api, run["id"])),
         "background_requests": len(crowd.seen) + len(crowd.failures),
         "background_failures": len(crowd.failures),
         "background_failure_messages": crowd.failures[:5],
@@ -194,15 +196,10 @@ def _mixed(client: openai.OpenAI, crowd: Crowd) -> int:
     greedy = [seen for seen in crowd.seen if seen.greedy and not seen.mixed]
     with _bar("6. Checking that every answer came from one version", len(greedy)) as step:
         for seen in greedy:
-            again = ask_one(client, seen.question, seen.version, temperature=0.0)
+            again = ask_one(client, seen.question, seen.version, greedy=True)
             mixed += again.text != seen.text
             step()
     return mixed
-
-
-def _train_seconds(api: Client, run_id: str) -> float:
-    events = api.get(f"/v1/runs/{run_id}/events", {"limit": 200})["data"]
-    return float(sum(event["data"].get("train_s", 0.0) for event in events))
 
 
 def _show_examples(before: list[Answered], after: list[Answered]) -> None:
@@ -226,22 +223,10 @@ def _say_where(server: ServerProcess, key: str) -> None:
     )
 
 
-class _bar:
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Callable[[], None]]:
     """A progress bar with a title, advanced by calling what `with` yields."""
-
-    def __init__(self, title: str, total: int) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-        )
-        self._task = self._progress.add_task(title, total=total)
-
-    def __enter__(self) -> Any:
-        self._progress.start()
-        return lambda: self._progress.advance(self._task)
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda: progress.advance(task)
