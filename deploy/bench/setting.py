@@ -14,7 +14,7 @@ from rich.console import Console
 
 from adapters.artifacts.digest import ADAPTER_FILES
 from core.errors import AttuneError
-from deploy.client import Client
+from deploy.edge.http import Server
 from deploy.processes.server_process import ServerProcess
 
 TENANT = "bench"
@@ -32,7 +32,7 @@ class Served:
     def push(self, name: str, folders: Sequence[Path]) -> None:
         """Make an adapter that never learns nor explores, with a version of each folder; the
         last one is live."""
-        api = Client(self.process.url, self.key)
+        api = Server(self.process.url, self.key)
         learning = {"enabled": False, "exploration": 0.0}
         api.post("/v1/adapters", json={"name": name, "learning": learning})
         for folder in folders:

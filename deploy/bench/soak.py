@@ -26,9 +26,9 @@ from deploy.bench.memory import process_name, resident_bytes
 from deploy.bench.results import figure_table
 from deploy.bench.setting import Served, progress, serving
 from deploy.bench.stream import Answer, request_body, stream_into
-from deploy.client import Client
 from deploy.demo.users import Answered, likes
 from deploy.demo.world import Question, ask
+from deploy.edge.http import Server
 
 ADAPTERS = 20
 PLACES = {"ATTUNE_MAX_CPU_LORAS": "8", "ATTUNE_MAX_LORAS": "4"}
@@ -139,13 +139,13 @@ def _push(served: Served, folder: Path) -> None:
         served.push(f"fixed-{number}", [source])
     versions = [write_adapter(folder / f"s{n}", base, seed=100 + n, rank=8) for n in (1, 2)]
     served.push(SWAPPED, versions)
-    api = Client(served.process.url, served.key)
+    api = Server(served.process.url, served.key)
     learning = {"new_items": 64, "min_minority": 5}
     api.post("/v1/adapters", json={"name": TAUGHT, "learning": learning})
 
 
 def _runs(served: Served) -> dict[str, int]:
-    api = Client(served.process.url, served.key)
+    api = Server(served.process.url, served.key)
     found = api.get("/v1/runs", {"adapter": TAUGHT, "limit": 200})["data"]
     return dict(Counter(str(run["state"]) for run in found))
 
