@@ -11,7 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+Url = Annotated[str, typer.Option(envvar="ATTUNE_URL", help="The server.", show_default=True)]
+Key = Annotated[str, typer.Option(envvar="ATTUNE_API_KEY", help="An API key.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
 
 console = Console()
 

@@ -20,7 +20,7 @@ from adapters.artifacts.store import ArtifactStore
 from adapters.registry import Registry
 from adapters.types import Learning
 from adapters.validate import read_base, validate_adapter
-from core.errors import Invalid, Unavailable
+from core.errors import NotFound, Unavailable
 from core.identity.tenants import TenantStore
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
@@ -168,7 +168,7 @@ def _register(served: Served, first: int, count: int) -> None:
 def _until_known(served: Served, name: str, timeout_s: float = 300.0) -> None:
     api, deadline = served.api, time.monotonic() + timeout_s
     while True:
-        with suppress(Invalid):
+        with suppress(NotFound):
             api.get(f"/v1/models/{name}")
             return
         if time.monotonic() > deadline:

@@ -12,8 +12,9 @@ import aiohttp
 import httpx
 from rich.console import Console
 
+from adapters.artifacts.digest import ADAPTER_FILES
 from core.errors import AttuneError
-from deploy.client import Client
+from deploy.edge.http import Server
 from deploy.processes.server_process import ServerProcess
 
 TENANT = "bench"
@@ -29,9 +30,9 @@ class Served:
     key: str
 
     @property
-    def api(self) -> Client:
+    def api(self) -> Server:
         """Its API, as the commands use it."""
-        return Client(self.process.url, self.key)
+        return Server(self.process.url, self.key)
 
     def push(self, name: str, folders: Sequence[Path]) -> None:
         """Make an adapter that never learns nor explores, with a version of each folder; the
@@ -40,7 +41,8 @@ class Served:
         learning = {"enabled": False, "exploration": 0.0}
         api.post("/v1/adapters", json={"name": name, "learning": learning})
         for folder in folders:
-            api.upload(name, folder)
+            files = [("file", (file, (folder / file).read_bytes())) for file in ADAPTER_FILES]
+            api.post(f"/v1/adapters/{name}/versions", files=files)
 
     def session(self, connections: int) -> aiohttp.ClientSession:
         """A client with a connection for each request under way; make it inside the event loop."""

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core.errors import Conflict
-from deploy.client import DEFAULT_URL, Client, Key, Url
-from deploy.terminal import Json, console, show_one
+from deploy.edge.http import Patience, Server
+from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, show_one
 
 _POLL_S = 0.5
 _UNDER_WAY = ("queued", "building", "verifying")
@@ -33,7 +33,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a model for devices: build, verify, download. Run again to go on after a break."""
-    client = Client(url, key)
+    client = Server(url, key)
     asked = {"model": model, "layout": layout, "precision": precision}
     found = _wait(client, client.post("/v1/exports", json=asked), quiet=as_json)
     if found["state"] != "ready":
@@ -41,17 +41,16 @@ def export(
     come: list[str] = []
     if out is not None:
         from deploy.edge.download import fetch_export
-        from deploy.edge.http import Server
 
         say = Console(quiet=as_json, highlight=False, markup=False).print
-        come = fetch_export(Server(url, key), found, out, say=say)
+        come = fetch_export(Server(url, key, Patience(say=say)), found, out)
     if as_json:
         show_one({**found, "downloaded": come}, as_json=True)
         return
     _show(found, out, come)
 
 
-def _wait(client: Client, export: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+def _wait(client: Server, export: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """The export once it has ended, its progress shown meanwhile."""
     with Progress(
         TextColumn("{task.description}"),

@@ -20,10 +20,10 @@ import openai
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core.errors import AttuneError, Unavailable
-from deploy.client import Client
 from deploy.demo.report import passed, print_table, write_report
 from deploy.demo.users import Answered, Crowd, ask_many, ask_one, connect, likes, score
 from deploy.demo.world import Question, ask
+from deploy.edge.http import Server
 from deploy.processes.server_process import ServerProcess
 from deploy.run_progress import print_verdict, run_events, watch
 from deploy.terminal import console
@@ -79,7 +79,7 @@ def _start(server: ServerProcess) -> None:
 
 
 def _one_turn(turn: _Turn, server: ServerProcess, key: str) -> int:
-    api, client = Client(server.url, key), connect(server.url, key)
+    api, client = Server(server.url, key), connect(server.url, key)
     api.post(
         "/v1/adapters",
         json={"name": ADAPTER, "learning": {"new_items": THUMBS, "min_minority": 5}},
@@ -131,7 +131,7 @@ def _ask_all(
         return ask_many(client, questions, model, on_answer=step)
 
 
-def _rate(turn: _Turn, client: openai.OpenAI, api: Client, rng: random.Random) -> int:
+def _rate(turn: _Turn, client: openai.OpenAI, api: Server, rng: random.Random) -> int:
     """Ask training questions and thumb the answers received; how many thumbs were up.
 
     The base shows the liked style by chance, about every fifth time. The user thumbs every
@@ -159,7 +159,7 @@ def _rate(turn: _Turn, client: openai.OpenAI, api: Client, rng: random.Random) -
     return ups
 
 
-def _learn(api: Client) -> dict[str, Any]:
+def _learn(api: Server) -> dict[str, Any]:
     """Wait for the trigger, then follow the run to its verdict."""
     deadline = time.monotonic() + 60
     while True:
