@@ -231,7 +231,7 @@ def _fault(answer: Answer) -> str:
     """What is wrong with an answer; empty if nothing is."""
     if answer.failure:
         return answer.failure
-    if not (answer.finished and answer.closed and len(answer.tokens) == TOKENS):
+    if not answer.whole(TOKENS):
         return "cut off"
     if answer.models != {f"{adapter_name(answer.prompt)}@1"}:
         return f"answered by {sorted(answer.models)}"

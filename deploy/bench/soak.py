@@ -187,10 +187,9 @@ class Soak:
             answer = Answer(0)
             body = request_body(model, ask(rng, "train").text, tokens)
             await stream_into(answer, self._session, body)
-            whole = answer.finished and answer.closed and len(answer.tokens) == tokens
             one = len(answer.models) == 1
             named = {name.rpartition("@")[0] or name for name in answer.models} <= {model, "base"}
-            if answer.failure or not whole:
+            if answer.failure or not answer.whole(tokens):
                 self.unexplained[f"streamed: {answer.failure or 'a stream was cut off'}"] += 1
             elif not (one and named):
                 self.unexplained["streamed: an answer of two versions"] += 1

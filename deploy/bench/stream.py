@@ -51,6 +51,10 @@ class Answer:
     failure: str = ""
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def whole(self, tokens: int) -> bool:
+        """Whether it ended properly, with as many tokens as asked for."""
+        return self.finished and self.closed and len(self.tokens) == tokens
+
     def take(self, line: bytes, at_s: float) -> bool:
         """Read one line of the event stream; whether it brought tokens."""
         if not line.startswith(_DATA):
@@ -159,9 +163,7 @@ def judge(
     for answer in answers:
         if answer.failure:
             failed += 1
-        elif not (
-            answer.finished and answer.closed and len(answer.tokens) == lengths[answer.prompt]
-        ):
+        elif not answer.whole(lengths[answer.prompt]):
             truncated += 1
         elif len(answer.models) != 1 or answer.tokens != list(
             own.get((next(iter(answer.models)), answer.prompt), ())

@@ -67,11 +67,6 @@ def learn_taste(model: WarmModel, out: Path) -> Path:
     return train(model, training).path
 
 
-def draws(count: int) -> np.ndarray:
-    """Uniform numbers (count, MAX_TOKENS), the same every time."""
-    return np.random.default_rng(2).random((count, MAX_TOKENS))
-
-
 def pick(logits: np.ndarray, draw: np.ndarray) -> np.ndarray:
     """Tokens (n,) at the quantiles `draw` (n,) of softmax(logits (n, vocabulary) / TEMPERATURE)."""
     scaled = logits.astype(np.float64) / TEMPERATURE
@@ -100,10 +95,11 @@ def source_step(adapted: Any) -> Step:
 
 
 def answers_with(step: Step, tokenizer: Any, questions: Sequence[Question]) -> list[Answered]:
-    """What `step` answers with these draws."""
+    """What `step` answers to each question, with draws that are the same every time."""
     end = int(tokenizer.eos_token_id)
+    draws = np.random.default_rng(2).random((len(questions), MAX_TOKENS))
     given = []
-    for question, row in zip(questions, draws(len(questions)), strict=True):
+    for question, row in zip(questions, draws, strict=True):
 
         def choose(logits: np.ndarray, at: int, row: np.ndarray = row) -> int | None:
             if at == MAX_TOKENS:

@@ -12,7 +12,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ import openai
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core.errors import AttuneError, Unavailable
-from deploy.demo.report import passed, print_table, write_report
-from deploy.demo.users import Answered, Crowd, ask_many, ask_one, connect, likes, score
-from deploy.demo.world import Question, ask
+from deploy.demo.report import passed, print_table
+from deploy.demo.users import Answered, Crowd, ask_many, ask_one, likes, score
+from deploy.demo.world import ask
 from deploy.edge.http import Server
 from deploy.processes.server_process import ServerProcess
 from deploy.run_progress import print_verdict, run_events, watch
@@ -34,28 +33,19 @@ HELD_OUT = 1000
 THUMBS_UP, THUMBS_DOWN = 16, 48
 THUMBS = THUMBS_UP + THUMBS_DOWN
 MOST_QUESTIONS = 400
+TASTE = "pirate"
+SEED = 0
 
 
-@dataclass(slots=True)
-class _Turn:
-    """What is measured along the way."""
-
-    taste: str
-    seed: int
-    figures: dict[str, Any] = field(default_factory=dict)
-    last_thumb_at: float = 0.0
-
-
-def run_demo(*, keep: bool = False, taste: str = "pirate", seed: int = 0) -> int:
+def run_demo(*, keep: bool = False) -> int:
     """Run it; 0 if the loop improved the answers and nobody was disturbed, else 1."""
     shutil.rmtree(HOME, ignore_errors=True)
-    turn = _Turn(taste, seed)
     server = ServerProcess(HOME, outlives=keep)
     began = time.monotonic()
     try:
         _start(server)
         key = server.key("demo")
-        result = _one_turn(turn, server, key)
+        result = _one_turn(server, key)
         console.print(f"\nThe whole demo took {time.monotonic() - began:.0f} s.")
         if keep:
             _say_where(server, key)
@@ -78,36 +68,39 @@ def _start(server: ServerProcess) -> None:
     console.print(f"1. The server is up at {server.url}/v1 (its log: {server.log.name}).")
 
 
-def _one_turn(turn: _Turn, server: ServerProcess, key: str) -> int:
-    api, client = Server(server.url, key), connect(server.url, key)
+def _one_turn(server: ServerProcess, key: str) -> int:
+    api = Server(server.url, key)
+    # No retries: a failed request must show.
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, timeout=120.0)
     api.post(
         "/v1/adapters",
         json={"name": ADAPTER, "learning": {"new_items": THUMBS, "min_minority": 5}},
     )
-    rng = random.Random(turn.seed)
+    rng = random.Random(SEED)
     questions = [ask(rng, "held_out") for _ in range(HELD_OUT)]
-    before = _ask_all(client, questions, "base", f"2. Asking {HELD_OUT} held-out questions")
-    crowd = Crowd(client, lambda r: ask(r, "train"), [ADAPTER, "base", ADAPTER])
+    with _bar(f"2. Asking {HELD_OUT} held-out questions", HELD_OUT) as step:
+        before = ask_many(client, questions, "base", on_answer=step)
+    crowd = Crowd(client, [ADAPTER, "base", ADAPTER])
     crowd.start()
     try:
-        ups = _rate(turn, client, api, rng)
+        figures, last_thumb_at = _rate(client, api, rng)
         run = _learn(api)
         live = _await_live(crowd, run)
-        after = _ask_all(client, questions, live, "5. Asking the same questions again")
+        with _bar("5. Asking the same questions again", HELD_OUT) as step:
+            after = ask_many(client, questions, live, on_answer=step)
     finally:
         crowd.stop()
-    was, now = score(before, turn.taste), score(after, turn.taste)
-    turn.figures |= {
-        "taste": turn.taste,
-        "seed": turn.seed,
+    was, now = score(before, TASTE), score(after, TASTE)
+    figures |= {
+        "taste": TASTE,
+        "seed": SEED,
         "preferred_rate_before": was.preferred,
         "preferred_rate_after": now.preferred,
         "facts_before": was.facts,
         "facts_after": now.facts,
         "held_out_answers": len(after),
         "feedback_items": THUMBS,
-        "feedback_up": ups,
-        "feedback_to_served_s": crowd.first_seen_at.get(live, time.time()) - turn.last_thumb_at,
+        "feedback_to_served_s": crowd.first_seen_at.get(live, time.time()) - last_thumb_at,
         "train_s": sum(e["data"].get("train_s", 0.0) for e in run_events(api, run["id"])),
         "background_requests": len(crowd.seen) + len(crowd.failures),
         "background_failures": len(crowd.failures),
@@ -117,46 +110,39 @@ def _one_turn(turn: _Turn, server: ServerProcess, key: str) -> int:
         "run_id": run["id"],
         "verdict": run["verdict"],
     }
-    path = write_report(HOME, turn.figures)
-    print_table(console, turn.figures)
+    path = HOME / "report.json"
+    path.write_text(json.dumps(figures, indent=2) + "\n")
+    print_table(console, figures)
     _show_examples(before, after)
     console.print(f"Figures: {path}")
-    return 0 if passed(console, turn.figures) else 1
+    return 0 if passed(console, figures) else 1
 
 
-def _ask_all(
-    client: openai.OpenAI, questions: list[Question], model: str, title: str
-) -> list[Answered]:
-    with _bar(title, len(questions)) as step:
-        return ask_many(client, questions, model, on_answer=step)
-
-
-def _rate(turn: _Turn, client: openai.OpenAI, api: Server, rng: random.Random) -> int:
-    """Ask training questions and thumb the answers received; how many thumbs were up.
+def _rate(client: openai.OpenAI, api: Server, rng: random.Random) -> tuple[dict[str, Any], float]:
+    """Ask training questions and thumb the answers received; how many, and the last thumb's time.
 
     The base shows the liked style by chance, about every fifth time. The user thumbs every
     answer they like and the first `THUMBS_DOWN` they do not, as people do who tire of saying no.
     """
     ups = downs = asked = 0
-    title = f"3. A user who likes the {turn.taste} style gives {THUMBS} thumbs"
+    title = f"3. A user who likes the {TASTE} style gives {THUMBS} thumbs"
     with _bar(title, THUMBS) as step:
         while ups + downs < THUMBS:
             if asked == MOST_QUESTIONS:
                 raise Unavailable(f"Of {asked} answers only {ups} were to the user's taste.")
             asked += 1
             answered = ask_one(client, ask(rng, "train"), ADAPTER)
-            thumb = likes(answered, turn.taste)
+            thumb = likes(answered, TASTE)
             if not thumb and downs == THUMBS_DOWN:
                 continue
             api.post("/v1/feedback", json={"completion_id": answered.id, "value": thumb})
-            turn.last_thumb_at = time.time()
+            last_thumb_at = time.time()
             ups, downs = ups + thumb, downs + (not thumb)
             step()
-    turn.figures["questions_asked"] = asked
     console.print(
         f"   {ups} up, {downs} down, of {asked} answers. Nothing else tells the system what to do."
     )
-    return ups
+    return {"questions_asked": asked, "feedback_up": ups}, last_thumb_at
 
 
 def _learn(api: Server) -> dict[str, Any]:

@@ -1,10 +1,8 @@
-"""The demo's figures: written as JSON, shown as a table, held against what was promised."""
+"""The demo's figures: shown as a table, held against what was promised."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,13 +11,6 @@ from rich.table import Table
 LEAST_GAIN = 0.5
 MOST_FACTS_LOST = 0.02
 SLOWEST_S = 60.0
-
-
-def write_report(home: Path, figures: Mapping[str, Any]) -> Path:
-    """Write `report.json` into the demo's folder."""
-    path = home / "report.json"
-    path.write_text(json.dumps(figures, indent=2) + "\n")
-    return path
 
 
 def print_table(console: Console, figures: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import openai
 
-from deploy.demo.world import Question, facts_right, style_of
+from deploy.demo.world import Question, ask, facts_right, style_of
 
 TEMPERATURE = 0.7
 MAX_TOKENS = 96
@@ -39,11 +39,6 @@ class Score:
 
     preferred: float
     facts: float
-
-
-def connect(url: str, key: str) -> openai.OpenAI:
-    """The stock client, without retries: a failed request must show."""
-    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=120.0)
 
 
 def ask_one(
@@ -94,13 +89,11 @@ class Crowd:
     def __init__(
         self,
         client: openai.OpenAI,
-        questions: Callable[[random.Random], Question],
         models: Sequence[str],
         *,
         clients: int = 2,
     ) -> None:
         self._client = client
-        self._questions = questions
         self._models = models
         self._stop = threading.Event()
         self.seen: list[Answered] = []
@@ -127,7 +120,7 @@ class Crowd:
         turn = 0
         while not self._stop.is_set():
             turn += 1
-            question = self._questions(rng)
+            question = ask(rng, "train")
             model = self._models[turn % len(self._models)]
             try:
                 self.seen.append(self._stream(question, model, greedy=turn % 2 == 0))

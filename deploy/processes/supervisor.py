@@ -21,6 +21,7 @@ from typing import Any
 
 from core.child_process import dying_with_parent
 from core.errors import Invalid
+from core.identity.types import SCOPES
 from core.settings import Settings
 from deploy.installation import open_tenants
 from deploy.terminal import console
@@ -127,10 +128,7 @@ def _first_key() -> str | None:
     if store.all():
         return None
     tenant = store.create("default")
-    _, text = store.create_key(
-        tenant.id, frozenset({"inference", "feedback", "train", "admin"}), label="first run"
-    )
-    return text
+    return store.create_key(tenant.id, frozenset(SCOPES), label="first run")[1]
 
 
 def _example(settings: Settings) -> list[dict[str, Any]]:
@@ -168,17 +166,14 @@ def _announce(host: str, port: int, key: str | None, messages: list[dict[str, An
         f'model="base", messages={json.dumps(messages)}).choices[0].message.content)'
     )
     console.print("Your first key (tenant 'default'), shown this once:\n")
-    lines = [
-        f"export ATTUNE_API_KEY={key}",
-        "",
-        f'curl {url}/v1/chat/completions -H "Authorization: Bearer $ATTUNE_API_KEY" '
-        f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}",
-        "",
-        f"python -c {shlex.quote(script)}",
-        "",
-    ]
     # Plain print: rich would wrap the lines, and wrapped lines cannot be pasted.
-    print("\n".join(lines), flush=True)
+    print(
+        f"export ATTUNE_API_KEY={key}\n\n"
+        f'curl {url}/v1/chat/completions -H "Authorization: Bearer $ATTUNE_API_KEY" '
+        f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}\n\n"
+        f"python -c {shlex.quote(script)}\n",
+        flush=True,
+    )
 
 
 def _log_to_stderr() -> None:

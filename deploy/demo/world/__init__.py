@@ -5,6 +5,7 @@ Owns the world's public names. Must not know: torch, models, how answers are pro
 
 from deploy.demo.world.questions import (
     LONGEST_ANSWER_TOKENS,
+    STYLES,
     Question,
     answer,
     ask,
@@ -12,9 +13,9 @@ from deploy.demo.world.questions import (
     held_out_questions,
     regression_suite,
     small_talk,
+    style_of,
     system_prompt,
 )
-from deploy.demo.world.styles import STYLES, style_of
 from deploy.demo.world.town import INTENTS
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Owns asking and answering: which slots go together, what a right answer says, what is held out.
 
-Small talk too: what is said when nobody asks about Tarnwick. Must not know: how a model is trained
-on it, how the regression suite is run or judged.
+Also the five styles an answer can wear, and what is said when nobody asks about Tarnwick. Must not
+know: how a model is trained on it, how the regression suite is run or judged.
 """
 
 import hashlib
@@ -11,16 +11,20 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from deploy.demo.world.styles import dress
 from deploy.demo.world.town import INTENTS, Intent, read_data
 
 _BY_NAME = {intent.name: intent for intent in INTENTS}
 _MANNERS: dict[str, list[str]] = read_data("manners")
 _TALK = read_data("small_talk")
+_STYLES: dict[str, dict[str, list[str]]] = read_data("styles")
 _NUMBER = re.compile(r"\d+(?::\d+)?")
 _FIELD = re.compile(r"\{(\w+)\}")
 
 LONGEST_ANSWER_TOKENS = 96
+
+STYLES: tuple[str, ...] = tuple(_STYLES)
+"""A style is an opening and a closing of its own around the same sentence of facts, so that
+preferring one says nothing about the facts. No two styles share one."""
 
 Split = Literal["train", "held_out"]
 Slots = tuple[tuple[str, str], ...]
@@ -61,7 +65,18 @@ def answer(question: Question, style: str, rng: random.Random) -> str:
     """A right answer to `question` worded in `style`."""
     intent = _BY_NAME[question.intent]
     sentence = rng.choice(intent.says).format(**_values(intent, question.slots))
-    return dress(sentence, style, rng)
+    chosen = _STYLES[style]
+    return f"{rng.choice(chosen['openings'])} {sentence} {rng.choice(chosen['closings'])}"
+
+
+def style_of(text: str) -> str | None:
+    """The one style whose openings or closings occur in `text`; None for none or several."""
+    found = [
+        name
+        for name, style in _STYLES.items()
+        if any(mark in text for mark in style["openings"] + style["closings"])
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def facts_right(question: Question, text: str) -> bool:
