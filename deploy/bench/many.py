@@ -36,6 +36,7 @@ Draw = Literal["zipf", "uniform"]
 
 COUNTS = (5, 100, 1000, 2000)
 DRAWS: tuple[Draw, ...] = ("zipf", "uniform")
+NAME = "many-{}"  # the adapter registered as the so many-th, from 0
 RANK = 8
 TOKENS = 32
 _COLUMNS = {
@@ -136,11 +137,6 @@ def weights(count: int, draw: Draw) -> list[float]:
     return list(accumulate(1.0 / rank if draw == "zipf" else 1.0 for rank in range(1, count + 1)))
 
 
-def adapter_name(number: int) -> str:
-    """The adapter registered as the `number`-th, from 0."""
-    return f"many-{number}"
-
-
 def _register(served: Served, first: int, count: int) -> None:
     """Adapters `first` to `count` - 1, each with one live version, written straight to the
     server's stores as another server does it, every one validated; returns when it has them."""
@@ -155,13 +151,13 @@ def _register(served: Served, first: int, count: int) -> None:
             info = validate_adapter(source, base, max_rank=Settings().max_lora_rank)
             artifacts.put_folder(source)
             learning = Learning(enabled=False, exploration=0.0)
-            adapter = registry.create(tenant, adapter_name(number), learning=learning)
+            adapter = registry.create(tenant, NAME.format(number), learning=learning)
             version = registry.add_version(adapter.id, info, source="upload")
             registry.activate(adapter, version.number, actor="bench", reason="benchmark")
             if number % 50 == 0:
                 status.update(f"Registering {number + 1} of {count} …")
         status.update(f"{count} adapters are taken over …")
-        _until_known(served, adapter_name(count - 1))
+        _until_known(served, NAME.format(count - 1))
     database.dispose()
 
 
@@ -187,7 +183,7 @@ async def _measure(
         def drawn(client: int, _: int) -> Request:
             (number,) = chances[client].choices(range(count), cum_weights=weighed)
             question = ask(chances[client], "held_out").text
-            return number, request_body(adapter_name(number), question, TOKENS)
+            return number, request_body(NAME.format(number), question, TOKENS)
 
         crowd = Crowd(session, drawn, streams=streams)
         await asyncio.sleep(seconds / 4)
@@ -233,6 +229,6 @@ def _fault(answer: Answer) -> str:
         return answer.failure
     if not answer.whole(TOKENS):
         return "cut off"
-    if answer.models != {f"{adapter_name(answer.prompt)}@1"}:
+    if answer.models != {f"{NAME.format(answer.prompt)}@1"}:
         return f"answered by {sorted(answer.models)}"
     return ""

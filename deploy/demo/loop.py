@@ -80,16 +80,12 @@ def _one_turn(server: ServerProcess, key: str) -> int:
     questions = [ask(rng, "held_out") for _ in range(HELD_OUT)]
     with _bar(f"2. Asking {HELD_OUT} held-out questions", HELD_OUT) as step:
         before = ask_many(client, questions, "base", on_answer=step)
-    crowd = Crowd(client, [ADAPTER, "base", ADAPTER])
-    crowd.start()
-    try:
+    with Crowd(client, [ADAPTER, "base", ADAPTER]) as crowd:
         figures, last_thumb_at = _rate(client, api, rng)
         run = _learn(api)
         live = _await_live(crowd, run)
         with _bar("5. Asking the same questions again", HELD_OUT) as step:
             after = ask_many(client, questions, live, on_answer=step)
-    finally:
-        crowd.stop()
     was, now = score(before, TASTE), score(after, TASTE)
     figures |= {
         "taste": TASTE,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import openai
 
@@ -84,7 +84,7 @@ def score(answers: Sequence[Answered], taste: str) -> Score:
 
 
 class Crowd:
-    """Background clients that ask without pause, streamed and not, and watch every answer."""
+    """Background clients that ask without pause inside `with`, and watch every streamed answer."""
 
     def __init__(
         self,
@@ -104,13 +104,12 @@ class Crowd:
             for number in range(clients)
         ]
 
-    def start(self) -> None:
-        """Begin to ask."""
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
+        return self
 
-    def stop(self) -> None:
-        """Let every client finish its answer."""
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join(60)

@@ -94,13 +94,11 @@ class _Trainer:
     def stop(self) -> None:
         """Ask it to end and wait a little; a run under way goes on at the next start."""
         self._stopping.set()
-        process = self._process
-        if process is not None and process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        if self._process is not None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
+            self._process.kill()
 
     def _watch(self) -> None:
         delay_s = _FIRST_DELAY_S
