@@ -1,7 +1,5 @@
 """How commands speak: a table for people, JSON with --json, and nothing else on stdout."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any

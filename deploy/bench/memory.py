@@ -1,7 +1,5 @@
 """The memory and the processor time of a server's processes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import psutil

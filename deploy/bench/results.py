@@ -1,7 +1,5 @@
 """Where figures come from and go to: the machine, the versions, the date, JSON files, tables."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence

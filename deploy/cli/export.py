@@ -1,7 +1,5 @@
 """`attune export`: a model to take away to devices, made by the server, downloaded and checked."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Annotated, Any

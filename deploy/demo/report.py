@@ -1,7 +1,5 @@
 """The demo's figures: shown as a table, held against what was promised."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
