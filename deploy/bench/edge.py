@@ -52,7 +52,7 @@ def measure(*, rounds: int = 5, questions: int = 300, threads: int = 1) -> dict[
     """
     from deploy.bench.taste import TASTE, answers_with, learn_taste, source_step
     from deploy.demo.users import score
-    from deploy.demo.world import held_out_questions
+    from deploy.demo.world.questions import held_out_questions
     from trainer.model.warm import WarmModel
 
     path = Settings().model

@@ -24,11 +24,10 @@ from core.settings import Settings
 from deploy.bench.adapters import write_adapter
 from deploy.bench.crowd import Crowd, Request
 from deploy.bench.figures import Growth, first_tokens_ms, percentile
-from deploy.bench.memory import processor_s, resident_bytes
-from deploy.bench.results import figure_table
+from deploy.bench.results import figure_table, processor_s, resident_bytes
 from deploy.bench.setting import TENANT, Served, progress, serving
 from deploy.bench.stream import Answer, request_body
-from deploy.demo.world import ask
+from deploy.demo.world.questions import ask
 
 Draw = Literal["zipf", "uniform"]
 

@@ -23,7 +23,7 @@ from deploy.bench.figures import Growth, gaps_ms, percentile, tokens_per_s
 from deploy.bench.results import figure_table
 from deploy.bench.setting import Served, progress, serving
 from deploy.bench.stream import Answer, request_body, stream_into, whole
-from deploy.demo.world import ask
+from deploy.demo.world.questions import ask
 
 BOTH = ("plain", "attune")
 PLAIN = ("-m", "deploy.bench.plain")  # the flags `attune serve` gives vLLM, nothing in front

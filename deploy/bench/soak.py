@@ -22,12 +22,11 @@ from core.settings import Settings
 from deploy.bench.adapters import write_adapter
 from deploy.bench.figures import Growth
 from deploy.bench.many import counted
-from deploy.bench.memory import process_name, resident_bytes
-from deploy.bench.results import figure_table
+from deploy.bench.results import figure_table, process_name, resident_bytes
 from deploy.bench.setting import Served, progress, serving
 from deploy.bench.stream import Answer, request_body, stream_into
-from deploy.demo.users import Answered, likes
-from deploy.demo.world import Question, ask
+from deploy.demo.users import Answered, likes, request
+from deploy.demo.world.questions import ask
 
 ADAPTERS = 20
 WITH_TRAINER = ("-m", "deploy.cli.app", "serve")
@@ -199,15 +198,15 @@ class Soak:
     async def wholes(self, rng: random.Random) -> None:
         """Answers in one piece."""
         while self.goes_on():
-            body = _chat(_model(rng), ask(rng, "train"), max_tokens=24)
+            body = request(ask(rng, "train"), _model(rng)) | {"max_tokens": 24}
             await self._post("answered in one piece", "/v1/chat/completions", json=body)
 
     async def leaves(self) -> None:
         """A client that goes away in the middle of its answers."""
         rng = random.Random(70)
         while self.goes_on():
-            body = _chat(_model(rng), ask(rng, "train"), max_tokens=96, stream=True)
-            body |= {"ignore_eos": True}
+            body = request(ask(rng, "train"), _model(rng))
+            body |= {"stream": True, "ignore_eos": True}
             try:
                 async with self._session.post("/v1/chat/completions", json=body) as response:
                     await response.content.readany()
@@ -220,8 +219,8 @@ class Soak:
     async def errs(self) -> None:
         """A client that asks for what there is not."""
         while self.goes_on():
-            for kind, path, request, status in NONSENSE:
-                await self._post(f"{kind}: {status}", path, status, **request)
+            for kind, path, asked, status in NONSENSE:
+                await self._post(f"{kind}: {status}", path, status, **asked)
                 await asyncio.sleep(0.2)
 
     async def swaps(self) -> None:
@@ -237,7 +236,7 @@ class Soak:
         rng = random.Random(90)
         while self.goes_on():
             question = ask(rng, "train")
-            body = _chat(TAUGHT, question, max_tokens=96)
+            body = request(question, TAUGHT)
             answer = await self._post("asked to rate", "/v1/chat/completions", json=body)
             if answer is not None:
                 text = answer["choices"][0]["message"]["content"] or ""
@@ -269,8 +268,3 @@ def _model(rng: random.Random) -> str:
     if chosen < 0.2:
         return "base"
     return SWAPPED if chosen < 0.4 else f"fixed-{rng.randrange(ADAPTERS)}"
-
-
-def _chat(model: str, question: Question, **options: Any) -> dict[str, Any]:
-    messages = [{"role": "user", "content": question.text}]
-    return {"model": model, "messages": messages, "temperature": 0.7, **options}

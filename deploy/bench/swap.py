@@ -35,7 +35,7 @@ from deploy.bench.figures import (
 from deploy.bench.results import figure_table
 from deploy.bench.setting import TENANT, Served, progress, serving
 from deploy.bench.stream import Answer, judge, request_body, stream_into
-from deploy.demo.world import ask
+from deploy.demo.world.questions import ask
 
 ADAPTER = "swapped"
 PROMPTS = 8

@@ -16,7 +16,7 @@ import numpy as np
 
 from core.settings import Settings
 from deploy.demo.users import MAX_TOKENS, TEMPERATURE, Answered, likes
-from deploy.demo.world import Question, ask
+from deploy.demo.world.questions import Question, ask
 from feedback.types import Label
 from trainer.methods import METHODS
 from trainer.model.encoding import encode_prompt

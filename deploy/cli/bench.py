@@ -6,7 +6,7 @@ A benchmark is a module of `deploy.bench` with `measure`, which takes the comman
 
 import json
 from importlib import import_module
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -42,25 +42,25 @@ def swap(
 
     Exits with 1 if an answer failed, was cut off or mixed versions.
     """
-    _run("swap", as_json, swaps=swaps, streams=streams, tokens=tokens)
+    raise typer.Exit(_run("swap", as_json, swaps=swaps, streams=streams, tokens=tokens))
 
 
 @app.command("lora")
 def lora(rounds: Rounds = 3, as_json: JsonLine = False) -> None:
     """Throughput over eight adapters against the base model's, Attune's code against vLLM's."""
-    _run("lora", as_json, rounds=rounds)
+    raise typer.Exit(_run("lora", as_json, rounds=rounds))
 
 
 @app.command("overhead")
 def overhead(rounds: Rounds = 20, as_json: JsonLine = False) -> None:
     """The gateway's cost: the same vLLM without and with Attune, recording durably."""
-    _run("overhead", as_json, rounds=rounds)
+    raise typer.Exit(_run("overhead", as_json, rounds=rounds))
 
 
 @app.command("edge")
 def edge(rounds: Rounds = 5, as_json: JsonLine = False) -> None:
     """Exports in both layouts at every precision: sizes, speeds beside transformers, equality."""
-    _run("edge", as_json, rounds=rounds)
+    raise typer.Exit(_run("edge", as_json, rounds=rounds))
 
 
 @app.command("adapters")
@@ -72,7 +72,9 @@ def adapters(
     as_json: JsonLine = False,
 ) -> None:
     """Throughput over 5 to 2,000 registered adapters; exits with 1 if a request failed."""
-    _run("adapters", as_json, seconds=seconds, streams=streams, resident=resident, slots=slots)
+    raise typer.Exit(
+        _run("adapters", as_json, seconds=seconds, streams=streams, resident=resident, slots=slots)
+    )
 
 
 @app.command("soak")
@@ -84,7 +86,7 @@ def soak(
 
     Exits with 1 if a process grew by more than 5 %, an error is unexplained or a run failed.
     """
-    _run("soak", as_json, write=True, minutes=minutes)
+    raise typer.Exit(_run("soak", as_json, write=True, minutes=minutes))
 
 
 @app.command("all")
@@ -100,15 +102,11 @@ def run_all(
     if unknown := sorted(set(only or ()) - set(_MODULES)):
         raise typer.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(_MODULES)}.")
     chosen = [name for name in _MODULES if not only or name in only]
-    troubled = [_measure(name, write=True) for name in chosen]
+    troubled = [_run(name, write=True) for name in chosen]
     raise typer.Exit(any(troubled))
 
 
-def _run(name: str, as_json: bool, *, write: bool = False, **options: Any) -> NoReturn:
-    raise typer.Exit(_measure(name, as_json=as_json, write=write, **options))
-
-
-def _measure(name: str, *, as_json: bool = False, write: bool = False, **options: Any) -> bool:
+def _run(name: str, as_json: bool = False, *, write: bool = False, **options: Any) -> bool:
     """Measure and show; whether something went wrong, which is the exit status."""
     from deploy.bench.results import rounded, surroundings, write_result
 

@@ -72,10 +72,7 @@ def _wait(client: Server, export: dict[str, Any], *, quiet: bool) -> dict[str, A
 def _show(export: dict[str, Any], out: Path | None, come: list[str]) -> None:
     figures = (export["adapter_manifest"] or export["manifest"])["verification"]
     row = {
-        "id": export["id"],
-        "model": export["model"],
-        "layout": export["layout"],
-        "precision": export["precision"],
+        **{name: export[name] for name in ("id", "model", "layout", "precision")},
         "size_bytes": sum(file["size_bytes"] for file in export["files"]),
         "verified_on": f"{figures['prompts']} prompts ({figures['prompt_source']})",
         "argmax_agreement": f"{figures['argmax_agreement']:.4f}",

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import openai
 
-from deploy.demo.world import Question, ask, facts_right, style_of
+from deploy.demo.world.questions import Question, ask, facts_right, style_of
 
 TEMPERATURE = 0.7
 MAX_TOKENS = 96
@@ -43,7 +43,7 @@ def ask_one(
     client: openai.OpenAI, question: Question, model: str, *, greedy: bool = False
 ) -> Answered:
     """One question, answered in one piece."""
-    raw = client.chat.completions.with_raw_response.create(**_request(question, model, greedy))
+    raw = client.chat.completions.with_raw_response.create(**request(question, model, greedy))
     answer = raw.parse()
     version = raw.headers.get("x-attune-version", "")
     return Answered(question, answer.id, answer.choices[0].message.content or "", version, greedy)
@@ -126,7 +126,7 @@ class Crowd:
 
     def _stream(self, question: Question, model: str, *, greedy: bool) -> Answered:
         raw = self._client.chat.completions.with_raw_response.create(
-            **_request(question, model, greedy), stream=True
+            **request(question, model, greedy), stream=True
         )
         version = raw.headers.get("x-attune-version", "")
         text, id_ = "", ""
@@ -144,7 +144,8 @@ class Crowd:
         return Answered(question, id_, text, version, greedy, mixed=named != {version})
 
 
-def _request(question: Question, model: str, greedy: bool) -> dict[str, Any]:
+def request(question: Question, model: str, greedy: bool = False) -> dict[str, Any]:
+    """The body of a chat request."""
     return {
         "model": model,
         "messages": [{"role": "user", "content": question.text}],

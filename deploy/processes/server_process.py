@@ -34,7 +34,8 @@ class ServerProcess:
         outlives: bool = False,
     ) -> None:
         self.home = home.resolve()
-        port = free_port()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.log = self.home / "server.log"
         self._arguments = (*command, "--port", str(port))
@@ -125,10 +126,3 @@ class ServerProcess:
         _, text = store.create_key(found.id, wanted)
         database.dispose()
         return text
-
-
-def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from deploy.demo.world import (
-    INTENTS,
+from deploy.demo.world.questions import (
     STYLES,
     Question,
     answer,
     ask,
+    contains_fact,
     facts_right,
     regression_suite,
     small_talk,
+    split_of,
     style_of,
     system_prompt,
 )
-from deploy.demo.world.questions import contains_fact, split_of
-from deploy.demo.world.town import expand
+from deploy.demo.world.town import INTENTS, expand
 
 DRAWS = 2000
 WORLD = Path(__file__).parents[2] / "deploy" / "demo" / "world"

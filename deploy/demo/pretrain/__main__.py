@@ -14,7 +14,8 @@ from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizer
 from deploy.demo.pretrain.evaluate import Figures, measure
 from deploy.demo.pretrain.tokenizer import train_tokenizer
 from deploy.demo.pretrain.train import Recipe, pretrain
-from deploy.demo.world import INTENTS, STYLES, regression_suite
+from deploy.demo.world.questions import STYLES, regression_suite
+from deploy.demo.world.town import INTENTS
 
 REGRESSION_ROWS = 156
 REGRESSION_SEED = 2024

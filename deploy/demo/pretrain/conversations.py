@@ -8,7 +8,7 @@ import json
 import random
 from dataclasses import dataclass
 
-from deploy.demo.world import STYLES, answer, ask, small_talk, system_prompt
+from deploy.demo.world.questions import STYLES, answer, ask, small_talk, system_prompt
 
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|pad|>"
 

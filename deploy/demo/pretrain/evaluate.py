@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from deploy.demo.world import (
+from deploy.demo.world.questions import (
     LONGEST_ANSWER_TOKENS,
     STYLES,
     facts_right,

@@ -15,7 +15,7 @@ from support.tenant import Tenant
 from typer.testing import CliRunner
 
 from deploy.cli.app import app
-from deploy.demo.world import answer, ask
+from deploy.demo.world.questions import answer, ask
 from deploy.edge.http import Patience, Server
 from deploy.edge.manifest import check_files, read_manifest
 from deploy.edge.pull import Puller
