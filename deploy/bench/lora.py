@@ -48,16 +48,6 @@ LOADS = {
 
 LAYERS = 8  # of 24: all layers are alike
 VOCABULARY = 8192  # of 151,936: the output layer is not what is measured
-SHAPE = {
-    "hidden_size": 896,
-    "intermediate_size": 4864,
-    "num_attention_heads": 14,
-    "num_key_value_heads": 2,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
-    "rms_norm_eps": 1e-6,
-    "tie_word_embeddings": True,
-}
-"""Source: config.json of Qwen/Qwen2.5-0.5B."""
 
 
 def measure(*, rounds: int = 3, models: Sequence[str] = tuple(LOADS)) -> dict[str, Any]:
@@ -108,8 +98,14 @@ def _write_random_model(folder: Path, tokenizer_from: Path) -> Path:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    config = Qwen2Config(
-        **SHAPE,
+    config = Qwen2Config(  # Source: config.json of Qwen/Qwen2.5-0.5B.
+        hidden_size=896,
+        intermediate_size=4864,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
+        rms_norm_eps=1e-6,
+        tie_word_embeddings=True,
         vocab_size=VOCABULARY,
         num_hidden_layers=LAYERS,
         max_position_embeddings=1024,

@@ -44,7 +44,10 @@ def run_demo(*, keep: bool = False) -> int:
     server = ServerProcess(HOME, outlives=keep)
     began = time.monotonic()
     try:
-        _start(server)
+        title = "Starting vLLM with Attune inside …"
+        with console.status(title) as status:
+            server.start(waiting=lambda s: status.update(f"{title} {s:.0f} s"))
+        console.print(f"1. The server is up at {server.url}/v1 (its log: {server.log.name}).")
         key = server.key("demo")
         result = _one_turn(server, key)
         console.print(f"\nThe whole demo took {time.monotonic() - began:.0f} s.")
@@ -59,14 +62,6 @@ def run_demo(*, keep: bool = False) -> int:
     finally:
         if not keep:
             server.stop()
-
-
-def _start(server: ServerProcess) -> None:
-    with console.status("Starting vLLM with Attune inside …") as status:
-        server.start(
-            waiting=lambda s: status.update(f"Starting vLLM with Attune inside … {s:.0f} s")
-        )
-    console.print(f"1. The server is up at {server.url}/v1 (its log: {server.log.name}).")
 
 
 def _one_turn(server: ServerProcess, key: str) -> int:
