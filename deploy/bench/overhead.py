@@ -18,11 +18,11 @@ import aiohttp
 import httpx
 from rich.table import Table
 
-from core.errors import Conflict, Unavailable
+from core.errors import Conflict
 from deploy.bench.figures import Growth, gaps_ms, percentile, tokens_per_s
 from deploy.bench.results import figure_table
 from deploy.bench.setting import Served, progress, serving
-from deploy.bench.stream import Answer, request_body, stream_into, whole
+from deploy.bench.stream import request_body, streamed, whole
 from deploy.demo.world.questions import ask
 
 BOTH = ("plain", "attune")
@@ -189,19 +189,11 @@ async def _latency_ms(session: aiohttp.ClientSession, body: dict[str, Any]) -> f
 
 async def _chunk_gaps_ms(session: aiohttp.ClientSession, body: dict[str, Any]) -> list[float]:
     """Gaps between neighbouring chunks of one stream."""
-    return gaps_ms([await _streamed(session, body)])
+    return gaps_ms([await streamed(session, body)])
 
 
 async def _saturated(session: aiohttp.ClientSession, bodies: list[dict[str, Any]]) -> float:
     """Tokens per second of streams at once, from the first request to the last end."""
     began = time.perf_counter()
-    answers = await asyncio.gather(*(_streamed(session, body) for body in bodies))
+    answers = await asyncio.gather(*(streamed(session, body) for body in bodies))
     return tokens_per_s(answers, time.perf_counter() - began)
-
-
-async def _streamed(session: aiohttp.ClientSession, body: dict[str, Any]) -> Answer:
-    answer = Answer(0)
-    await stream_into(answer, session, body)
-    if answer.failure or not answer.closed:
-        raise Unavailable(f"A request failed: {answer.failure or 'a stream broke off'}")
-    return answer

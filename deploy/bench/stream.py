@@ -134,6 +134,17 @@ async def stream_into(
         answer.done.set()
 
 
+async def streamed(
+    session: aiohttp.ClientSession, body: Mapping[str, Any], prompt: int = 0
+) -> Answer:
+    """One answer, streamed to its end. Raises Unavailable if it failed."""
+    answer = Answer(prompt)
+    await stream_into(answer, session, body)
+    if answer.failure or not answer.closed:
+        raise Unavailable(f"A request failed: {answer.failure or 'a stream broke off'}")
+    return answer
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """Answers counted by what went wrong with them; one answer counts once."""

@@ -19,7 +19,7 @@ from rich.table import Table
 from adapters.registry import Registry
 from adapters.types import Adapter
 from adapters.validate import read_base
-from core.errors import Conflict, Unavailable
+from core.errors import Conflict
 from core.identity.tenants import TenantStore
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
@@ -34,7 +34,7 @@ from deploy.bench.figures import (
 )
 from deploy.bench.results import figure_table
 from deploy.bench.setting import TENANT, Served, progress, serving
-from deploy.bench.stream import Answer, judge, request_body, stream_into
+from deploy.bench.stream import Answer, judge, request_body, streamed
 from deploy.demo.world.questions import ask
 
 ADAPTER = "swapped"
@@ -147,12 +147,8 @@ async def _own_answers(
     own: dict[tuple[str, int], list[int]] = {}
     for number in (1, 2):
         for prompt, question in enumerate(questions):
-            answer = Answer(prompt)
             body = request_body(f"{ADAPTER}@{number}", question, lengths[prompt])
-            await stream_into(answer, session, body)
-            if answer.failure:
-                raise Unavailable(f"The server does not answer: {answer.failure}")
-            own[f"{ADAPTER}@{number}", prompt] = answer.tokens
+            own[f"{ADAPTER}@{number}", prompt] = (await streamed(session, body, prompt)).tokens
     for prompt in range(len(questions)):
         if own[f"{ADAPTER}@1", prompt] == own[f"{ADAPTER}@2", prompt]:
             raise Conflict(
