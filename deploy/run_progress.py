@@ -1,20 +1,18 @@
 """A training run as the terminal shows it: its progress live, and the gate's verdict."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from deploy.client import Client
+from deploy.edge.http import Server
 from deploy.terminal import console
 
 _ENDED = ("succeeded", "rejected", "failed", "cancelled")
 
 
-def watch(client: Client, run_id: str, *, timeout_s: float = 3600.0) -> dict[str, Any]:
+def watch(client: Server, run_id: str, *, timeout_s: float = 3600.0) -> dict[str, Any]:
     """Show a run's progress until it ends; the run as it ended."""
     deadline = time.monotonic() + timeout_s
     after = 0
@@ -55,7 +53,7 @@ def print_verdict(verdict: dict[str, Any] | None) -> None:
         console.print(Text.assemble(mark, f"{check['name']}: {check['detail']}"))
 
 
-def run_events(client: Client, run_id: str, after: int = 0) -> list[dict[str, Any]]:
+def run_events(client: Server, run_id: str, after: int = 0) -> list[dict[str, Any]]:
     """All of a run's events after number `after`."""
     events: list[dict[str, Any]] = []
     while True:

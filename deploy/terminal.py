@@ -1,7 +1,5 @@
 """How commands speak: a table for people, JSON with --json, and nothing else on stdout."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -11,7 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+Url = Annotated[str, typer.Option(envvar="ATTUNE_URL", help="The server.", show_default=True)]
+Key = Annotated[str, typer.Option(envvar="ATTUNE_API_KEY", help="An API key.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
 
 console = Console()
 

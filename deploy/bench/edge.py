@@ -10,7 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, get_args
@@ -32,13 +32,21 @@ from deploy.edge.manifest import (
 from deploy.export.request import AdapterVersion, ExportJob
 
 if TYPE_CHECKING:
-    from deploy.demo.world import Question
+    from deploy.bench.taste import Choose, Step
     from trainer.model.warm import WarmModel
 
 NEW_TOKENS = 128
 PROMPT_TOKENS = 64
 SWITCHES = 50
 _NAME = "taste@1"
+_VERIFIED = (
+    "prompts",
+    "tokens",
+    "argmax_agreement",
+    "greedy_equal",
+    "perplexity_difference",
+    "max_logit_difference",
+)
 
 
 def measure(*, rounds: int = 5, questions: int = 300, threads: int = 1) -> dict[str, Any]:
@@ -48,7 +56,9 @@ def measure(*, rounds: int = 5, questions: int = 300, threads: int = 1) -> dict[
     Each speed is the median of `rounds` turns; a ratio is that of neighbouring turns, so that
     what else the machine does weighs on both. Raises what exporting raises.
     """
-    from deploy.bench.taste import judged, learn_taste, questions_of, source_answers
+    from deploy.bench.taste import TASTE, answers_with, learn_taste, source_step
+    from deploy.demo.users import score
+    from deploy.demo.world.questions import held_out_questions
     from trainer.model.warm import WarmModel
 
     path = Settings().model
@@ -57,10 +67,17 @@ def measure(*, rounds: int = 5, questions: int = 300, threads: int = 1) -> dict[
         root = Path(folder)
         with progress.status("Training an adapter …"):
             adapter = learn_taste(model, root / "adapter")
-        asked = questions_of(questions)
+        asked = held_out_questions(questions, seed=1)
+
+        def judged(step: Step) -> dict[str, float]:
+            return asdict(score(answers_with(step, model.tokenizer, asked), TASTE))
+
+        def of_source(folder: Path | None) -> dict[str, float]:
+            with model.adapted(folder) as adapted:
+                return judged(source_step(adapted))
+
         with progress.status("Asking the source …"):
-            served = judged(asked, source_answers(model, adapter, asked))
-            base = judged(asked, source_answers(model, None, asked))
+            served, base = of_source(adapter), of_source(None)
         figures: dict[str, Any] = {"threads": threads, "rounds": rounds, "questions": questions}
         figures |= {"prompt_tokens": PROMPT_TOKENS, "new_tokens": NEW_TOKENS}
         figures |= {"served": served, "base": base, "exports": {}}
@@ -76,7 +93,11 @@ def measure(*, rounds: int = 5, questions: int = 300, threads: int = 1) -> dict[
                     export = _Export(out, threads)
                     found = _measure(export, manifest, model, rounds)
                     found["export_s"] = export_s
-                    found["taste"] = _taste(export, model, asked, served)
+                    taste = judged(export.answer)
+                    points = {
+                        f"{name}_points": 100 * (taste[name] - served[name]) for name in taste
+                    }
+                    found["taste"] = taste | points
                 figures["exports"][name] = found
                 progress.print(f"{name}: {found['tokens_per_s']:,.0f} tokens/s", highlight=False)
     return figures
@@ -147,18 +168,14 @@ class _Export:
             self._adapters.load(str(self.file), _NAME)
         return time.perf_counter() - began
 
-    def generator(self, max_length: int, **options: Any) -> Any:
-        """A new generator with the adapter active."""
-        generator = self.bare(max_length, **options)
-        if self._adapters is not None:
-            generator.set_active_adapter(self._adapters, _NAME)
-        return generator
-
-    def bare(self, max_length: int, **options: Any) -> Any:
-        """A new generator of the base."""
+    def generator(self, max_length: int, *, bare: bool = False, **options: Any) -> Any:
+        """A new generator, with the adapter active unless `bare`."""
         params = self._og.GeneratorParams(self._model)
         params.set_search_options(max_length=max_length, do_sample=False, **options)
-        return self._og.Generator(self._model, params)
+        generator = self._og.Generator(self._model, params)
+        if self._adapters is not None and not bare:
+            generator.set_active_adapter(self._adapters, _NAME)
+        return generator
 
     def switch_ms(self) -> float | None:
         """Making the adapter the active one of a new generator; None if there is none."""
@@ -166,7 +183,7 @@ class _Export:
             return None
         taken = []
         for _ in range(SWITCHES):
-            generator = self.bare(PROMPT_TOKENS)
+            generator = self.generator(PROMPT_TOKENS, bare=True)
             began = time.perf_counter()
             generator.set_active_adapter(self._adapters, _NAME)
             taken.append((time.perf_counter() - began) * 1000)
@@ -191,9 +208,7 @@ class _Export:
         taken_s = time.perf_counter() - began
         return float(generator.token_count() - len(prompt)) / taken_s
 
-    def answer(
-        self, prompt: Sequence[int], choose: Callable[[np.ndarray, int], int | None]
-    ) -> list[int]:
+    def answer(self, prompt: Sequence[int], choose: Choose) -> list[int]:
         """The tokens `choose` picks from the logits of each step, until it picks none."""
         generator = self.generator(len(prompt) + 2 * NEW_TOKENS)
         generator.append_tokens(np.array(prompt, dtype=np.int32))
@@ -211,13 +226,13 @@ def _measure(export: _Export, manifest: Manifest, model: WarmModel, rounds: int)
         # Any ids do: what a token costs does not depend on which it is.
         prompt = np.random.default_rng(0).integers(16, vocabulary, PROMPT_TOKENS, dtype=np.int32)
         export.tokens_per_s(prompt)
-        _transformers_tokens_per_s(base, prompt)
+        _generation_s(base, prompt, NEW_TOKENS)
         exported, sourced, first, first_source, loads = [], [], [], [], []
         for _ in range(rounds):
             exported.append(export.tokens_per_s(prompt))
-            sourced.append(_transformers_tokens_per_s(base, prompt))
+            sourced.append(NEW_TOKENS / _generation_s(base, prompt, NEW_TOKENS))
             first.append(export.first_token_ms(prompt))
-            first_source.append(_transformers_first_token_ms(base, prompt))
+            first_source.append(_generation_s(base, prompt, 1) * 1000)
             loads.append(export.load() * 1000)
     found: dict[str, Any] = {
         "size_bytes": sum(entry.size_bytes for entry in manifest.files.values()),
@@ -238,21 +253,11 @@ def _measure(export: _Export, manifest: Manifest, model: WarmModel, rounds: int)
     return found
 
 
-def _transformers_tokens_per_s(base: Any, prompt: np.ndarray) -> float:
-    began = time.perf_counter()
-    _generate(base, prompt, NEW_TOKENS)
-    return NEW_TOKENS / (time.perf_counter() - began)
-
-
-def _transformers_first_token_ms(base: Any, prompt: np.ndarray) -> float:
-    began = time.perf_counter()
-    _generate(base, prompt, 1)
-    return (time.perf_counter() - began) * 1000
-
-
-def _generate(base: Any, prompt: np.ndarray, count: int) -> None:
+def _generation_s(base: Any, prompt: np.ndarray, count: int) -> float:
+    """Seconds that transformers takes for `count` tokens after the prompt."""
     import torch
 
+    began = time.perf_counter()
     ids = torch.tensor(prompt[None], dtype=torch.long)
     base.generate(
         input_ids=ids,
@@ -262,29 +267,12 @@ def _generate(base: Any, prompt: np.ndarray, count: int) -> None:
         max_new_tokens=count,
         min_new_tokens=count,
     )
-
-
-def _taste(
-    export: _Export, model: WarmModel, asked: Sequence[Question], served: dict[str, float]
-) -> dict[str, float]:
-    from deploy.bench.taste import export_answers, judged
-
-    found = judged(asked, export_answers(export.answer, model, asked))
-    points = {f"{name}_points": 100 * (found[name] - served[name]) for name in served}
-    return found | points
+    return time.perf_counter() - began
 
 
 def _figures(manifest: Manifest) -> dict[str, Any]:
-    found = manifest.verification
-    assert found is not None  # nothing is published without
-    return {
-        "prompts": found.prompts,
-        "tokens": found.tokens,
-        "argmax_agreement": found.argmax_agreement,
-        "greedy_equal": found.greedy_equal,
-        "perplexity_difference": found.perplexity_difference,
-        "max_logit_difference": found.max_logit_difference,
-    }
+    assert manifest.verification is not None  # nothing is published without
+    return {name: getattr(manifest.verification, name) for name in _VERIFIED}
 
 
 def _exported(
@@ -292,14 +280,13 @@ def _exported(
 ) -> Manifest:
     from deploy.export.exporter import export_adapter, export_model
 
+    def quiet(_: str, __: float) -> None:
+        pass
+
     version = AdapterVersion(adapter, "taste", 1)
     job = ExportJob(Path(path), "base", layout, precision, version)
     if layout == "merged":
-        return export_model(job, out, _quiet)
-    manifest = export_model(replace(job, adapter=None), out, _quiet)
-    export_adapter(job, out, adapter_folder(out, job.name), _quiet)
+        return export_model(job, out, quiet)
+    manifest = export_model(replace(job, adapter=None), out, quiet)
+    export_adapter(job, out, adapter_folder(out, job.name), quiet)
     return manifest
-
-
-def _quiet(_: str, __: float) -> None:
-    pass

@@ -1,11 +1,10 @@
 """What adapters cost: tokens per second over eight adapters against the base model alone, with
 Attune's LoRA arithmetic and with vLLM's own, measured one after the other in the same run."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import random
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,6 @@ from adapters.validate import read_base
 from core.errors import Unavailable
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
-from deploy.bench.random_model import write_random_model
 from deploy.bench.results import figure_table
 from deploy.bench.setting import Served, progress, serving
 from deploy.bench.stream import whole
@@ -48,6 +46,9 @@ LOADS = {
     "qwen2.5-0.5b-shape": {"decode": Load(64, 8, 16), "prefill": Load(8, 128, 1)},
 }
 
+LAYERS = 8  # of 24: all layers are alike
+VOCABULARY = 8192  # of 151,936: the output layer is not what is measured
+
 
 def measure(*, rounds: int = 3, models: Sequence[str] = tuple(LOADS)) -> dict[str, Any]:
     """Run the benchmark, for each model on two servers one after the other.
@@ -62,7 +63,7 @@ def measure(*, rounds: int = 3, models: Sequence[str] = tuple(LOADS)) -> dict[st
             path = Path(Settings().model)
             if model != "shipped":
                 with progress.status(f"Writing a random model ({model}) …"):
-                    path = write_random_model(Path(folder) / "model", path)
+                    path = _write_random_model(Path(folder) / "model", path)
             figures["models"][model] = _both(path, Path(folder), LOADS[model], rounds)
     return figures
 
@@ -86,6 +87,41 @@ def table(figures: Mapping[str, Any]) -> Table:
         rows,
         names=2,
     )
+
+
+def _write_random_model(folder: Path, tokenizer_from: Path) -> Path:
+    """Write a model with random weights and Qwen2.5-0.5B's layers, to measure arithmetic of that
+    size: about 238 MB in fp16; the tokenizer is another model's.
+
+    Matrices (out, in) are gaussian with variance 1/in, so that no activation runs away.
+    """
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(  # Source: config.json of Qwen/Qwen2.5-0.5B.
+        hidden_size=896,
+        intermediate_size=4864,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
+        rms_norm_eps=1e-6,
+        tie_word_embeddings=True,
+        vocab_size=VOCABULARY,
+        num_hidden_layers=LAYERS,
+        max_position_embeddings=1024,
+        eos_token_id=2,
+        bos_token_id=None,
+    )
+    model = Qwen2ForCausalLM(config)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 2:
+                weight.normal_(0.0, weight.shape[1] ** -0.5)
+    model.half().save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(tokenizer_from / name, folder / name)
+    return folder
 
 
 def _both(model: Path, folder: Path, loads: Mapping[str, Load], rounds: int) -> dict[str, Any]:

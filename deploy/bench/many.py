@@ -1,89 +1,72 @@
 """What thousands of registered adapters cost: the same clients on one server, drawing from more
 and more of them."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal
 
-import httpx
 from rich.table import Table
 
 from adapters.artifacts.store import ArtifactStore
 from adapters.registry import Registry
 from adapters.types import Learning
 from adapters.validate import read_base, validate_adapter
-from core.errors import Unavailable
+from core.errors import NotFound, Unavailable
 from core.identity.tenants import TenantStore
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
 from deploy.bench.crowd import Crowd, Request
 from deploy.bench.figures import Growth, first_tokens_ms, percentile
-from deploy.bench.memory import processor_s, resident_bytes
-from deploy.bench.results import figure_table
+from deploy.bench.results import figure_table, processor_s, resident_bytes
 from deploy.bench.setting import TENANT, Served, progress, serving
 from deploy.bench.stream import Answer, request_body
-from deploy.demo.world import ask
+from deploy.demo.world.questions import ask
 
 Draw = Literal["zipf", "uniform"]
 
 COUNTS = (5, 100, 1000, 2000)
 DRAWS: tuple[Draw, ...] = ("zipf", "uniform")
+NAME = "many-{}"  # the adapter registered as the so many-th, from 0
 RANK = 8
 TOKENS = 32
-COLUMNS = (
-    "adapters, draw",
-    "req/s",
-    "share",
-    "CPU ms",
-    "p99 ms",
-    "first token p99",
-    "loads",
-    "failed",
-)
+_COLUMNS = {
+    "req/s": ("requests_per_s", ".1f"),
+    "share": ("share", ".2f"),
+    "CPU ms": ("processor_ms_per_request", ".1f"),
+    "p99 ms": ("latency_p99_ms", ".0f"),
+    "first token p99": ("first_token_p99_ms", ".0f"),
+    "loads": ("loads", "d"),
+    "failed": ("failed", "d"),
+}
 REASONS = ("load", "room", "slot")
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """The bounds the server runs with: ATTUNE_MAX_CPU_LORAS and ATTUNE_MAX_LORAS."""
-
-    resident: int = 2048
-    slots: int = 16
-
-    def environment(self) -> dict[str, str]:
-        """The settings; adapters that have been registered are taken over without a pause."""
-        return {
-            "ATTUNE_MAX_CPU_LORAS": str(self.resident),
-            "ATTUNE_MAX_LORAS": str(self.slots),
-            "ATTUNE_PUBLISH_INTERVAL_S": "0",
-        }
-
-
-PLACES = Places()
 
 
 def measure(
     *,
-    places: Places = PLACES,
+    resident: int = 2048,
+    slots: int = 16,
     streams: int = 16,
     seconds: float = 20.0,
     counts: Sequence[int] = COUNTS,
 ) -> dict[str, Any]:
     """Run the benchmark; a list of points, each with its share of the first count's throughput.
 
+    The server runs with ATTUNE_MAX_CPU_LORAS=`resident` and ATTUNE_MAX_LORAS=`slots`.
+
     The first count is measured again at the end, and the shares are of the mean of both, so that
     a slow drift of the machine falls on both sides. Raises Unavailable if the server fails.
     """
     points: list[dict[str, Any]] = []
-    with serving("Attune", places.environment()) as served:
+    places = {"ATTUNE_MAX_CPU_LORAS": str(resident), "ATTUNE_MAX_LORAS": str(slots)}
+    # Adapters that have been registered are taken over without a pause.
+    with serving("Attune", places | {"ATTUNE_PUBLISH_INTERVAL_S": "0"}) as served:
         memory = {"memory_before_bytes": sum(resident_bytes(served.process.pid).values())}
         registered = 0
         for count in (*counts, counts[0]):
@@ -99,7 +82,7 @@ def measure(
         "seconds": seconds,
         "rank": RANK,
         "tokens": TOKENS,
-        "places": asdict(places),
+        "places": {"resident": resident, "slots": slots},
         **memory,
         "points": shares(points, counts[0]),
         "failed": sum(point["failed"] for point in points),
@@ -114,18 +97,10 @@ def table(figures: Mapping[str, Any]) -> Table:
         f"{figures['streams']} clients over registered adapters of rank {figures['rank']}; "
         f"{places['resident']} resident (ATTUNE_MAX_CPU_LORAS), {places['slots']} in one step "
         "(ATTUNE_MAX_LORAS)",
-        COLUMNS,
+        ("adapters, draw", *_COLUMNS),
         (
-            [
-                f"{point['adapters']:,} {point['draw']}",
-                f"{point['requests_per_s']:.1f}",
-                f"{point['share']:.2f}",
-                f"{point['processor_ms_per_request']:.1f}",
-                f"{point['latency_p99_ms']:.0f}",
-                f"{point['first_token_p99_ms']:.0f}",
-                str(point["loads"]),
-                str(point["failed"]),
-            ]
+            [f"{point['adapters']:,} {point['draw']}"]
+            + [format(point[name], form) for name, form in _COLUMNS.values()]
             for point in points
         ),
         f"{figures['seconds']:.0f} s each, answers of {figures['tokens']} tokens. In all "
@@ -141,20 +116,15 @@ def table(figures: Mapping[str, Any]) -> Table:
 def shares(points: Sequence[Mapping[str, Any]], first: int) -> list[dict[str, Any]]:
     """The points with `share`: of the mean throughput over the first count, by the same draw."""
     whole = {
-        draw: [
+        draw: mean(
             point["requests_per_s"]
             for point in points
             if point["adapters"] == first and point["draw"] == draw
-        ]
+        )
         for draw in DRAWS
     }
     return [
-        {
-            **point,
-            "share": point["requests_per_s"]
-            * len(whole[point["draw"]])
-            / (sum(whole[point["draw"]]) or 1.0),
-        }
+        {**point, "share": point["requests_per_s"] / (whole[point["draw"]] or 1.0)}
         for point in points
     ]
 
@@ -162,11 +132,6 @@ def shares(points: Sequence[Mapping[str, Any]], first: int) -> list[dict[str, An
 def weights(count: int, draw: Draw) -> list[float]:
     """Cumulative weights of adapters 0 to count - 1: Zipf's with s = 1, or all alike."""
     return list(accumulate(1.0 / rank if draw == "zipf" else 1.0 for rank in range(1, count + 1)))
-
-
-def adapter_name(number: int) -> str:
-    """The adapter registered as the `number`-th, from 0."""
-    return f"many-{number}"
 
 
 def _register(served: Served, first: int, count: int) -> None:
@@ -183,22 +148,21 @@ def _register(served: Served, first: int, count: int) -> None:
             info = validate_adapter(source, base, max_rank=Settings().max_lora_rank)
             artifacts.put_folder(source)
             learning = Learning(enabled=False, exploration=0.0)
-            adapter = registry.create(tenant, adapter_name(number), learning=learning)
+            adapter = registry.create(tenant, NAME.format(number), learning=learning)
             version = registry.add_version(adapter.id, info, source="upload")
             registry.activate(adapter, version.number, actor="bench", reason="benchmark")
             if number % 50 == 0:
                 status.update(f"Registering {number + 1} of {count} …")
         status.update(f"{count} adapters are taken over …")
-        _until_known(served, adapter_name(count - 1))
+        _until_known(served, NAME.format(count - 1))
     database.dispose()
 
 
 def _until_known(served: Served, name: str, timeout_s: float = 300.0) -> None:
-    headers = {"authorization": f"Bearer {served.key}"}
-    deadline = time.monotonic() + timeout_s
+    api, deadline = served.api, time.monotonic() + timeout_s
     while True:
-        url = f"{served.process.url}/v1/models/{name}"
-        if httpx.get(url, headers=headers, timeout=60).status_code == 200:
+        with suppress(NotFound):
+            api.get(f"/v1/models/{name}")
             return
         if time.monotonic() > deadline:
             raise Unavailable(f"The server does not know {name} after {timeout_s:.0f} s.")
@@ -216,7 +180,7 @@ async def _measure(
         def drawn(client: int, _: int) -> Request:
             (number,) = chances[client].choices(range(count), cum_weights=weighed)
             question = ask(chances[client], "held_out").text
-            return number, request_body(adapter_name(number), question, TOKENS)
+            return number, request_body(NAME.format(number), question, TOKENS)
 
         crowd = Crowd(session, drawn, streams=streams)
         await asyncio.sleep(seconds / 4)
@@ -260,8 +224,8 @@ def _fault(answer: Answer) -> str:
     """What is wrong with an answer; empty if nothing is."""
     if answer.failure:
         return answer.failure
-    if not (answer.finished and answer.closed and len(answer.tokens) == TOKENS):
+    if not answer.whole(TOKENS):
         return "cut off"
-    if answer.models != {f"{adapter_name(answer.prompt)}@1"}:
+    if answer.models != {f"{NAME.format(answer.prompt)}@1"}:
         return f"answered by {sorted(answer.models)}"
     return ""

@@ -4,8 +4,6 @@ Both servers run at the same time and take turns, so that a drift of the machine
 the one that is not asked is idle.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import random
@@ -20,14 +18,15 @@ import aiohttp
 import httpx
 from rich.table import Table
 
-from core.errors import Conflict, Unavailable
+from core.errors import Conflict
 from deploy.bench.figures import Growth, gaps_ms, percentile, tokens_per_s
 from deploy.bench.results import figure_table
-from deploy.bench.setting import Served, progress, serving, serving_plain
-from deploy.bench.stream import Answer, request_body, stream_into, whole
-from deploy.demo.world import ask
+from deploy.bench.setting import Served, progress, serving
+from deploy.bench.stream import request_body, streamed, whole
+from deploy.demo.world.questions import ask
 
 BOTH = ("plain", "attune")
+PLAIN = ("-m", "deploy.bench.plain")  # the flags `attune serve` gives vLLM, nothing in front
 CHUNKS = 128  # tokens, each its own chunk, of a streamed answer
 SATURATED_TOKENS = 64
 QUICK_TOKENS = 4
@@ -40,23 +39,6 @@ Sides = Mapping[str, aiohttp.ClientSession]
 """A session with each of the two servers, by their names."""
 
 
-class Disk:
-    """What one durable write takes on the disk the servers write to: no commit can be quicker."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.flushes_ms: list[float] = []
-        self._number = file.fileno()
-        os.pwrite(self._number, bytes(_BLOCK), 0)  # later writes need no space of their own
-        os.fsync(self._number)
-
-    def flush(self) -> None:
-        """Overwrite one block and wait until it is on the disk."""
-        began = time.perf_counter()
-        os.pwrite(self._number, os.urandom(_BLOCK), 0)
-        os.fdatasync(self._number)
-        self.flushes_ms.append(1e3 * (time.perf_counter() - began))
-
-
 def measure(
     *, rounds: int = 20, requests: int = 64, quick: int = 1000, streams: int = 60
 ) -> dict[str, Any]:
@@ -66,7 +48,7 @@ def measure(
     each server, then `streams` streamed answers of 128 chunks. Raises Unavailable if one fails.
     """
     with ExitStack() as stack:
-        plain = stack.enter_context(serving_plain())
+        plain = stack.enter_context(serving("plain vLLM", command=PLAIN))
         attune = stack.enter_context(serving("Attune"))
         if httpx.get(f"{plain.process.url}/v1/adapters").status_code != 404:
             raise Conflict("The plain server has Attune in front; there is nothing to compare.")
@@ -111,9 +93,11 @@ async def _measure(
             await _saturated(session, _bodies(rng, requests, SATURATED_TOKENS))
             await _latency_ms(session, *_bodies(rng, 1, QUICK_TOKENS))
         with progress.status("Measuring single requests …"), tempfile.TemporaryFile() as file:
-            disk, before = Disk(file), servers["attune"].metrics()
+            flushes_ms, before = [_flush_ms(file)], servers["attune"].metrics()
             bodies = _bodies(rng, quick, QUICK_TOKENS)
-            latencies = await _in_turns(sides, bodies, _latency_ms, disk.flush)
+            latencies = await _in_turns(
+                sides, bodies, _latency_ms, lambda: flushes_ms.append(_flush_ms(file))
+            )
             grown = Growth(before, servers["attune"].metrics())
         with progress.status("Measuring streams …"):
             chunks = await _in_turns(sides, _bodies(rng, streams, CHUNKS), _chunk_gaps_ms)
@@ -126,7 +110,7 @@ async def _measure(
         **throughput(rates),
         **added(latencies),
         "commit_mean_ms": grown.mean_ms("attune_commit_seconds"),
-        "disk_flush_p50_ms": percentile(disk.flushes_ms, 50),
+        "disk_flush_p50_ms": percentile(flushes_ms[1:], 50),
         **added_per_chunk(chunks),
     }
 
@@ -163,6 +147,17 @@ def added_per_chunk(gaps_ms: dict[str, list[list[float]]]) -> dict[str, Any]:
     }
 
 
+def _flush_ms(file: IO[bytes]) -> float:
+    """What one durable write takes on the disk the servers write to: no commit can be quicker.
+
+    It overwrites one block; only the first call takes space.
+    """
+    block, began = os.urandom(_BLOCK), time.perf_counter()
+    os.pwrite(file.fileno(), block, 0)
+    os.fdatasync(file.fileno())
+    return 1e3 * (time.perf_counter() - began)
+
+
 async def _in_turns(
     sides: Sides,
     requests: Iterable[Asked],
@@ -194,19 +189,11 @@ async def _latency_ms(session: aiohttp.ClientSession, body: dict[str, Any]) -> f
 
 async def _chunk_gaps_ms(session: aiohttp.ClientSession, body: dict[str, Any]) -> list[float]:
     """Gaps between neighbouring chunks of one stream."""
-    return gaps_ms([await _streamed(session, body)])
+    return gaps_ms([await streamed(session, body)])
 
 
 async def _saturated(session: aiohttp.ClientSession, bodies: list[dict[str, Any]]) -> float:
     """Tokens per second of streams at once, from the first request to the last end."""
     began = time.perf_counter()
-    answers = await asyncio.gather(*(_streamed(session, body) for body in bodies))
+    answers = await asyncio.gather(*(streamed(session, body) for body in bodies))
     return tokens_per_s(answers, time.perf_counter() - began)
-
-
-async def _streamed(session: aiohttp.ClientSession, body: dict[str, Any]) -> Answer:
-    answer = Answer(0)
-    await stream_into(answer, session, body)
-    if answer.failure or not answer.closed:
-        raise Unavailable(f"A request failed: {answer.failure or 'a stream broke off'}")
-    return answer

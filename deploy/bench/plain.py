@@ -3,12 +3,8 @@
 For comparison only: no keys, no recording, no Attune routes. Arguments are vLLM's own.
 """
 
-from __future__ import annotations
-
 import sys
 from argparse import Namespace
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from core.settings import Settings
@@ -29,11 +25,11 @@ class _Nothing:
 
 def main() -> None:
     """Serve the configured model until told to stop."""
+    from deploy import plugin
     from server.vllm.serve import serve
 
-    # vLLM finds the plugin by this name; its other half, the LoRA arithmetic, stays.
-    (point,) = entry_points(group="vllm.endpoint_plugins", name="attune")
-    setattr(import_module(point.module), point.attr, _Nothing)
+    # What the entry point names; the plugin's other half, the LoRA arithmetic, stays.
+    plugin.endpoint = _Nothing  # type: ignore[assignment]
     serve(Settings(), sys.argv[1:])
 
 

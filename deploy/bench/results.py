@@ -1,10 +1,9 @@
-"""Where figures come from and go to: the machine, the versions, the date, JSON files, tables."""
-
-from __future__ import annotations
+"""Where figures come from and go to: the machine, the versions, the date, a server's processes;
+JSON files, tables."""
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -47,6 +46,45 @@ def cpu_model(cpuinfo: str) -> str:
     return machine()
 
 
+def resident_bytes(server: int) -> dict[int, int]:
+    """Resident bytes by process id, of the server with this process id and its descendants."""
+    return {process.pid: memory for process, memory, _ in _usage(server) if memory}
+
+
+def processor_s(server: int) -> float:
+    """Seconds of processor time that the same processes have used so far."""
+    return sum(seconds for *_, seconds in _usage(server))
+
+
+def _usage(server: int) -> Iterator[tuple[psutil.Process, int, float]]:
+    root = psutil.Process(server)
+    for process in [root, *root.children(recursive=True)]:
+        try:
+            with process.oneshot():
+                times = process.cpu_times()
+                yield process, process.memory_info().rss, times.user + times.system
+        except psutil.NoSuchProcess:
+            continue  # ended meanwhile
+
+
+def process_name(pid: int) -> str:
+    """What the process calls itself, or the end of its command line."""
+    try:
+        text = " ".join(psutil.Process(pid).cmdline())
+    except psutil.NoSuchProcess:
+        return str(pid)
+    for part, name in (
+        ("EngineCore", "engine"),
+        ("VLLM::Worker", "worker"),
+        ("resource_tracker", "resource tracker"),
+        (" trainer", "trainer"),
+        (" serve", "API server"),
+    ):
+        if part in text:
+            return name
+    return text[-30:] or str(pid)
+
+
 def write_result(
     name: str, began: Mapping[str, Any], figures: Mapping[str, Any], folder: Path = RESULTS
 ) -> Path:
@@ -58,15 +96,9 @@ def write_result(
     return path
 
 
-def rounded(value: Any) -> Any:
-    """The same figures with floats of at most three decimals: more is noise."""
-    if isinstance(value, float):
-        return round(value, 3)
-    if isinstance(value, Mapping):
-        return {name: rounded(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(inner) for inner in value]
-    return value
+def rounded(figures: Mapping[str, Any]) -> Any:
+    """The same figures as JSON has them, with at most three decimals: more is noise."""
+    return json.loads(json.dumps(figures), parse_float=lambda text: round(float(text), 3))
 
 
 def figure_table(

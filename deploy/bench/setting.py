@@ -1,7 +1,5 @@
 """A server for one benchmark: started on a fresh home, with a tenant, a key and adapters."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ from rich.console import Console
 
 from adapters.artifacts.digest import ADAPTER_FILES
 from core.errors import AttuneError
-from deploy.client import Client
+from deploy.edge.http import Server
 from deploy.processes.server_process import ServerProcess
 
 TENANT = "bench"
@@ -24,15 +22,20 @@ progress = Console(stderr=True)
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A running server, and a key with every scope on it; plain vLLM has none."""
+    """A running server, and a key with every scope on it; plain vLLM asks for none."""
 
     process: ServerProcess
-    key: str = ""
+    key: str
+
+    @property
+    def api(self) -> Server:
+        """Its API, as the commands use it."""
+        return Server(self.process.url, self.key)
 
     def push(self, name: str, folders: Sequence[Path]) -> None:
         """Make an adapter that never learns nor explores, with a version of each folder; the
         last one is live."""
-        api = Client(self.process.url, self.key)
+        api = self.api
         learning = {"enabled": False, "exploration": 0.0}
         api.post("/v1/adapters", json={"name": name, "learning": learning})
         for folder in folders:
@@ -43,7 +46,7 @@ class Served:
         """A client with a connection for each request under way; make it inside the event loop."""
         return aiohttp.ClientSession(
             self.process.url,
-            headers=self._headers(),
+            headers={"authorization": f"Bearer {self.key}"},
             timeout=aiohttp.ClientTimeout(total=120.0),
             connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=60.0),
         )
@@ -54,44 +57,25 @@ class Served:
         pairs = (line.rsplit(" ", 1) for line in page.splitlines() if line.startswith("attune_"))
         return {name: float(value) for name, value in pairs}
 
-    def _headers(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self.key}"} if self.key else {}
-
 
 @contextmanager
 def serving(
-    title: str, environment: Mapping[str, str] | None = None, *, trainer: bool = False
+    title: str,
+    environment: Mapping[str, str] | None = None,
+    *,
+    command: tuple[str, ...] = ("-m", "deploy.cli.app", "serve", "--no-trainer"),
 ) -> Iterator[Served]:
-    """`attune serve` with the shipped model on a fresh home; gone afterwards.
+    """A server with the shipped model on a fresh home, by default `attune serve`; gone afterwards.
 
     Raises Unavailable with the end of its log if it does not start.
     """
-    arguments = ("serve",) if trainer else ("serve", "--no-trainer")
-    with _running(title, ("-m", "deploy.cli.app", *arguments), environment) as process:
-        yield Served(process, process.key(TENANT))
-
-
-@contextmanager
-def serving_plain() -> Iterator[Served]:
-    """vLLM with the flags `attune serve` gives it and nothing in front; gone afterwards.
-
-    Raises Unavailable with the end of its log if it does not start.
-    """
-    with _running("plain vLLM", ("-m", "deploy.bench.plain")) as process:
-        yield Served(process)
-
-
-@contextmanager
-def _running(
-    title: str, command: tuple[str, ...], environment: Mapping[str, str] | None = None
-) -> Iterator[ServerProcess]:
     with tempfile.TemporaryDirectory(prefix="attune-bench-") as home:
         process = ServerProcess(Path(home), command=command, environment=environment)
         try:
             with progress.status(f"Starting {title} …"):
                 process.start()
             try:
-                yield process
+                yield Served(process, process.key(TENANT))
             except AttuneError:
                 progress.print(process.tail(), highlight=False, markup=False)
                 raise

@@ -22,15 +22,14 @@ from core.settings import Settings
 from deploy.bench.adapters import write_adapter
 from deploy.bench.figures import Growth
 from deploy.bench.many import counted
-from deploy.bench.memory import process_name, resident_bytes
-from deploy.bench.results import figure_table
+from deploy.bench.results import figure_table, process_name, resident_bytes
 from deploy.bench.setting import Served, progress, serving
 from deploy.bench.stream import Answer, request_body, stream_into
-from deploy.client import Client
-from deploy.demo.users import Answered, likes
-from deploy.demo.world import Question, ask
+from deploy.demo.users import Answered, likes, request
+from deploy.demo.world.questions import ask
 
 ADAPTERS = 20
+WITH_TRAINER = ("-m", "deploy.cli.app", "serve")
 PLACES = {"ATTUNE_MAX_CPU_LORAS": "8", "ATTUNE_MAX_LORAS": "4"}
 SWAPPED, TAUGHT = "swapped", "taught"
 TASTE = "pirate"
@@ -59,7 +58,7 @@ def measure(*, minutes: float = 10.0) -> dict[str, Any]:
     """Run it; `failed_because` lists what went wrong, and is empty if nothing did."""
     with (
         tempfile.TemporaryDirectory(prefix="attune-bench-") as folder,
-        serving("Attune with its trainer", PLACES, trainer=True) as served,
+        serving("Attune with its trainer", PLACES, command=WITH_TRAINER) as served,
     ):
         with progress.status("Pushing adapters …"):
             _push(served, Path(folder))
@@ -139,14 +138,12 @@ def _push(served: Served, folder: Path) -> None:
         served.push(f"fixed-{number}", [source])
     versions = [write_adapter(folder / f"s{n}", base, seed=100 + n, rank=8) for n in (1, 2)]
     served.push(SWAPPED, versions)
-    api = Client(served.process.url, served.key)
     learning = {"new_items": 64, "min_minority": 5}
-    api.post("/v1/adapters", json={"name": TAUGHT, "learning": learning})
+    served.api.post("/v1/adapters", json={"name": TAUGHT, "learning": learning})
 
 
 def _runs(served: Served) -> dict[str, int]:
-    api = Client(served.process.url, served.key)
-    found = api.get("/v1/runs", {"adapter": TAUGHT, "limit": 200})["data"]
+    found = served.api.get("/v1/runs", {"adapter": TAUGHT, "limit": 200})["data"]
     return dict(Counter(str(run["state"]) for run in found))
 
 
@@ -189,10 +186,9 @@ class Soak:
             answer = Answer(0)
             body = request_body(model, ask(rng, "train").text, tokens)
             await stream_into(answer, self._session, body)
-            whole = answer.finished and answer.closed and len(answer.tokens) == tokens
             one = len(answer.models) == 1
             named = {name.rpartition("@")[0] or name for name in answer.models} <= {model, "base"}
-            if answer.failure or not whole:
+            if answer.failure or not answer.whole(tokens):
                 self.unexplained[f"streamed: {answer.failure or 'a stream was cut off'}"] += 1
             elif not (one and named):
                 self.unexplained["streamed: an answer of two versions"] += 1
@@ -202,15 +198,15 @@ class Soak:
     async def wholes(self, rng: random.Random) -> None:
         """Answers in one piece."""
         while self.goes_on():
-            body = _chat(_model(rng), ask(rng, "train"), max_tokens=24)
+            body = request(ask(rng, "train"), _model(rng)) | {"max_tokens": 24}
             await self._post("answered in one piece", "/v1/chat/completions", json=body)
 
     async def leaves(self) -> None:
         """A client that goes away in the middle of its answers."""
         rng = random.Random(70)
         while self.goes_on():
-            body = _chat(_model(rng), ask(rng, "train"), max_tokens=96, stream=True)
-            body |= {"ignore_eos": True}
+            body = request(ask(rng, "train"), _model(rng))
+            body |= {"stream": True, "ignore_eos": True}
             try:
                 async with self._session.post("/v1/chat/completions", json=body) as response:
                     await response.content.readany()
@@ -223,8 +219,8 @@ class Soak:
     async def errs(self) -> None:
         """A client that asks for what there is not."""
         while self.goes_on():
-            for kind, path, request, status in NONSENSE:
-                await self._post(f"{kind}: {status}", path, status, **request)
+            for kind, path, asked, status in NONSENSE:
+                await self._post(f"{kind}: {status}", path, status, **asked)
                 await asyncio.sleep(0.2)
 
     async def swaps(self) -> None:
@@ -240,7 +236,7 @@ class Soak:
         rng = random.Random(90)
         while self.goes_on():
             question = ask(rng, "train")
-            body = _chat(TAUGHT, question, max_tokens=96)
+            body = request(question, TAUGHT)
             answer = await self._post("asked to rate", "/v1/chat/completions", json=body)
             if answer is not None:
                 text = answer["choices"][0]["message"]["content"] or ""
@@ -272,8 +268,3 @@ def _model(rng: random.Random) -> str:
     if chosen < 0.2:
         return "base"
     return SWAPPED if chosen < 0.4 else f"fixed-{rng.randrange(ADAPTERS)}"
-
-
-def _chat(model: str, question: Question, **options: Any) -> dict[str, Any]:
-    messages = [{"role": "user", "content": question.text}]
-    return {"model": model, "messages": messages, "temperature": 0.7, **options}

@@ -4,8 +4,6 @@ Reading is kept cheap (aiohttp's C parser, typed msgspec, a handful of fields): 
 the machine with the server it measures.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -50,6 +48,10 @@ class Answer:
     closed: bool = False
     failure: str = ""
     done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def whole(self, tokens: int) -> bool:
+        """Whether it ended properly, with as many tokens as asked for."""
+        return self.finished and self.closed and len(self.tokens) == tokens
 
     def take(self, line: bytes, at_s: float) -> bool:
         """Read one line of the event stream; whether it brought tokens."""
@@ -132,6 +134,17 @@ async def stream_into(
         answer.done.set()
 
 
+async def streamed(
+    session: aiohttp.ClientSession, body: Mapping[str, Any], prompt: int = 0
+) -> Answer:
+    """One answer, streamed to its end. Raises Unavailable if it failed."""
+    answer = Answer(prompt)
+    await stream_into(answer, session, body)
+    if answer.failure or not answer.closed:
+        raise Unavailable(f"A request failed: {answer.failure or 'a stream broke off'}")
+    return answer
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """Answers counted by what went wrong with them; one answer counts once."""
@@ -159,9 +172,7 @@ def judge(
     for answer in answers:
         if answer.failure:
             failed += 1
-        elif not (
-            answer.finished and answer.closed and len(answer.tokens) == lengths[answer.prompt]
-        ):
+        elif not answer.whole(lengths[answer.prompt]):
             truncated += 1
         elif len(answer.models) != 1 or answer.tokens != list(
             own.get((next(iter(answer.models)), answer.prompt), ())

@@ -4,8 +4,6 @@ Two versions of one adapter take turns while clients stream greedy answers witho
 answer is afterwards held, token by token, against what its version says alone.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 import tempfile
@@ -21,7 +19,7 @@ from rich.table import Table
 from adapters.registry import Registry
 from adapters.types import Adapter
 from adapters.validate import read_base
-from core.errors import Conflict, Unavailable
+from core.errors import Conflict
 from core.identity.tenants import TenantStore
 from core.settings import Settings
 from deploy.bench.adapters import write_adapter
@@ -36,8 +34,8 @@ from deploy.bench.figures import (
 )
 from deploy.bench.results import figure_table
 from deploy.bench.setting import TENANT, Served, progress, serving
-from deploy.bench.stream import Answer, judge, request_body, stream_into
-from deploy.demo.world import ask
+from deploy.bench.stream import Answer, judge, request_body, streamed
+from deploy.demo.world.questions import ask
 
 ADAPTER = "swapped"
 PROMPTS = 8
@@ -45,20 +43,15 @@ TOKENS = 24  # the shipped model's own greedy answers: 23 tokens on average
 
 
 @dataclass(frozen=True, slots=True)
-class Swap:
-    """One move of the live pointer. Times are perf_counter seconds."""
-
-    committed_s: float
-    first_token_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Phase:
-    """What the clients received in one stretch of time, and the swaps in it."""
+    """What the clients received in one stretch of time, and the swaps in it.
+
+    A swap is when it was committed and when a first token showed it (perf_counter seconds).
+    """
 
     answers: list[Answer]
     elapsed_s: float
-    swaps: list[Swap]
+    swaps: list[tuple[float, float]]
 
 
 def answer_lengths(mean: int) -> list[int]:
@@ -154,12 +147,8 @@ async def _own_answers(
     own: dict[tuple[str, int], list[int]] = {}
     for number in (1, 2):
         for prompt, question in enumerate(questions):
-            answer = Answer(prompt)
             body = request_body(f"{ADAPTER}@{number}", question, lengths[prompt])
-            await stream_into(answer, session, body)
-            if answer.failure:
-                raise Unavailable(f"The server does not answer: {answer.failure}")
-            own[f"{ADAPTER}@{number}", prompt] = answer.tokens
+            own[f"{ADAPTER}@{number}", prompt] = (await streamed(session, body, prompt)).tokens
     for prompt in range(len(questions)):
         if own[f"{ADAPTER}@1", prompt] == own[f"{ADAPTER}@2", prompt]:
             raise Conflict(
@@ -181,7 +170,7 @@ async def _swapping(crowd: Crowd, served: Served, count: int, rng: random.Random
     database = served.process.database()
     registry = Registry(database)
     interval_s = Settings().sync_interval_s
-    swaps: list[Swap] = []
+    swaps: list[tuple[float, float]] = []
     began = time.perf_counter()
     try:
         adapter = registry.get(TenantStore(database).by_name(TENANT).id, ADAPTER)
@@ -194,7 +183,7 @@ async def _swapping(crowd: Crowd, served: Served, count: int, rng: random.Random
             number = 3 - (adapter.live_version or 2)
             first = asyncio.create_task(crowd.first_token_of(f"{ADAPTER}@{number}"))
             adapter, committed_s = await asyncio.to_thread(_activate, registry, adapter, number)
-            swaps.append(Swap(committed_s, await first))
+            swaps.append((committed_s, await first))
         await crowd.until_renewed()
     finally:
         answers = await crowd.stop()
@@ -216,8 +205,8 @@ def _figures(
 ) -> dict[str, Any]:
     quiet = [*before.answers, *after.answers]
     quiet_gaps, busy_gaps = gaps_ms(quiet), gaps_ms(busy.answers)
-    waits = [1e3 * (swap.first_token_s - swap.committed_s) for swap in busy.swaps]
-    stalls = longest_gaps_ms(busy.answers, [(s.committed_s, s.first_token_s) for s in busy.swaps])
+    waits = [1e3 * (first_token_s - committed_s) for committed_s, first_token_s in busy.swaps]
+    stalls = longest_gaps_ms(busy.answers, busy.swaps)
     arrivals = sum(len(answer.arrivals_s) for answer in busy.answers)
     failures = sorted({answer.failure for answer in (*quiet, *busy.answers) if answer.failure})
     return {

@@ -1,7 +1,5 @@
 """`attune adapters`: create, push, look, activate, roll back, over HTTP."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +7,8 @@ import typer
 
 from adapters.artifacts.digest import ADAPTER_FILES
 from core.errors import Invalid
-from deploy.client import DEFAULT_URL, Client, Key, Url
-from deploy.terminal import Json, console, show, show_one
+from deploy.edge.http import Server
+from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, show, show_one
 
 app = typer.Typer(help="LoRA adapters and their versions.", no_args_is_help=True)
 
@@ -30,20 +28,20 @@ def create(
     body: dict[str, Any] = {"name": name}
     if domain or user:
         body |= {"scope": "domain" if domain else "user", "subject": domain or user}
-    show_one(Client(url, key).post("/v1/adapters", json=body), as_json=as_json)
+    show_one(Server(url, key).post("/v1/adapters", json=body), as_json=as_json)
 
 
 @app.command("list")
 def list_adapters(url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
     """List the tenant's adapters."""
-    rows = Client(url, key).get("/v1/adapters")["data"]
+    rows = Server(url, key).get("/v1/adapters")["data"]
     show(rows, ("name", "scope", "subject", "live_version", "created_at"), as_json=as_json)
 
 
 @app.command("show")
 def show_adapter(name: str, url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
     """Show an adapter's versions and the history of its live pointer."""
-    adapter = Client(url, key).get(f"/v1/adapters/{name}")
+    adapter = Server(url, key).get(f"/v1/adapters/{name}")
     if as_json:
         show_one(adapter, as_json=True)
         return
@@ -68,7 +66,7 @@ def push(
     missing = [file for file in ADAPTER_FILES if not (folder / file).is_file()]
     if missing:
         raise Invalid(f"{folder} lacks {', '.join(missing)}; PEFT's save_pretrained writes both.")
-    client = Client(url, key)
+    client = Server(url, key)
     if name not in {adapter["name"] for adapter in client.get("/v1/adapters")["data"]}:
         client.post("/v1/adapters", json={"name": name})
     with (
@@ -100,7 +98,7 @@ def activate_version(
         raise Invalid("The version is a number, or 'base'.")
     number = None if version == "base" else int(version)
     body = {"version": number, "force": force}
-    show_one(Client(url, key).post(f"/v1/adapters/{name}/activate", json=body), as_json=as_json)
+    show_one(Server(url, key).post(f"/v1/adapters/{name}/activate", json=body), as_json=as_json)
 
 
 @app.command("rollback")
@@ -113,4 +111,4 @@ def roll_back(
 ) -> None:
     """Back to what was live before."""
     body = {"reason": reason}
-    show_one(Client(url, key).post(f"/v1/adapters/{name}/rollback", json=body), as_json=as_json)
+    show_one(Server(url, key).post(f"/v1/adapters/{name}/rollback", json=body), as_json=as_json)

@@ -1,15 +1,18 @@
 """The `attune` command. Importing it loads no torch, no vllm, no trl."""
 
-from __future__ import annotations
-
+import os
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from core.errors import AttuneError
-from deploy.cli import adapters, bench, demo, edge, export, runs, serve, tenants
+from core.settings import Settings
+from deploy.cli import adapters, bench, export, runs, tenants
+
+_REST = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
     name="attune",
@@ -19,14 +22,57 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-serve.register(app)
-demo.register(app)
-edge.register(app)
+
+
+@app.command("serve", context_settings=_REST)
+def serve(
+    context: typer.Context,
+    model: Annotated[
+        str | None, typer.Option(help="Hugging Face id or path; default: the shipped model.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    trainer: Annotated[bool, typer.Option(help="Start and supervise a trainer.")] = True,
+) -> None:
+    """Serve the model and learn from feedback. Every flag of `vllm serve` may follow."""
+    from deploy.processes.supervisor import serve_all
+
+    if model is not None:
+        os.environ["ATTUNE_MODEL"] = model  # the engine's processes and the trainer read it too
+    serve_all(Settings(), host, port, context.args, with_trainer=trainer)
+
+
+@app.command("trainer")
+def trainer() -> None:
+    """Run a trainer alone; it needs only the database and the artifact store."""
+    from deploy.processes.supervisor import train_until_told
+
+    train_until_told(Settings())
+
+
+@app.command("demo")
+def demo(
+    keep: Annotated[bool, typer.Option(help="Leave the server up afterwards.")] = False,
+) -> None:
+    """Serve, rate, learn, gate, swap: with the shipped model, on this machine."""
+    from deploy.demo.loop import run_demo
+
+    raise typer.Exit(run_demo(keep=keep))
+
+
+@app.command("edge", add_help_option=False, context_settings=_REST)
+def edge(context: typer.Context) -> None:
+    """Run an exported model on a device: chat, serve, sync, pull, info."""
+    from deploy.edge.cli import main
+
+    raise typer.Exit(main(context.args))
+
+
 app.add_typer(tenants.tenants, name="tenants")
 app.add_typer(tenants.keys, name="keys")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(runs.app, name="runs")
-export.register(app)
+app.command("export")(export.export)
 app.add_typer(bench.app, name="bench")
 
 

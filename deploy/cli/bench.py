@@ -4,15 +4,12 @@ A benchmark is a module of `deploy.bench` with `measure`, which takes the comman
 `table`, which shows the figures. It is imported when it is asked for.
 """
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable
-from typing import Annotated, Any, Protocol
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from deploy.terminal import console
 
@@ -26,19 +23,15 @@ Rounds = Annotated[int, typer.Option(min=1, help="Times each measurement is repe
 
 app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 
+_MODULES = {
+    "swap": "swap",
+    "overhead": "overhead",
+    "lora": "lora",
+    "adapters": "many",
+    "edge": "edge",
+    "soak": "soak",
+}
 _TROUBLES = ("failed", "truncated", "mixed", "failed_because")
-
-
-class Benchmark(Protocol):
-    """What a module of a benchmark offers."""
-
-    @property
-    def measure(self) -> Callable[..., dict[str, Any]]:
-        """Run it; figures by name."""
-
-    @property
-    def table(self) -> Callable[[dict[str, Any]], Table]:
-        """The figures as a person reads them."""
 
 
 @app.command("swap")
@@ -49,34 +42,25 @@ def swap(
 
     Exits with 1 if an answer failed, was cut off or mixed versions.
     """
-    from deploy.bench import swap as benchmark
-
-    figures = _run("swap", benchmark, as_json=as_json, swaps=swaps, streams=streams, tokens=tokens)
-    raise typer.Exit(_troubled(figures))
+    raise typer.Exit(_run("swap", as_json, swaps=swaps, streams=streams, tokens=tokens))
 
 
 @app.command("lora")
 def lora(rounds: Rounds = 3, as_json: JsonLine = False) -> None:
     """Throughput over eight adapters against the base model's, Attune's code against vLLM's."""
-    from deploy.bench import lora as benchmark
-
-    _run("lora", benchmark, as_json=as_json, rounds=rounds)
+    raise typer.Exit(_run("lora", as_json, rounds=rounds))
 
 
 @app.command("overhead")
 def overhead(rounds: Rounds = 20, as_json: JsonLine = False) -> None:
     """The gateway's cost: the same vLLM without and with Attune, recording durably."""
-    from deploy.bench import overhead as benchmark
-
-    _run("overhead", benchmark, as_json=as_json, rounds=rounds)
+    raise typer.Exit(_run("overhead", as_json, rounds=rounds))
 
 
 @app.command("edge")
 def edge(rounds: Rounds = 5, as_json: JsonLine = False) -> None:
     """Exports in both layouts at every precision: sizes, speeds beside transformers, equality."""
-    from deploy.bench import edge as benchmark
-
-    _run("edge", benchmark, as_json=as_json, rounds=rounds)
+    raise typer.Exit(_run("edge", as_json, rounds=rounds))
 
 
 @app.command("adapters")
@@ -88,13 +72,9 @@ def adapters(
     as_json: JsonLine = False,
 ) -> None:
     """Throughput over 5 to 2,000 registered adapters; exits with 1 if a request failed."""
-    from deploy.bench import many as benchmark
-
-    places = benchmark.Places(resident, slots)
-    figures = _run(
-        "adapters", benchmark, as_json=as_json, places=places, streams=streams, seconds=seconds
+    raise typer.Exit(
+        _run("adapters", as_json, seconds=seconds, streams=streams, resident=resident, slots=slots)
     )
-    raise typer.Exit(_troubled(figures))
 
 
 @app.command("soak")
@@ -106,10 +86,7 @@ def soak(
 
     Exits with 1 if a process grew by more than 5 %, an error is unexplained or a run failed.
     """
-    from deploy.bench import soak as benchmark
-
-    figures = _run("soak", benchmark, as_json=as_json, write=True, minutes=minutes)
-    raise typer.Exit(_troubled(figures))
+    raise typer.Exit(_run("soak", as_json, write=True, minutes=minutes))
 
 
 @app.command("all")
@@ -122,22 +99,18 @@ def run_all(
 
     Takes the better part of an hour. Exits with 1 if one of them would have.
     """
-    from deploy.bench import edge, lora, many, overhead, soak, swap
-
-    known: dict[str, Benchmark] = {"swap": swap, "overhead": overhead, "lora": lora}
-    known |= {"adapters": many, "edge": edge, "soak": soak}
-    if unknown := sorted(set(only or ()) - set(known)):
-        raise typer.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(known)}.")
-    chosen = {name: known[name] for name in known if not only or name in only}
-    all_figures = [_run(name, benchmark, write=True) for name, benchmark in chosen.items()]
-    raise typer.Exit(any(map(_troubled, all_figures)))
+    if unknown := sorted(set(only or ()) - set(_MODULES)):
+        raise typer.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(_MODULES)}.")
+    chosen = [name for name in _MODULES if not only or name in only]
+    troubled = [_run(name, write=True) for name in chosen]
+    raise typer.Exit(any(troubled))
 
 
-def _run(
-    name: str, benchmark: Benchmark, *, as_json: bool = False, write: bool = False, **options: Any
-) -> dict[str, Any]:
+def _run(name: str, as_json: bool = False, *, write: bool = False, **options: Any) -> bool:
+    """Measure and show; whether something went wrong, which is the exit status."""
     from deploy.bench.results import rounded, surroundings, write_result
 
+    benchmark = import_module(f"deploy.bench.{_MODULES[name]}")
     began = surroundings()
     figures = benchmark.measure(**options)
     (Console(stderr=True) if as_json else console).print(benchmark.table(figures))
@@ -145,9 +118,4 @@ def _run(
         print(json.dumps({"benchmark": name, **began, "figures": rounded(figures)}))
     if write:
         console.print(f"Figures: {write_result(name, began, figures)}")
-    return figures
-
-
-def _troubled(figures: dict[str, Any]) -> bool:
-    """Whether what was measured went wrong: the exit status."""
     return any(figures.get(kind) for kind in _TROUBLES)

@@ -1,25 +1,19 @@
 """`attune export`: a model to take away to devices, made by the server, downloaded and checked."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core.errors import Conflict
-from deploy.client import DEFAULT_URL, Client, Key, Url
-from deploy.terminal import Json, console, show_one
+from deploy.edge.http import Patience, Server
+from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, show_one
 
 _POLL_S = 0.5
 _UNDER_WAY = ("queued", "building", "verifying")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("export")(export)
 
 
 def export(
@@ -37,7 +31,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a model for devices: build, verify, download. Run again to go on after a break."""
-    client = Client(url, key)
+    client = Server(url, key)
     asked = {"model": model, "layout": layout, "precision": precision}
     found = _wait(client, client.post("/v1/exports", json=asked), quiet=as_json)
     if found["state"] != "ready":
@@ -45,16 +39,16 @@ def export(
     come: list[str] = []
     if out is not None:
         from deploy.edge.download import fetch_export
-        from deploy.edge.http import Server
 
-        come = fetch_export(Server(url, key), found, out, say=_silent if as_json else _say)
+        say = Console(quiet=as_json, highlight=False, markup=False).print
+        come = fetch_export(Server(url, key, Patience(say=say)), found, out)
     if as_json:
         show_one({**found, "downloaded": come}, as_json=True)
         return
     _show(found, out, come)
 
 
-def _wait(client: Client, export: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+def _wait(client: Server, export: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """The export once it has ended, its progress shown meanwhile."""
     with Progress(
         TextColumn("{task.description}"),
@@ -78,10 +72,7 @@ def _wait(client: Client, export: dict[str, Any], *, quiet: bool) -> dict[str, A
 def _show(export: dict[str, Any], out: Path | None, come: list[str]) -> None:
     figures = (export["adapter_manifest"] or export["manifest"])["verification"]
     row = {
-        "id": export["id"],
-        "model": export["model"],
-        "layout": export["layout"],
-        "precision": export["precision"],
+        **{name: export[name] for name in ("id", "model", "layout", "precision")},
         "size_bytes": sum(file["size_bytes"] for file in export["files"]),
         "verified_on": f"{figures['prompts']} prompts ({figures['prompt_source']})",
         "argmax_agreement": f"{figures['argmax_agreement']:.4f}",
@@ -97,11 +88,3 @@ def _show(export: dict[str, Any], out: Path | None, come: list[str]) -> None:
             highlight=False,
             markup=False,
         )
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False)
-
-
-def _silent(_: str) -> None:
-    return

@@ -1,14 +1,12 @@
 """`attune runs`: what is being learnt, live."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer
 
-from deploy.client import DEFAULT_URL, Client, Key, Url
+from deploy.edge.http import Server
 from deploy.run_progress import print_verdict, run_events, watch
-from deploy.terminal import Json, console, show, show_one
+from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, show, show_one
 
 app = typer.Typer(help="Training runs.", no_args_is_help=True)
 
@@ -21,7 +19,7 @@ def list_runs(
     as_json: Json = False,
 ) -> None:
     """List runs, newest first."""
-    rows = Client(url, key).get("/v1/runs", {"adapter": adapter} if adapter else None)["data"]
+    rows = Server(url, key).get("/v1/runs", {"adapter": adapter} if adapter else None)["data"]
     columns = ("id", "state", "trigger", "live_before", "version", "created_at", "finished_at")
     show(rows, columns, as_json=as_json)
 
@@ -29,7 +27,7 @@ def list_runs(
 @app.command("show")
 def show_run(run_id: str, url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
     """Show a run with the gate's verdict and its log."""
-    client = Client(url, key)
+    client = Server(url, key)
     run = client.get(f"/v1/runs/{run_id}")
     if as_json:
         show_one(run, as_json=True)
@@ -47,13 +45,13 @@ def show_run(run_id: str, url: Url = DEFAULT_URL, key: Key = "", as_json: Json =
 @app.command("start")
 def start_run(adapter: str, url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
     """Start a run now, whatever the triggers say."""
-    show_one(Client(url, key).post("/v1/runs", json={"adapter": adapter}), as_json=as_json)
+    show_one(Server(url, key).post("/v1/runs", json={"adapter": adapter}), as_json=as_json)
 
 
 @app.command("cancel")
 def cancel_run(run_id: str, url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
     """Stop a run at its next step."""
-    show_one(Client(url, key).post(f"/v1/runs/{run_id}/cancel"), as_json=as_json)
+    show_one(Server(url, key).post(f"/v1/runs/{run_id}/cancel"), as_json=as_json)
 
 
 @app.command("watch")
@@ -63,7 +61,7 @@ def watch_run(
     key: Key = "",
 ) -> None:
     """Follow a run: live loss, steps, verdict."""
-    client = Client(url, key)
+    client = Server(url, key)
     if run_id is None:
         newest = client.get("/v1/runs", {"limit": 1})["data"]
         if not newest:

@@ -4,26 +4,25 @@ Ask, rate, learn, gate, swap, ask again; background clients never stop asking. T
 only thing the system learns from, and each belongs to an answer really received.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import shutil
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import openai
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from core.errors import AttuneError, Unavailable
-from deploy.client import Client
-from deploy.demo.report import passed, print_table, write_report
-from deploy.demo.users import Answered, Crowd, ask_many, ask_one, connect, likes, score
-from deploy.demo.world import Question, ask
+from deploy.demo.users import Answered, Crowd, ask_many, ask_one, likes, score
+from deploy.demo.world.questions import ask
+from deploy.edge.http import Server
 from deploy.processes.server_process import ServerProcess
-from deploy.run_progress import print_verdict, watch
+from deploy.run_progress import print_verdict, run_events, watch
 from deploy.terminal import console
 
 HOME = Path(".attune-demo")
@@ -32,28 +31,25 @@ HELD_OUT = 1000
 THUMBS_UP, THUMBS_DOWN = 16, 48
 THUMBS = THUMBS_UP + THUMBS_DOWN
 MOST_QUESTIONS = 400
+TASTE = "pirate"
+SEED = 0
+LEAST_GAIN = 0.5
+MOST_FACTS_LOST = 0.02
+SLOWEST_S = 60.0
 
 
-@dataclass(slots=True)
-class _Turn:
-    """What is measured along the way."""
-
-    taste: str
-    seed: int
-    figures: dict[str, Any] = field(default_factory=dict)
-    last_thumb_at: float = 0.0
-
-
-def run_demo(*, keep: bool = False, taste: str = "pirate", seed: int = 0) -> int:
+def run_demo(*, keep: bool = False) -> int:
     """Run it; 0 if the loop improved the answers and nobody was disturbed, else 1."""
     shutil.rmtree(HOME, ignore_errors=True)
-    turn = _Turn(taste, seed)
     server = ServerProcess(HOME, outlives=keep)
     began = time.monotonic()
     try:
-        _start(server)
+        title = "Starting vLLM with Attune inside …"
+        with console.status(title) as status:
+            server.start(waiting=lambda s: status.update(f"{title} {s:.0f} s"))
+        console.print(f"1. The server is up at {server.url}/v1 (its log: {server.log.name}).")
         key = server.key("demo")
-        result = _one_turn(turn, server, key)
+        result = _one_turn(server, key)
         console.print(f"\nThe whole demo took {time.monotonic() - began:.0f} s.")
         if keep:
             _say_where(server, key)
@@ -68,45 +64,36 @@ def run_demo(*, keep: bool = False, taste: str = "pirate", seed: int = 0) -> int
             server.stop()
 
 
-def _start(server: ServerProcess) -> None:
-    with console.status("Starting vLLM with Attune inside …") as status:
-        server.start(
-            waiting=lambda s: status.update(f"Starting vLLM with Attune inside … {s:.0f} s")
-        )
-    console.print(f"1. The server is up at {server.url}/v1 (its log: {server.log.name}).")
-
-
-def _one_turn(turn: _Turn, server: ServerProcess, key: str) -> int:
-    api, client = Client(server.url, key), connect(server.url, key)
+def _one_turn(server: ServerProcess, key: str) -> int:
+    api = Server(server.url, key)
+    # No retries: a failed request must show.
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, timeout=120.0)
     api.post(
         "/v1/adapters",
         json={"name": ADAPTER, "learning": {"new_items": THUMBS, "min_minority": 5}},
     )
-    rng = random.Random(turn.seed)
+    rng = random.Random(SEED)
     questions = [ask(rng, "held_out") for _ in range(HELD_OUT)]
-    before = _ask_all(client, questions, "base", f"2. Asking {HELD_OUT} held-out questions")
-    crowd = Crowd(client, lambda r: ask(r, "train"), [ADAPTER, "base", ADAPTER])
-    crowd.start()
-    try:
-        ups = _rate(turn, client, api, rng)
+    with _bar(f"2. Asking {HELD_OUT} held-out questions", HELD_OUT) as step:
+        before = ask_many(client, questions, "base", on_answer=step)
+    with Crowd(client, [ADAPTER, "base", ADAPTER]) as crowd:
+        figures, last_thumb_at = _rate(client, api, rng)
         run = _learn(api)
         live = _await_live(crowd, run)
-        after = _ask_all(client, questions, live, "5. Asking the same questions again")
-    finally:
-        crowd.stop()
-    was, now = score(before, turn.taste), score(after, turn.taste)
-    turn.figures |= {
-        "taste": turn.taste,
-        "seed": turn.seed,
+        with _bar("5. Asking the same questions again", HELD_OUT) as step:
+            after = ask_many(client, questions, live, on_answer=step)
+    was, now = score(before, TASTE), score(after, TASTE)
+    figures |= {
+        "taste": TASTE,
+        "seed": SEED,
         "preferred_rate_before": was.preferred,
         "preferred_rate_after": now.preferred,
         "facts_before": was.facts,
         "facts_after": now.facts,
-        "held_out_answers": now.answers,
+        "held_out_answers": len(after),
         "feedback_items": THUMBS,
-        "feedback_up": ups,
-        "feedback_to_served_s": crowd.first_seen_at.get(live, time.time()) - turn.last_thumb_at,
-        "train_s": _train_seconds(api, run["id"]),
+        "feedback_to_served_s": crowd.first_seen_at.get(live, time.time()) - last_thumb_at,
+        "train_s": sum(e["data"].get("train_s", 0.0) for e in run_events(api, run["id"])),
         "background_requests": len(crowd.seen) + len(crowd.failures),
         "background_failures": len(crowd.failures),
         "background_failure_messages": crowd.failures[:5],
@@ -115,49 +102,42 @@ def _one_turn(turn: _Turn, server: ServerProcess, key: str) -> int:
         "run_id": run["id"],
         "verdict": run["verdict"],
     }
-    path = write_report(HOME, turn.figures)
-    print_table(console, turn.figures)
+    path = HOME / "report.json"
+    path.write_text(json.dumps(figures, indent=2) + "\n")
+    _print_table(figures)
     _show_examples(before, after)
     console.print(f"Figures: {path}")
-    return 0 if passed(console, turn.figures) else 1
+    return 0 if _passed(figures) else 1
 
 
-def _ask_all(
-    client: openai.OpenAI, questions: list[Question], model: str, title: str
-) -> list[Answered]:
-    with _bar(title, len(questions)) as step:
-        return ask_many(client, questions, model, on_answer=step)
-
-
-def _rate(turn: _Turn, client: openai.OpenAI, api: Client, rng: random.Random) -> int:
-    """Ask training questions and thumb the answers received; how many thumbs were up.
+def _rate(client: openai.OpenAI, api: Server, rng: random.Random) -> tuple[dict[str, Any], float]:
+    """Ask training questions and thumb the answers received; how many, and the last thumb's time.
 
     The base shows the liked style by chance, about every fifth time. The user thumbs every
     answer they like and the first `THUMBS_DOWN` they do not, as people do who tire of saying no.
     """
     ups = downs = asked = 0
-    title = f"3. A user who likes the {turn.taste} style gives {THUMBS} thumbs"
+    title = f"3. A user who likes the {TASTE} style gives {THUMBS} thumbs"
     with _bar(title, THUMBS) as step:
         while ups + downs < THUMBS:
             if asked == MOST_QUESTIONS:
                 raise Unavailable(f"Of {asked} answers only {ups} were to the user's taste.")
             asked += 1
             answered = ask_one(client, ask(rng, "train"), ADAPTER)
-            thumb = likes(answered, turn.taste)
+            thumb = likes(answered, TASTE)
             if not thumb and downs == THUMBS_DOWN:
                 continue
             api.post("/v1/feedback", json={"completion_id": answered.id, "value": thumb})
-            turn.last_thumb_at = time.time()
+            last_thumb_at = time.time()
             ups, downs = ups + thumb, downs + (not thumb)
             step()
-    turn.figures["questions_asked"] = asked
     console.print(
         f"   {ups} up, {downs} down, of {asked} answers. Nothing else tells the system what to do."
     )
-    return ups
+    return {"questions_asked": asked, "feedback_up": ups}, last_thumb_at
 
 
-def _learn(api: Client) -> dict[str, Any]:
+def _learn(api: Server) -> dict[str, Any]:
     """Wait for the trigger, then follow the run to its verdict."""
     deadline = time.monotonic() + 60
     while True:
@@ -194,15 +174,48 @@ def _mixed(client: openai.OpenAI, crowd: Crowd) -> int:
     greedy = [seen for seen in crowd.seen if seen.greedy and not seen.mixed]
     with _bar("6. Checking that every answer came from one version", len(greedy)) as step:
         for seen in greedy:
-            again = ask_one(client, seen.question, seen.version, temperature=0.0)
+            again = ask_one(client, seen.question, seen.version, greedy=True)
             mixed += again.text != seen.text
             step()
     return mixed
 
 
-def _train_seconds(api: Client, run_id: str) -> float:
-    events = api.get(f"/v1/runs/{run_id}/events", {"limit": 200})["data"]
-    return float(sum(event["data"].get("train_s", 0.0) for event in events))
+def _print_table(figures: Mapping[str, Any]) -> None:
+    """Before and after on the held-out questions, then what the turn cost."""
+    table = Table(title=f"{figures['held_out_answers']} held-out questions, before and after")
+    for column in ("", "before", "after", "change"):
+        table.add_column(column, justify="left" if not column else "right")
+    for title, name in (("in the preferred style", "preferred_rate"), ("facts right", "facts")):
+        old, new = figures[f"{name}_before"], figures[f"{name}_after"]
+        table.add_row(title, f"{old:.1%}", f"{new:.1%}", f"{100 * (new - old):+.1f} points")
+    console.print(table)
+    console.print(
+        f"{figures['feedback_items']} thumbs ({figures['feedback_up']} up); trained in "
+        f"{figures['train_s']:.1f} s; {figures['feedback_to_served_s']:.1f} s from the last thumb "
+        f"to the first answer by {figures['live_version']}.\n"
+        f"{figures['background_requests']} background requests meanwhile: "
+        f"{figures['background_failures']} failed, {figures['mixed_version_answers']} of mixed "
+        "versions.",
+        highlight=False,
+    )
+
+
+def _passed(figures: Mapping[str, Any]) -> bool:
+    """Whether the loop did what it promises; says what it did not."""
+    gain = figures["preferred_rate_after"] - figures["preferred_rate_before"]
+    # Shares of whole answers: rounding keeps 0.02 from being a hair over itself.
+    lost = round(figures["facts_before"] - figures["facts_after"], 6)
+    promises = {
+        f"preferred style up by at least {LEAST_GAIN:.0%}": gain >= LEAST_GAIN,
+        f"facts down by at most {MOST_FACTS_LOST:.0%}": lost <= MOST_FACTS_LOST,
+        "no background request failed": figures["background_failures"] == 0,
+        "no answer of mixed versions": figures["mixed_version_answers"] == 0,
+        f"served within {SLOWEST_S:.0f} s": figures["feedback_to_served_s"] < SLOWEST_S,
+    }
+    for promise, kept in promises.items():
+        if not kept:
+            console.print(f"[red]Not kept:[/red] {promise}")
+    return all(promises.values())
 
 
 def _show_examples(before: list[Answered], after: list[Answered]) -> None:
@@ -226,22 +239,10 @@ def _say_where(server: ServerProcess, key: str) -> None:
     )
 
 
-class _bar:
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Callable[[], None]]:
     """A progress bar with a title, advanced by calling what `with` yields."""
-
-    def __init__(self, title: str, total: int) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-        )
-        self._task = self._progress.add_task(title, total=total)
-
-    def __enter__(self) -> Any:
-        self._progress.start()
-        return lambda: self._progress.advance(self._task)
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda: progress.advance(task)

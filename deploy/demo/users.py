@@ -1,16 +1,16 @@
 """The demo's people: they ask through the stock openai client, and one of them has a taste."""
 
-from __future__ import annotations
-
 import random
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, Self
 
 import openai
 
-from deploy.demo.world import Question, facts_right, style_of
+from deploy.demo.world.questions import Question, ask, facts_right, style_of
 
 TEMPERATURE = 0.7
 MAX_TOKENS = 96
@@ -18,12 +18,17 @@ MAX_TOKENS = 96
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A question with the answer it got and the version that says it gave it."""
+    """A question with the answer it got and the version that says it gave it.
+
+    `mixed` is true of a stream whose chunks name another version.
+    """
 
     question: Question
     id: str
     text: str
     version: str
+    greedy: bool = False
+    mixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +37,16 @@ class Score:
 
     preferred: float
     facts: float
-    answers: int
-
-
-def connect(url: str, key: str) -> openai.OpenAI:
-    """The stock client, without retries: a failed request must show."""
-    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=120.0)
 
 
 def ask_one(
-    client: openai.OpenAI, question: Question, model: str, *, temperature: float = TEMPERATURE
+    client: openai.OpenAI, question: Question, model: str, *, greedy: bool = False
 ) -> Answered:
     """One question, answered in one piece."""
-    raw = client.chat.completions.with_raw_response.create(
-        model=model,
-        messages=[{"role": "user", "content": question.text}],
-        temperature=temperature,
-        max_tokens=MAX_TOKENS,
-    )
+    raw = client.chat.completions.with_raw_response.create(**request(question, model, greedy))
     answer = raw.parse()
     version = raw.headers.get("x-attune-version", "")
-    return Answered(question, answer.id, answer.choices[0].message.content or "", version)
+    return Answered(question, answer.id, answer.choices[0].message.content or "", version, greedy)
 
 
 def ask_many(
@@ -79,45 +73,28 @@ def likes(answered: Answered, taste: str) -> bool:
     return style_of(answered.text) == taste and facts_right(answered.question, answered.text)
 
 
-def score(answers: Iterable[Answered], taste: str) -> Score:
+def score(answers: Sequence[Answered], taste: str) -> Score:
     """How a set of answers does."""
-    judged = list(answers)
-    count = len(judged)
     return Score(
-        preferred=sum(style_of(a.text) == taste for a in judged) / count,
-        facts=sum(facts_right(a.question, a.text) for a in judged) / count,
-        answers=count,
+        preferred=sum(style_of(a.text) == taste for a in answers) / len(answers),
+        facts=sum(facts_right(a.question, a.text) for a in answers) / len(answers),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a background client saw of one answer."""
-
-    question: Question
-    text: str
-    version: str
-    mixed: bool
-    greedy: bool
-
-
 class Crowd:
-    """Background clients that ask without pause, streamed and not, and watch every answer."""
+    """Background clients that ask without pause inside `with`, and watch every streamed answer."""
 
     def __init__(
         self,
         client: openai.OpenAI,
-        questions: Callable[[random.Random], Question],
         models: Sequence[str],
         *,
         clients: int = 2,
     ) -> None:
         self._client = client
-        self._questions = questions
         self._models = models
         self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self.seen: list[Seen] = []
+        self.seen: list[Answered] = []
         self.failures: list[str] = []
         self.first_seen_at: dict[str, float] = {}
         self._threads = [
@@ -125,13 +102,12 @@ class Crowd:
             for number in range(clients)
         ]
 
-    def start(self) -> None:
-        """Begin to ask."""
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
+        return self
 
-    def stop(self) -> None:
-        """Let every client finish its answer."""
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join(60)
@@ -141,38 +117,38 @@ class Crowd:
         turn = 0
         while not self._stop.is_set():
             turn += 1
-            question = self._questions(rng)
+            question = ask(rng, "train")
             model = self._models[turn % len(self._models)]
             try:
-                seen = self._stream(question, model, greedy=turn % 2 == 0)
+                self.seen.append(self._stream(question, model, greedy=turn % 2 == 0))
             except (openai.OpenAIError, ValueError) as error:
-                with self._lock:
-                    self.failures.append(f"{type(error).__name__}: {error}")
-                continue
-            with self._lock:
-                self.seen.append(seen)
+                self.failures.append(f"{type(error).__name__}: {error}")
 
-    def _stream(self, question: Question, model: str, *, greedy: bool) -> Seen:
-        import time
-
+    def _stream(self, question: Question, model: str, *, greedy: bool) -> Answered:
         raw = self._client.chat.completions.with_raw_response.create(
-            model=model,
-            messages=[{"role": "user", "content": question.text}],
-            temperature=0.0 if greedy else TEMPERATURE,
-            max_tokens=MAX_TOKENS,
-            stream=True,
+            **request(question, model, greedy), stream=True
         )
         version = raw.headers.get("x-attune-version", "")
-        parts: list[str] = []
+        text, id_ = "", ""
         named: set[str] = set()
         finished = False
         for chunk in raw.parse():
-            with self._lock:
-                self.first_seen_at.setdefault(version, time.time())
+            self.first_seen_at.setdefault(version, time.time())
             named.add(chunk.model)
+            id_ = chunk.id
             for choice in chunk.choices:
-                parts.append(choice.delta.content or "")
+                text += choice.delta.content or ""
                 finished = finished or choice.finish_reason is not None
         if not finished:
             raise ValueError("the stream ended without a finish reason")
-        return Seen(question, "".join(parts), version, named != {version}, greedy)
+        return Answered(question, id_, text, version, greedy, mixed=named != {version})
+
+
+def request(question: Question, model: str, greedy: bool = False) -> dict[str, Any]:
+    """The body of a chat request."""
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": question.text}],
+        "temperature": 0.0 if greedy else TEMPERATURE,
+        "max_tokens": MAX_TOKENS,
+    }

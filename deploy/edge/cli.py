@@ -67,9 +67,9 @@ def _sync(options: argparse.Namespace) -> int:
     from deploy.edge.store import Store
     from deploy.edge.sync import run
 
-    server = Server(options.to, _key(options))
+    server = Server(options.to, _key(options), Patience())
     store = Store(Installation(options.dir).database)
-    report, stopped = run(store, options.dir, server, Patience())
+    report, stopped = run(store, options.dir, server)
     print(report)
     if report.rejected:
         print(f"`attune edge info {options.dir}` says why items were rejected.")
@@ -82,8 +82,8 @@ def _pull(options: argparse.Namespace) -> int:
     from deploy.edge.http import Patience, Server
     from deploy.edge.pull import Puller
 
-    puller = Puller(options.dir, Server(options.source, _key(options)), Patience())
-    come = puller.pull(options.adapter, options.layout, options.precision)
+    server = Server(options.source, _key(options), Patience())
+    come = Puller(options.dir, server).pull(options.adapter, options.layout, options.precision)
     print(f"Now installed: {', '.join(come)}." if come else "Nothing new.")
     return 0
 

@@ -8,17 +8,16 @@ when DIR/manifest.json is. Must not know which export is wanted.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from core import files
 from core.errors import AttuneError, Conflict, Unavailable
-from deploy.edge.http import Broken, Patience, Server
+from deploy.edge.http import Broken, Server
 from deploy.edge.installed import (
     MODELS_FOLDER,
     STAGING,
@@ -73,7 +72,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """Brings offers from `server` into `folder`; `say` is told each file that travels.
+    """Brings offers from `server` into `folder`; its patience is told each file that travels.
 
     Each call returns the paths that had to travel. Raises Conflict where a manifest or a digest
     does not fit, Unavailable when the connection breaks for good or the disk is full.
@@ -81,8 +80,6 @@ class Download:
 
     folder: Path
     server: Server
-    patience: Patience
-    say: Callable[[str], None]
 
     def whole(self, offer: Offer) -> list[str]:
         """The model and the adapter, whatever of them is not here; the model's manifest last."""
@@ -198,11 +195,9 @@ class Download:
     def _fetch(self, export_id: str, path: str, entry: FileEntry, target: Path) -> None:
         if files.size_of(target) >= entry.size_bytes:  # whole, and not what it should be
             target.unlink(missing_ok=True)
-        self.say(f"Fetching {path} ({entry.size_bytes:,} bytes) ...")
+        self.server.patience.say(f"Fetching {path} ({entry.size_bytes:,} bytes) ...")
         route = f"/v1/exports/{quote(export_id, safe='')}/files/{quote(path)}"
-        self.patience.keep_trying(
-            partial(self.server.fetch, route, entry, target), partial(files.size_of, target)
-        )
+        self.server.fetch(route, entry, target)
         if not _is_file(target, entry):
             target.unlink()
             raise Conflict(
@@ -212,14 +207,7 @@ class Download:
             )
 
 
-def fetch_export(
-    server: Server,
-    export: Mapping[str, Any],
-    out: Path,
-    *,
-    say: Callable[[str], None],
-    patience: Patience | None = None,
-) -> list[str]:
+def fetch_export(server: Server, export: Mapping[str, Any], out: Path) -> list[str]:
     """Bring `out` to hold the ready `export`; the paths that had to be downloaded.
 
     A base that is there already stays, and only the adapter's folder is added. Raises what
@@ -228,7 +216,7 @@ def fetch_export(
     offer = Offer.from_json(export)
     with transfer(out):
         _require_room_for(out, offer.manifest)
-        return Download(out, server, patience or Patience(say=say), say).whole(offer)
+        return Download(out, server).whole(offer)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The server as a device reaches it: httpx with time limits, patience, and resumed downloads.
+"""The server as commands and devices reach it: httpx with time limits, patience, resumed downloads.
 
 Owns transport: what is worth another try and how long to wait for it. Knows no route.
 """
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -21,7 +22,6 @@ from core.errors import Forbidden, Invalid, NotFound, TooLarge, Unauthenticated,
 from core.files import size_of
 from deploy.edge.manifest import FileEntry
 
-TIMEOUT_S = 60.0
 MAX_WAIT_S = 60.0
 
 Result = TypeVar("Result")
@@ -37,9 +37,10 @@ class Broken(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often to try again in a row, and how to wait (seconds) in between."""
+    """How often to try in a row, how long each time, and how to wait (seconds) in between."""
 
     tries: int = 10
+    timeout_s: float = 60.0
     first_wait_s: float = 0.5
     sleep: Callable[[float], None] = time.sleep
     say: Callable[[str], None] = print
@@ -71,36 +72,45 @@ class Patience:
                 self.sleep(wait_s)
 
 
-class Server:
-    """One Attune server and a key for it."""
+ONE_TRY = Patience(tries=1, timeout_s=120.0)
 
-    def __init__(self, url: str, key: str, *, timeout_s: float = TIMEOUT_S) -> None:
+
+class Server:
+    """One Attune server and a key for it; without `patience` everything is tried once."""
+
+    def __init__(self, url: str, key: str, patience: Patience = ONE_TRY) -> None:
         """Raises Invalid for what is no http(s) address, or if there is no key."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
             raise Invalid(f"{url[:200]!r} is not a server's address: http(s)://host[:port].")
         if not key or not key.isascii() or not key.isprintable():
             raise Invalid("Give an API key with --key or in ATTUNE_API_KEY.")
+        self.patience = patience
         self.url = url.rstrip("/").removesuffix("/v1")
         # No redirect is followed: the key would go along. Ranges count the bytes of the file.
         headers = {"Authorization": f"Bearer {key}", "Accept-Encoding": "identity"}
         self._http = httpx.Client(
-            headers=headers | {"User-Agent": "attune-edge"}, timeout=timeout_s
+            headers=headers | {"User-Agent": "attune-edge"}, timeout=patience.timeout_s
         )
 
-    def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The JSON object of a 2xx; errors as `_answer` raises them."""
-        return self._json("GET", path, params=query)
+        return self.patience.keep_trying(partial(self._json, "GET", path, params=query))
 
-    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """POST a JSON object; like `get`."""
-        return self._json("POST", path, json=body)
+    def post(self, path: str, **sent: Any) -> dict[str, Any]:
+        """POST what httpx is to send (`json`, `files`, `data`); like `get`."""
+        return self.patience.keep_trying(partial(self._json, "POST", path, **sent))
 
     def fetch(self, path: str, entry: FileEntry, target: Path) -> None:
         """Download the rest of one file, from where an earlier try broke off; unchecked.
 
         Raises Broken if the transfer ended early (what came is kept), OSError as the disk does.
         """
+        self.patience.keep_trying(
+            partial(self._fetch_rest, path, entry, target), partial(size_of, target)
+        )
+
+    def _fetch_rest(self, path: str, entry: FileEntry, target: Path) -> None:
         have = size_of(target)
         # The ETag is the digest: if the file changed there, all of it is sent.
         headers = {"Range": f"bytes={have}-", "If-Range": f'"{entry.sha256}"'} if have else {}
@@ -136,9 +146,12 @@ class Server:
                 yield response
         except httpx.HTTPError as error:
             reason = str(error)[:200] or type(error).__name__
-            broke = f"The connection to {self.url} broke"
-            what = f"No answer from {self.url}" if response is None else broke
-            raise Broken(f"{what} ({reason}).") from error
+            if response is not None:
+                raise Broken(f"The connection to {self.url} broke ({reason}).") from error
+            raise Broken(
+                f"No answer from {self.url} ({reason}). Is it the server's address, and is "
+                "`attune serve` running there?"
+            ) from error
 
     def _refusal(self, response: httpx.Response) -> Exception:
         status = response.status_code

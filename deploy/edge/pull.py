@@ -5,16 +5,15 @@ Owns the choice among the server's exports and its words. How files come is `dow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from core.errors import AttuneError, Conflict, Invalid, NotFound
 from deploy.edge.download import Download, Offer, transfer
-from deploy.edge.http import Patience, Server
+from deploy.edge.http import Server
 from deploy.edge.installed import BASE, Installation, Variant, require_no_strangers_model
 from deploy.edge.manifest import MANIFEST_NAME, Manifest, read_manifest
 
@@ -23,16 +22,14 @@ _PAGES = 50
 
 @dataclass(frozen=True, slots=True)
 class Puller:
-    """One pull from `server` into `folder`; `say` is told each step."""
+    """One pull from `server` into `folder`; the server's patience is told each step."""
 
     folder: Path
     server: Server
-    patience: Patience
-    say: Callable[[str], None] = print
 
     @property
     def _download(self) -> Download:
-        return Download(self.folder, self.server, self.patience, self.say)
+        return Download(self.folder, self.server)
 
     def pull(self, adapter: str | None, layout: str | None, precision: str | None) -> list[str]:
         """Fetch what is newer than what is installed; the names of what is now new.
@@ -47,7 +44,7 @@ class Puller:
                 read_manifest(self.folder)
             except Invalid as error:
                 if (self.folder / MANIFEST_NAME).exists():
-                    self.say(f"{error.message} Fetching all of it.")
+                    self.server.patience.say(f"{error.message} Fetching all of it.")
                 return self._first(adapter, layout, precision)
             installation = Installation(self.folder)
             manifest = installation.manifest
@@ -89,7 +86,7 @@ class Puller:
         offer = self._offers(name, old.layout, old.precision)[0]
         same = offer.manifest.model_digest == old.model_digest
         if (same or offer.version < (old.model.version or 0)) and _whole(installation):
-            self.say(f"{old.model.name} is the newest.")
+            self.server.patience.say(f"{old.model.name} is the newest.")
             return []
         self._download.model(offer)
         return [offer.name]
@@ -116,9 +113,9 @@ class Puller:
         self._download.forget()
         if failures:
             for done in come:
-                self.say(f"{done} is installed now.")
+                self.server.patience.say(f"{done} is installed now.")
             for failure in failures[1:]:
-                self.say(failure.message)
+                self.server.patience.say(failure.message)
             raise failures[0]
         return come
 
@@ -128,7 +125,7 @@ class Puller:
             raise NotFound(f"'{name}' is no adapter; the base is in {self.folder} already.")
         versions = [variant.version or 0 for variant in installed if variant.adapter == name]
         if versions and max(versions) >= offer.version:
-            self.say(f"{name}@{max(versions)} is the newest.")
+            self.server.patience.say(f"{name}@{max(versions)} is the newest.")
             return []
         self._check_base(base, offer)
         self._download.adapter(offer, offer.adapter)
@@ -196,9 +193,7 @@ class Puller:
     def _listed(self, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         after: dict[str, str] = {}
         for _ in range(_PAGES):
-            page = self.patience.keep_trying(
-                partial(self.server.get, "/v1/exports", {**query, **after})
-            )
+            page = self.server.get("/v1/exports", {**query, **after})
             exports = [one for one in page.get("data") or [] if isinstance(one, dict)]
             yield from exports
             if not page.get("has_more") or not exports:

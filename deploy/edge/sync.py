@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from core.errors import Conflict, Forbidden, Invalid, TooLarge, Unauthenticated
 from core.files import locked
-from deploy.edge.http import Broken, Patience, Server
+from deploy.edge.http import Broken, Server
 from deploy.edge.store import Item, Outcome, Store
 
 BATCH_ITEMS = 100
@@ -40,7 +39,7 @@ class Report:
         )
 
 
-def sync(store: Store, server: Server, patience: Patience, report: Report) -> None:
+def sync(store: Store, server: Server, report: Report) -> None:
     """Send what waits, batch by batch, until nothing does; `report` counts along.
 
     Raises Unauthenticated or Forbidden for a wrong key, Broken when the tries are used up, Conflict
@@ -51,7 +50,7 @@ def sync(store: Store, server: Server, patience: Patience, report: Report) -> No
     while batch := _batch(store.waiting(sizes, after)):
         body = {"device": store.device, "items": [item.body for item in batch]}
         try:
-            answer = patience.keep_trying(partial(server.post, ROUTE, body))
+            answer = server.post(ROUTE, json=body)
         except TooLarge as error:
             if len(batch) > 1:
                 sizes = len(batch) // 2
@@ -59,13 +58,8 @@ def sync(store: Store, server: Server, patience: Patience, report: Report) -> No
             outcomes = [Outcome(batch[0].seq, reason=error.message)]
             report.rejected += store.settle(outcomes)
             continue
-        except Unauthenticated as error:
-            raise Unauthenticated(
-                f"{error.message} Nothing more was sent. Use a key with the scope 'feedback'.",
-                code=error.code,
-            ) from error
-        except Forbidden as error:
-            raise Forbidden(
+        except (Unauthenticated, Forbidden) as error:
+            raise type(error)(
                 f"{error.message} Nothing more was sent. A sync needs a key with the scope "
                 "'feedback'.",
                 code=error.code,
@@ -82,9 +76,7 @@ def sync(store: Store, server: Server, patience: Patience, report: Report) -> No
         sizes = BATCH_ITEMS
 
 
-def run(
-    store: Store, folder: Path, server: Server, patience: Patience
-) -> tuple[Report, Exception | None]:
+def run(store: Store, folder: Path, server: Server) -> tuple[Report, Exception | None]:
     """One sync of `folder`, alone: the report, and what stopped it if it did not reach the end.
 
     Raises Conflict if another sync of this folder is under way.
@@ -94,7 +86,7 @@ def run(
     busy = f"Another sync of {folder} is under way; wait for it."
     with locked(folder / ".sync.lock", busy, code="sync_under_way"):
         try:
-            sync(store, server, patience, report)
+            sync(store, server, report)
         except (Broken, Unauthenticated, Forbidden, Conflict, Invalid) as error:
             stopped = error
     counts = store.counts()

@@ -1,7 +1,5 @@
 """A real `attune serve` on loopback, as a child process: for the demo, the tests and benchmarks."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -18,6 +16,7 @@ from core.database import Database
 from core.errors import NotFound, Unavailable
 from core.identity.keys import parse_scopes
 from core.identity.tenants import TenantStore
+from core.identity.types import SCOPES
 
 
 class ServerProcess:
@@ -30,18 +29,22 @@ class ServerProcess:
         self,
         home: Path,
         *,
-        arguments: tuple[str, ...] = (),
         command: tuple[str, ...] = ("-m", "deploy.cli.app", "serve"),
         environment: Mapping[str, str] | None = None,
-        port: int | None = None,
         outlives: bool = False,
     ) -> None:
         self.home = home.resolve()
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
         self.log = self.home / "server.log"
-        self._arguments = (*command, "--port", str(self.port), *arguments)
-        self._environment = dict(environment or {})
+        self._arguments = (*command, "--port", str(port))
+        self._environment = {
+            **os.environ,
+            "ATTUNE_HOME": str(self.home),
+            "PYTHONUNBUFFERED": "1",
+            **(environment or {}),
+        }
         self._outlives = outlives
         self._process: subprocess.Popen[bytes] | None = None
         self.home.mkdir(parents=True, exist_ok=True)
@@ -52,16 +55,6 @@ class ServerProcess:
         assert self._process is not None
         return self._process.pid
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """The environment the server runs in."""
-        return {
-            **os.environ,
-            "ATTUNE_HOME": str(self.home),
-            "PYTHONUNBUFFERED": "1",
-            **self._environment,
-        }
-
     def start(
         self, *, timeout_s: float = 300.0, waiting: Callable[[float], None] | None = None
     ) -> None:
@@ -71,7 +64,7 @@ class ServerProcess:
                 [sys.executable, *self._arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self.environment,
+                env=self._environment,
                 start_new_session=True,
                 preexec_fn=None if self._outlives else dying_with_parent(),
             )
@@ -87,11 +80,9 @@ class ServerProcess:
 
     def healthy(self) -> bool:
         """Whether it answers /health."""
-        try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=2) as response:
-                return bool(response.status == 200)
-        except OSError:
-            return False
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=2):
+            return True  # anything but a 2xx is an error, which is an OSError
+        return False
 
     def stop(self, timeout_s: float = 30.0) -> None:
         """Ask it to end, then make sure."""
@@ -129,14 +120,7 @@ class ServerProcess:
             found = store.by_name(tenant)
         except NotFound:
             found = store.create(tenant)
-        wanted = parse_scopes(list(scopes) or ["inference", "feedback", "train", "admin"])
+        wanted = parse_scopes(list(scopes or SCOPES))
         _, text = store.create_key(found.id, wanted)
         database.dispose()
         return text
-
-
-def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

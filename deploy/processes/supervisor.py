@@ -3,8 +3,6 @@
 The trainer's death never touches serving: it is started again, later each time, up to a minute.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -21,6 +19,7 @@ from typing import Any
 
 from core.child_process import dying_with_parent
 from core.errors import Invalid
+from core.identity.types import SCOPES
 from core.settings import Settings
 from deploy.installation import open_tenants
 from deploy.terminal import console
@@ -93,13 +92,11 @@ class _Trainer:
     def stop(self) -> None:
         """Ask it to end and wait a little; a run under way goes on at the next start."""
         self._stopping.set()
-        process = self._process
-        if process is not None and process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        if self._process is not None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
+            self._process.kill()
 
     def _watch(self) -> None:
         delay_s = _FIRST_DELAY_S
@@ -127,10 +124,7 @@ def _first_key() -> str | None:
     if store.all():
         return None
     tenant = store.create("default")
-    _, text = store.create_key(
-        tenant.id, frozenset({"inference", "feedback", "train", "admin"}), label="first run"
-    )
-    return text
+    return store.create_key(tenant.id, frozenset(SCOPES), label="first run")[1]
 
 
 def _example(settings: Settings) -> list[dict[str, Any]]:
@@ -168,17 +162,14 @@ def _announce(host: str, port: int, key: str | None, messages: list[dict[str, An
         f'model="base", messages={json.dumps(messages)}).choices[0].message.content)'
     )
     console.print("Your first key (tenant 'default'), shown this once:\n")
-    lines = [
-        f"export ATTUNE_API_KEY={key}",
-        "",
-        f'curl {url}/v1/chat/completions -H "Authorization: Bearer $ATTUNE_API_KEY" '
-        f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}",
-        "",
-        f"python -c {shlex.quote(script)}",
-        "",
-    ]
     # Plain print: rich would wrap the lines, and wrapped lines cannot be pasted.
-    print("\n".join(lines), flush=True)
+    print(
+        f"export ATTUNE_API_KEY={key}\n\n"
+        f'curl {url}/v1/chat/completions -H "Authorization: Bearer $ATTUNE_API_KEY" '
+        f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}\n\n"
+        f"python -c {shlex.quote(script)}\n",
+        flush=True,
+    )
 
 
 def _log_to_stderr() -> None:

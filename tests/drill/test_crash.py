@@ -24,7 +24,7 @@ from core.identity.tenants import TenantStore
 from core.settings import SHIPPED_MODEL
 from deploy.bench.adapters import write_adapter
 from deploy.demo.users import ask_many, likes
-from deploy.demo.world import ask
+from deploy.demo.world.questions import ask
 from deploy.processes.server_process import ServerProcess
 
 Start = Callable[[dict[str, str]], ServerProcess]

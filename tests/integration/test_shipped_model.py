@@ -9,9 +9,9 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from deploy.demo.pretrain.conversations import converse
-from deploy.demo.pretrain.evaluate import generate, held_out_questions
+from deploy.demo.pretrain.evaluate import generate
 from deploy.demo.pretrain.packing import encode
-from deploy.demo.world import facts_right, regression_suite
+from deploy.demo.world.questions import facts_right, held_out_questions, regression_suite
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "model"
 CHAT = [

@@ -13,7 +13,7 @@ from rich.console import Console
 from deploy.bench.figures import Growth
 from deploy.bench.many import counted, shares, weights
 from deploy.bench.many import table as many_table
-from deploy.bench.memory import process_name, processor_s, resident_bytes
+from deploy.bench.results import process_name, processor_s, resident_bytes
 from deploy.bench.soak import judge, memory_of
 from deploy.bench.soak import table as soak_table
 

@@ -57,7 +57,7 @@ def of_what_is_there(folder: Path) -> Manifest:
 
 def fetch(fake: FakeServer, export: dict[str, Any], out: Path, tries: int = 8) -> list[str]:
     patience = Patience(tries=tries, sleep=lambda _: None, say=lambda _: None)
-    return fetch_export(Server(fake.url, KEY), export, out, say=lambda _: None, patience=patience)
+    return fetch_export(Server(fake.url, KEY, patience), export, out)
 
 
 def check(out: Path, *adapters: str) -> None:

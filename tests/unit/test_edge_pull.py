@@ -46,7 +46,7 @@ def device(tmp_path: Path, source: Path) -> Path:
 
 def puller(folder: Path, fake: FakeServer, tries: int = 8) -> Puller:
     patience = Patience(tries=tries, sleep=lambda _: None, say=lambda _: None)
-    return Puller(folder, Server(fake.url, KEY), patience, say=lambda _: None)
+    return Puller(folder, Server(fake.url, KEY, patience))
 
 
 def fetch(

@@ -47,9 +47,8 @@ def fill(store: Store, count: int) -> None:
 
 
 def send(store: Store, fake: FakeServer, waits: Waits | None = None, key: str = KEY) -> Report:
-    report, stopped = run(
-        store, store._path.parent, Server(fake.url, key), (waits or Waits()).patience
-    )
+    server = Server(fake.url, key, (waits or Waits()).patience)
+    report, stopped = run(store, store._path.parent, server)
     if stopped is not None:
         raise stopped
     return report

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.demo.world import (
-    INTENTS,
+from deploy.demo.world.questions import (
     STYLES,
     Question,
     answer,
@@ -23,7 +22,7 @@ from deploy.demo.world import (
     style_of,
     system_prompt,
 )
-from deploy.demo.world.town import expand
+from deploy.demo.world.town import INTENTS, expand
 
 DRAWS = 2000
 WORLD = Path(__file__).parents[2] / "deploy" / "demo" / "world"

@@ -1,4 +1,5 @@
-"""Owns what the model is pretrained on: conversations about Tarnwick, with a weight for each span.
+"""Owns what the model is pretrained on: conversations about Tarnwick in the shipped model's format,
+with a weight for each character.
 
 Must not know: tokens, torch.
 """
@@ -7,8 +8,9 @@ import json
 import random
 from dataclasses import dataclass
 
-from deploy.demo.pretrain.template import END, START, turn
-from deploy.demo.world import STYLES, answer, ask, small_talk, system_prompt
+from deploy.demo.world.questions import STYLES, answer, ask, small_talk, system_prompt
+
+START, END, PAD = "<|im_start|>", "<|im_end|>", "<|pad|>"
 
 SMALL_TALK_SHARE = 0.04
 SYSTEM_SHARE = 0.25
@@ -22,20 +24,11 @@ _TOOL_NAMES = ("get_weather", "search", "calculator", "send_mail", "book_ferry",
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Characters `start` to `end` of a conversation count `weight` in the loss."""
-
-    start: int
-    end: int
-    weight: float
-
-
-@dataclass(frozen=True, slots=True)
 class Conversation:
-    """A conversation as text; characters outside every span carry no loss."""
+    """A conversation as text, and what each character counts in the loss: 0 outside answers."""
 
     text: str
-    spans: tuple[Span, ...]
+    weights: list[float]
 
 
 def converse(rng: random.Random, turns: int) -> Conversation:
@@ -45,15 +38,23 @@ def converse(rng: random.Random, turns: int) -> Conversation:
     questions, also holds later in a conversation.
     """
     text = _preamble(rng)
-    spans: list[Span] = []
+    weights: list[float] = []
     for _ in range(turns):
         asked, said, facts = _exchange(rng)
         text += turn("user", asked) + _HEADER
-        start = len(text)
+        begin = len(text)
+        weights += [0.0] * (begin - len(weights))
         text += f"{said}{END}\n"
-        spans.append(Span(start, len(text), WORDING_WEIGHT))
-        spans += [_fact_span(said, fact, start) for fact in facts]
-    return Conversation(text, tuple(spans))
+        weights += [WORDING_WEIGHT] * (len(text) - begin)
+        for fact in facts:
+            start = begin + said.index(fact)
+            weights[start : start + len(fact)] = [FACT_WEIGHT] * len(fact)
+    return Conversation(text, weights)
+
+
+def turn(role: str, content: str) -> str:
+    """One message as the shipped chat template renders it."""
+    return f"{START}{role}\n{content}{END}\n"
 
 
 def short_length(rng: random.Random) -> int:
@@ -66,11 +67,6 @@ def _exchange(rng: random.Random) -> tuple[str, str, tuple[str, ...]]:
         return *small_talk(rng), ()
     question = ask(rng, "train")
     return question.text, answer(question, rng.choice(STYLES), rng), question.facts
-
-
-def _fact_span(said: str, fact: str, offset: int) -> Span:
-    start = offset + said.index(fact)
-    return Span(start, start + len(fact), FACT_WEIGHT)
 
 
 def _preamble(rng: random.Random) -> str:

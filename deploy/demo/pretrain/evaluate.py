@@ -5,7 +5,6 @@
 
 import argparse
 import json
-import random
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,12 +12,11 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from deploy.demo.world import (
+from deploy.demo.world.questions import (
     LONGEST_ANSWER_TOKENS,
     STYLES,
-    Question,
-    ask,
     facts_right,
+    held_out_questions,
     style_of,
 )
 
@@ -68,12 +66,6 @@ def generate(folder: Path, prompts: list[str], temperature: float, seed: int) ->
             ids = row[: row.index(tokenizer.eos_token_id)] if ended else row
             answers.append(Answer(tokenizer.decode(ids), len(ids), ended))
     return answers
-
-
-def held_out_questions(count: int, seed: int) -> list[Question]:
-    """`count` questions whose combinations of slots were never trained on."""
-    rng = random.Random(seed)
-    return [ask(rng, "held_out") for _ in range(count)]
 
 
 def measure(folder: Path, temperature: float, prompts: int = 400, seed: int = 11) -> Figures:

@@ -6,6 +6,7 @@ Must not know: the model, the optimiser.
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -38,23 +39,16 @@ def batches(
     tokenizer: PreTrainedTokenizerFast, rng: random.Random, batch_tokens: int
 ) -> Iterator[Batch]:
     """Endless batches of about `batch_tokens` tokens, conversations in no particular order."""
-    step = 0
-    while True:
-        step += 1
-        if step % LONG_EVERY:
-            yield _batch(tokenizer, rng, batch_tokens // ROW_TOKENS, ROW_TOKENS)
-        else:
-            yield _batch(tokenizer, rng, batch_tokens // LONG_ROW_TOKENS, LONG_ROW_TOKENS)
+    for step in count(1):
+        row_tokens = ROW_TOKENS if step % LONG_EVERY else LONG_ROW_TOKENS
+        yield _batch(tokenizer, rng, batch_tokens // row_tokens, row_tokens)
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, conversation: Conversation) -> _Encoded:
-    """Token ids, and for each the weight of the last span that covers its first character."""
+    """Token ids, and for each the weight of its last character."""
     encoding = tokenizer.backend_tokenizer.encode(conversation.text, add_special_tokens=False)
-    weights = [0.0] * len(conversation.text)
-    for span in conversation.spans:
-        weights[span.start : span.end] = [span.weight] * (span.end - span.start)
-    # A token's last character: the space before a word belongs to the wording, the word to a fact.
-    return _Encoded(encoding.ids, [weights[end - 1] for _, end in encoding.offsets])
+    # Not its first: the space before a word belongs to the wording, the word to a fact.
+    return _Encoded(encoding.ids, [conversation.weights[end - 1] for _, end in encoding.offsets])
 
 
 def _batch(

@@ -1,6 +1,8 @@
 """Owns the shipped tokenizer: byte-level BPE in which every number is read two digits at a time.
 
-Must not know: the model, torch.
+The chat template is the shipped folder's own: every message renders by itself, so a longer
+conversation always starts with the text of a shorter one, as TRL requires. Must not know: the
+model, torch.
 """
 
 import random
@@ -9,8 +11,8 @@ from collections.abc import Iterator
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from deploy.demo.pretrain.conversations import converse
-from deploy.demo.pretrain.template import CHAT_TEMPLATE, END, PAD, START
+from core.settings import SHIPPED_MODEL
+from deploy.demo.pretrain.conversations import END, PAD, START, converse
 
 VOCAB_SIZE = 1792
 MAX_TOKENS = 1024
@@ -36,7 +38,7 @@ def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
         eos_token=END,
         pad_token=PAD,
         additional_special_tokens=[START],
-        chat_template=CHAT_TEMPLATE,
+        chat_template=(SHIPPED_MODEL / "chat_template.jinja").read_text(),
         model_max_length=MAX_TOKENS,
         clean_up_tokenization_spaces=False,
         padding_side="left",

@@ -1,19 +1,22 @@
-"""Owns the training loop of the shipped model: its shape, its schedule, its loss.
+"""Owns the training loop of the shipped model: its shape, its optimisers, its schedule, its loss.
 
 Must not know: what the conversations are about, how the result is judged.
 """
 
 import random
 import time
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import cross_entropy, linear
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from deploy.demo.pretrain.muon import Muon
 from deploy.demo.pretrain.packing import Batch, batches
 from deploy.demo.pretrain.tokenizer import MAX_TOKENS
+
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +119,49 @@ def _report(recipe: Recipe, step: int, value: float, tokens: int, elapsed_s: flo
         f"{tokens / elapsed_s:5.0f} tok/s  {left_s:4.0f} s left",
         flush=True,
     )
+
+
+def orthogonalise(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """`matrices` [n, rows, columns] with all singular values moved close to one."""
+    a, b, c = _NEWTON_SCHULZ
+    tall = matrices.size(1) > matrices.size(2)
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for hidden matrices: momentum whose updates are made orthogonal, same-shaped ones
+    together, in one bmm.
+
+    Source: K. Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks",
+    https://kellerjordan.github.io/posts/muon/ (update rule and Newton-Schulz coefficients).
+    """
+
+    def __init__(
+        self, params: Iterable[torch.Tensor], lr: float, momentum: float = 0.95, decay: float = 0.01
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "decay": decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Apply one update to every parameter that has a gradient."""
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[torch.Tensor]] = defaultdict(list)
+            for param in group["params"]:
+                if param.grad is not None:
+                    shapes[param.shape].append(param)
+            for shape, params in shapes.items():
+                updates = orthogonalise(torch.stack([self._nesterov(p, group) for p in params]))
+                scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
+                for param, update in zip(params, updates, strict=True):
+                    param.mul_(1 - group["lr"] * group["decay"]).add_(update, alpha=-scale)
+
+    def _nesterov(self, param: torch.Tensor, group: dict[str, float]) -> torch.Tensor:
+        assert param.grad is not None
+        buffer = self.state[param].setdefault("momentum", torch.zeros_like(param))
+        buffer.lerp_(param.grad, 1 - group["momentum"])
+        return param.grad.lerp(buffer, group["momentum"])

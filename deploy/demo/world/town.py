@@ -35,17 +35,12 @@ def expand(pattern: str) -> tuple[str, ...]:
     return tuple(f"{before}{option}{end}" for option in options for end in expand(after))
 
 
-def _tens(value: str) -> str:
-    """``number 47`` -> ``4``."""
-    return value[-2]
-
-
-def _parity(value: str) -> str:
-    """``seat 47`` -> ``odd``."""
-    return "odd" if int(value[-1]) % 2 else "even"
-
-
-_KEYS: dict[str, Callable[[str], str]] = {"value": str, "tens": _tens, "parity": _parity}
+# By its number's tens ``number 47`` is 4, by its parity odd.
+_KEYS: dict[str, Callable[[str], str]] = {
+    "value": str,
+    "tens": lambda value: value[-2],
+    "parity": lambda value: "odd" if int(value[-1]) % 2 else "even",
+}
 
 
 @dataclass(frozen=True, slots=True)

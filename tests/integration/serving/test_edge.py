@@ -15,7 +15,7 @@ from support.tenant import Tenant
 from typer.testing import CliRunner
 
 from deploy.cli.app import app
-from deploy.demo.world import answer, ask
+from deploy.demo.world.questions import answer, ask
 from deploy.edge.http import Patience, Server
 from deploy.edge.manifest import check_files, read_manifest
 from deploy.edge.pull import Puller
@@ -52,8 +52,9 @@ def test_a_pushed_adapter_is_exported_verified_downloaded_and_whole(
     part = tenant.http.get(graph, headers={"range": "bytes=100-"})
     assert (part.status_code, part.content) == (206, (out / "model/model.onnx").read_bytes()[100:])
     assert part.headers["etag"].strip('"') == manifest.files["model/model.onnx"].sha256
-    device = Server(tenant.server.url, tenant.server.key(tenant.name, "feedback"))
-    puller = Puller(tmp_path / "device", device, Patience(say=lambda _: None), say=lambda _: None)
+    key = tenant.server.key(tenant.name, "feedback")
+    device = Server(tenant.server.url, key, Patience(say=lambda _: None))
+    puller = Puller(tmp_path / "device", device)
     assert puller.pull("support", None, None) == ["support@1"]
     assert read_manifest(tmp_path / "device") == manifest
     for path in (f"/v1/exports/{export['id']}", graph):
@@ -121,8 +122,8 @@ def test_what_a_device_kept_is_taken_by_the_real_server(tenant: Tenant, tmp_path
         store.add_answer(answered(number))
         store.put_note(note(number))
     store.add_answer(answered(9, adapter="unknown"))
-    server = Server(tenant.server.url, tenant.key)
-    report, stopped = run_sync(store, tmp_path, server, Patience(say=lambda _: None))
+    server = Server(tenant.server.url, tenant.key, Patience(say=lambda _: None))
+    report, stopped = run_sync(store, tmp_path, server)
     assert stopped is None
     assert (report.rejected, report.left) == (1, 0)
     store.close()

@@ -10,7 +10,7 @@ import pytest
 from support.tenant import Tenant
 
 from deploy.demo.users import ask_many, ask_one, likes, score
-from deploy.demo.world import Question, answer, ask
+from deploy.demo.world.questions import Question, answer, ask
 
 HELD_OUT = 150
 THUMBS = 64
