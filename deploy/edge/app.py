@@ -24,11 +24,11 @@ from starlette.routing import Route
 
 from core.errors import AttuneError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
 from core.http_errors import error_body, headers_of, status_of
-from deploy.edge.answering import Answering, Begun, Ended, Told
+from deploy.edge.answering import Answering, Begun, Told
 from deploy.edge.asks import ChatAsk, parse_chat, parse_json, parse_note
 from deploy.edge.installed import Installation
 from deploy.edge.store import Store
-from deploy.edge.types import Note
+from deploy.edge.types import Answered, Note
 
 MAX_BODY_BYTES = 4 << 20
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -94,7 +94,7 @@ class _Handlers:
             lines = _stream(begun, events, include_usage=ask.include_usage)
             headers = {"cache-control": "no-cache"}
             return StreamingResponse(lines, headers=headers, media_type="text/event-stream")
-        ended = [event async for event in events if isinstance(event, Ended)]
+        ended = [event async for event in events if isinstance(event, Answered)]
         return JSONResponse(_whole(begun, ended[0])) if ended else Response(status_code=499)
 
     def _admit(self, headers: Mapping[str, str]) -> None:
@@ -138,8 +138,10 @@ class _Handlers:
             )
         return self._store.put_note(note)
 
-    async def _events(self, ask: ChatAsk, request: Request) -> AsyncIterator[Told | None]:
-        """What the answering thread tells, as it comes; raises what it raised.
+    async def _events(
+        self, ask: ChatAsk, request: Request
+    ) -> AsyncIterator[Told | Answered | None]:
+        """What the answering thread tells, as it comes, then the answer; raises what it raised.
 
         When the client goes away, the answer is stopped and the last word is None.
         """
@@ -161,18 +163,17 @@ class _Handlers:
             future.add_done_callback(lambda _: tell(None))
             while (event := await told.get()) is not None:
                 yield event
-            await asyncio.wrap_future(future)
-            if gone.is_set():
-                yield None
+            answered = await asyncio.wrap_future(future)
+            yield None if gone.is_set() else answered
         finally:
             gone.set()
             watching.cancel()
 
 
-def _whole(begun: Begun, ended: Ended) -> dict[str, Any]:
+def _whole(begun: Begun, ended: Answered) -> dict[str, Any]:
     choice = {
         "index": 0,
-        "message": {"role": "assistant", "content": ended.text},
+        "message": {"role": "assistant", "content": ended.answer},
         "logprobs": None,
         "finish_reason": ended.finish_reason,
     }
@@ -180,7 +181,7 @@ def _whole(begun: Begun, ended: Ended) -> dict[str, Any]:
 
 
 async def _stream(
-    begun: Begun, events: AsyncIterator[Told | None], *, include_usage: bool
+    begun: Begun, events: AsyncIterator[Told | Answered | None], *, include_usage: bool
 ) -> AsyncIterator[str]:
     """The chunks as they come; the one with the finish reason only after the commit."""
     yield _event(_chunk(begun, {"role": "assistant", "content": ""}))
@@ -188,7 +189,7 @@ async def _stream(
         async for event in events:
             if isinstance(event, str):
                 yield _event(_chunk(begun, {"content": event}))
-            elif isinstance(event, Ended):
+            elif isinstance(event, Answered):
                 yield _event(_chunk(begun, {}, event.finish_reason))
                 if include_usage:
                     head = _head(begun, "chat.completion.chunk")
@@ -216,7 +217,7 @@ def _chunk(begun: Begun, delta: dict[str, str], finish_reason: str | None = None
     return _head(begun, "chat.completion.chunk") | {"choices": [choice]}
 
 
-def _usage(ended: Ended) -> dict[str, int]:
+def _usage(ended: Answered) -> dict[str, int]:
     return {
         "prompt_tokens": ended.prompt_tokens,
         "completion_tokens": ended.completion_tokens,

@@ -45,11 +45,11 @@ class ChatAsk:
     model: str
     messages: tuple[Message, ...]
     sampling: Sampling
-    stream: bool
-    include_usage: bool
-    user: str | None
-    domain: str | None
-    conversation_id: str | None
+    stream: bool = False
+    include_usage: bool = False
+    user: str | None = None
+    domain: str | None = None
+    conversation_id: str | None = None
 
 
 def _printable(text: str) -> str | None:

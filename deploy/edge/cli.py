@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from core.errors import AttuneError
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _chat(options: argparse.Namespace) -> int:
+    from deploy.edge.answering import Answering
     from deploy.edge.chat import Chat
     from deploy.edge.engine import Engine
     from deploy.edge.installed import Installation
@@ -40,15 +42,10 @@ def _chat(options: argparse.Namespace) -> int:
     sampling = Sampling(
         temperature=options.temperature, max_tokens=options.max_tokens, seed=options.seed
     )
-    chat = Chat(
-        installation,
-        Engine(installation),
-        Store(installation.database),
-        model,
-        sampling,
-        write=lambda text: print(text, end="", flush=True),
-    )
-    chat.run(_lines())
+    engine, store = Engine(installation), Store(installation.database)
+    answering = Answering(installation, engine, store)
+    write = partial(print, end="", flush=True)
+    Chat(installation, answering, store, model, sampling, write).run(_lines())
     return 0
 
 

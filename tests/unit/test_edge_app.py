@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import threading
 import time
@@ -190,7 +191,7 @@ def test_a_client_that_goes_away_stops_its_answer_and_the_next_is_served(paced: 
 
     eventually(freed)
     other.join()
-    assert paced.speaker.speeches[0].cancelled.is_set()
+    assert paced.speaker.speeches[0].gone.is_set()
     assert [item["finish_reason"] for item in paced.kept()] == ["cancelled", "stop"]
 
 
@@ -430,7 +431,7 @@ def test_no_part_of_a_stop_string_is_told(
 def test_a_chat_keeps_answers_and_the_last_word_on_each(device: Device) -> None:
     written: list[str] = []
     chat = Chat(
-        device.installation, device.speaker, device.store, "support", Sampling(), written.append
+        device.installation, device.answering, device.store, "support", Sampling(), written.append
     )
     chat.run(["/down", "Where?", "/up", "/down", "/fix In house 13.", "And now?", "/new", "/up"])
     kept = device.kept()
@@ -445,18 +446,18 @@ def test_a_chat_keeps_answers_and_the_last_word_on_each(device: Device) -> None:
     assert text.count("There is no answer yet.") == 2
 
 
-def test_an_interrupted_answer_is_kept_as_far_as_it_was_told(device: Device) -> None:
+def test_an_interrupted_answer_is_kept_as_far_as_it_was_told(paced: Device) -> None:
     """Ctrl-C arrives while the second piece is written."""
-    written: list[str] = []
+    release(paced, 2)
+    person = threading.get_ident()
 
     def write(text: str) -> None:
-        written.append(text)
         if text == "house ":
-            raise KeyboardInterrupt
+            signal.pthread_kill(person, signal.SIGINT)
 
-    chat = Chat(device.installation, device.speaker, device.store, "support", Sampling(), write)
+    chat = Chat(paced.installation, paced.answering, paced.store, "support", Sampling(), write)
     chat.run(["Where?", "/down"])
-    answer, thumb = device.kept()
+    answer, thumb = paced.kept()
     assert (answer["answer"], answer["finish_reason"]) == ("In house ", "cancelled")
     assert thumb["completion_id"] == answer["id"]
 
