@@ -48,11 +48,9 @@ class Answering:
     def submit(
         self, ask: ChatAsk, tell: Callable[[Told], None], gone: Event
     ) -> Future[Answered | None]:
-        """Queue a request; `tell` is called on the answering thread. Setting `gone` stops it.
+        """Queue a request for the answering thread, to be answered as `answer` does.
 
-        Raises Unavailable when too many wait. The future ends after the last call of `tell`, with
-        the answer once it is committed, or None if it was stopped before it had any text. It
-        raises what went wrong: Invalid, NotFound, Conflict or Unavailable.
+        Raises Unavailable when too many wait.
         """
         with self._lock:
             if self._waiting > MAX_WAITING:  # one of them is being answered
@@ -62,7 +60,7 @@ class Answering:
                     code="overloaded",
                 )
             self._waiting += 1
-        future = self._thread.submit(self._answer, ask, tell, gone)
+        future = self._thread.submit(self.answer, ask, tell, gone)
         future.add_done_callback(self._left)
         return future
 
@@ -74,7 +72,12 @@ class Answering:
         with self._lock:
             self._waiting -= 1
 
-    def _answer(self, ask: ChatAsk, tell: Callable[[Told], None], gone: Event) -> Answered | None:
+    def answer(self, ask: ChatAsk, tell: Callable[[Told], None], gone: Event) -> Answered | None:
+        """The answer once it is committed, its pieces told as they come; setting `gone` stops it.
+
+        None if it was stopped before it had any text. Raises Invalid, NotFound, Conflict or
+        Unavailable.
+        """
         if gone.is_set():
             return None
         variant = self._installation.find(ask.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -72,12 +73,11 @@ class Chat:
             conversation_id=self.conversation_id,
         )
         gone = Event()
-        future = self.answering.submit(ask, self._hear, gone)
+        before = signal.signal(signal.SIGINT, lambda *_: gone.set())
         try:
-            answered = future.result()
-        except KeyboardInterrupt:
-            gone.set()
-            answered = future.result()
+            answered = self.answering.answer(ask, self._hear, gone)
+        finally:
+            signal.signal(signal.SIGINT, before)
         self.write("\n")
         if answered is not None:
             self._messages = [*ask.messages, {"role": "assistant", "content": answered.answer}]

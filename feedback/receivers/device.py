@@ -22,18 +22,10 @@ from pydantic import (
 
 from core.bodies import Body, invalid, is_shallow, says
 from core.errors import Invalid
+from core.feedback_fields import MAX_TEXT, Comment, Name, Value
 from core.http_errors import ErrorBody, error_body
 from feedback.receivers.base import Caller, Receiver, Refused, Result, alone
-from feedback.receivers.native import (
-    MAX_TEXT,
-    Comment,
-    Correction,
-    FeedbackBody,
-    Name,
-    Short,
-    Value,
-    feedback_said,
-)
+from feedback.receivers.native import Correction, FeedbackBody, Short, feedback_said
 from feedback.types import Feedback, Interaction
 
 MAX_ITEMS = 200

@@ -13,10 +13,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, Wr
 
 from core.bodies import invalid
 from core.errors import AttuneError, Forbidden, Invalid, NotFound, Unauthenticated
+from core.feedback_fields import Comment, Name, Value, thumb_of
 from core.http_errors import status_of
-from core.thumb import thumb_of
 from feedback.receivers.base import Caller, Receiver, Refused, Result, alone
-from feedback.receivers.native import Comment, FeedbackBody, Name, Value, feedback_said
+from feedback.receivers.native import FeedbackBody, feedback_said
 from feedback.types import Feedback
 
 MAX_SCORES = 200

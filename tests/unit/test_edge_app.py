@@ -446,18 +446,16 @@ def test_a_chat_keeps_answers_and_the_last_word_on_each(device: Device) -> None:
     assert text.count("There is no answer yet.") == 2
 
 
-def test_an_interrupted_answer_is_kept_as_far_as_it_was_told(paced: Device) -> None:
+def test_an_interrupted_answer_is_kept_as_far_as_it_was_told(device: Device) -> None:
     """Ctrl-C arrives while the second piece is written."""
-    release(paced, 2)
-    person = threading.get_ident()
 
     def write(text: str) -> None:
         if text == "house ":
-            signal.pthread_kill(person, signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
-    chat = Chat(paced.installation, paced.answering, paced.store, "support", Sampling(), write)
+    chat = Chat(device.installation, device.answering, device.store, "support", Sampling(), write)
     chat.run(["Where?", "/down"])
-    answer, thumb = paced.kept()
+    answer, thumb = device.kept()
     assert (answer["answer"], answer["finish_reason"]) == ("In house ", "cancelled")
     assert thumb["completion_id"] == answer["id"]
 
