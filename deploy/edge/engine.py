@@ -18,8 +18,7 @@ import onnxruntime_genai as og
 
 from core.errors import Conflict, Invalid, Unavailable
 from deploy.edge.installed import Installation, Variant
-from deploy.edge.text import StopScan
-from deploy.edge.tokens import TextTokenizer
+from deploy.edge.text import StopScan, TextTokenizer
 from deploy.edge.types import Message, Sampling
 
 DEFAULT_MAX_TOKENS = 1024

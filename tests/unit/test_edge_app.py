@@ -72,7 +72,7 @@ class Device:
         return self.http.post("/v1/chat/completions", json={**ASK, **fields})
 
     def kept(self) -> list[dict[str, Any]]:
-        return [dict(item.body) for item in self.store.waiting(1_000)]
+        return self.store.waiting(1_000)
 
 
 def eventually(condition: Callable[[], object]) -> None:

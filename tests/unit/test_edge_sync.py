@@ -212,7 +212,7 @@ def test_what_is_sent_is_what_the_server_takes(store: Store) -> None:
             return AdapterId(f"{name}@{version}")
 
     device = DeviceReceiver()
-    call = {"device": store.device, "items": [item.body for item in store.waiting(100)]}
+    call = {"device": store.device, "items": store.waiting(100)}
     sent = SyncBody.model_validate(json.loads(json.dumps(call)))
     read = [device.read(item, sent, Known()) for item in device.items(sent)]
     answers, said = read[:2], read[2:]
