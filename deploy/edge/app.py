@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from threading import Event
 from typing import Any
@@ -50,14 +50,12 @@ def edge_app(
     )
 
 
+@dataclass(frozen=True, slots=True)
 class _Handlers:
-    def __init__(
-        self, installation: Installation, answering: Answering, store: Store, key: str | None
-    ) -> None:
-        self._installation = installation
-        self._answering = answering
-        self._store = store
-        self._key = key
+    installation: Installation
+    answering: Answering
+    store: Store
+    key: str | None
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -66,9 +64,9 @@ class _Handlers:
         self._admit(request.headers)
         created = 0
         with suppress(ValueError):
-            made = datetime.fromisoformat(self._installation.manifest.created_at)
+            made = datetime.fromisoformat(self.installation.manifest.created_at)
             created = int(made.timestamp())
-        names = self._installation.names()
+        names = self.installation.names()
         return JSONResponse(
             {
                 "object": "list",
@@ -98,9 +96,9 @@ class _Handlers:
         return JSONResponse(_whole(begun, ended[0])) if ended else Response(status_code=499)
 
     def _admit(self, headers: Mapping[str, str]) -> None:
-        if self._key is not None:
+        if self.key is not None:
             kind, _, given = headers.get("authorization", "").partition(" ")
-            if kind.lower() == "bearer" and hmac.compare_digest(given.encode(), self._key.encode()):
+            if kind.lower() == "bearer" and hmac.compare_digest(given.encode(), self.key.encode()):
                 return
             raise Unauthenticated("Send the device's key: Authorization: Bearer ….")
         host = headers.get("host", "")
@@ -129,14 +127,14 @@ class _Handlers:
         return parse_json(bytes(raw))
 
     def _keep(self, note: Note) -> bool:
-        if not self._store.has_answer(note.completion_id):
+        if not self.store.has_answer(note.completion_id):
             raise NotFound(
                 f"No answer '{note.completion_id[:100]}' was given here. Send the id the answer "
                 "came with (its 'id' field).",
                 param="completion_id",
                 code="completion_not_found",
             )
-        return self._store.put_note(note)
+        return self.store.put_note(note)
 
     async def _events(
         self, ask: ChatAsk, request: Request
@@ -159,7 +157,7 @@ class _Handlers:
 
         watching = asyncio.create_task(watch())
         try:
-            future = self._answering.submit(ask, tell, gone)
+            future = self.answering.submit(ask, tell, gone)
             future.add_done_callback(lambda _: tell(None))
             while (event := await told.get()) is not None:
                 yield event

@@ -106,7 +106,9 @@ class Engine:
             )
             generator = og.Generator(self._model, params)
             if variant.file is not None:
-                self._take_in(variant)
+                if variant.digest not in self._loaded:
+                    self._adapters.load(str(variant.file), variant.digest)
+                    self._loaded.add(variant.digest)
                 generator.set_active_adapter(self._adapters, variant.digest)
             stream = self._tokenizer.create_stream()
         except RuntimeError as error:
@@ -115,12 +117,6 @@ class Engine:
             ) from error
         scan = StopScan(sampling.stop)
         return Generation(generator, stream, prompt, self._end_ids, scan, gone or Event())
-
-    def _take_in(self, variant: Variant) -> None:
-        if variant.digest in self._loaded or variant.file is None:
-            return
-        self._adapters.load(str(variant.file), variant.digest)
-        self._loaded.add(variant.digest)
 
 
 @dataclass(slots=True)
