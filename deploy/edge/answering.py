@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from threading import Event, Lock
+from threading import BoundedSemaphore, Event
 
 from core.errors import Unavailable
 from deploy.edge.asks import ChatAsk
@@ -42,8 +42,7 @@ class Answering:
         self._engine = engine
         self._store = store
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answers")
-        self._lock = Lock()
-        self._waiting = 0
+        self._room = BoundedSemaphore(MAX_WAITING + 1)  # one of them is being answered
 
     def submit(
         self, ask: ChatAsk, tell: Callable[[Told], None], gone: Event
@@ -52,25 +51,19 @@ class Answering:
 
         Raises Unavailable when too many wait.
         """
-        with self._lock:
-            if self._waiting > MAX_WAITING:  # one of them is being answered
-                raise Unavailable(
-                    f"{MAX_WAITING} requests wait already; this device answers one at a time. Try "
-                    "again later.",
-                    code="overloaded",
-                )
-            self._waiting += 1
+        if not self._room.acquire(blocking=False):
+            raise Unavailable(
+                f"{MAX_WAITING} requests wait already; this device answers one at a time. Try "
+                "again later.",
+                code="overloaded",
+            )
         future = self._thread.submit(self.answer, ask, tell, gone)
-        future.add_done_callback(self._left)
+        future.add_done_callback(lambda _: self._room.release())
         return future
 
     def close(self) -> None:
         """Finish the answer under way, drop those that wait."""
         self._thread.shutdown(wait=True, cancel_futures=True)
-
-    def _left(self, _: object) -> None:
-        with self._lock:
-            self._waiting -= 1
 
     def answer(self, ask: ChatAsk, tell: Callable[[Told], None], gone: Event) -> Answered | None:
         """The answer once it is committed, its pieces told as they come; setting `gone` stops it.

@@ -194,17 +194,15 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         if path.stat().st_size > _MANIFEST_MAX_BYTES:
             raise Invalid(f"{path} is too large for a manifest. Export again.", param="manifest")
-        text = path.read_text(encoding="utf-8")
+        body = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Invalid(
             f"{folder} holds no finished export: it has no {MANIFEST_NAME}. Export or pull it "
             "again.",
             param="manifest",
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise Invalid(f"{path} cannot be read: {error}.", param="manifest") from error
-    try:
-        body = json.loads(text)
     except ValueError as error:
         raise Invalid(
             f"{path} is damaged: it is not JSON. Export or pull it again.", param="manifest"

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import Conflict, Forbidden, Invalid, TooLarge, Unauthenticated
+from core.errors import Conflict, Forbidden, TooLarge, Unauthenticated
 from core.files import locked
-from deploy.edge.http import Broken, Server
+from deploy.edge.http import Server
 from deploy.edge.store import Outcome, Store
 
 BATCH_ITEMS = 100
@@ -39,12 +39,22 @@ class Report:
         )
 
 
-def sync(store: Store, server: Server, report: Report) -> None:
+def sync(store: Store, folder: Path, server: Server, report: Report) -> None:
     """Send what waits, batch by batch, until nothing does; `report` counts along.
 
     Raises Unauthenticated or Forbidden for a wrong key, Broken when the tries are used up, Conflict
-    if the server leaves items without an answer. What is not acknowledged stays.
+    if the server leaves items without an answer or another sync of `folder` is under way. What is
+    not acknowledged stays.
     """
+    busy = f"Another sync of {folder} is under way; wait for it."
+    try:
+        with locked(folder / ".sync.lock", busy, code="sync_under_way"):
+            _send_all(store, server, report)
+    finally:
+        report.left = sum(of["waiting"] for of in store.counts().values())
+
+
+def _send_all(store: Store, server: Server, report: Report) -> None:
     sizes = BATCH_ITEMS
     after = 0
     while batch := _batch(store.waiting(sizes, after)):
@@ -73,23 +83,6 @@ def sync(store: Store, server: Server, report: Report) -> None:
             )
         after = batch[-1]["seq"]
         sizes = BATCH_ITEMS
-
-
-def run(store: Store, folder: Path, server: Server) -> tuple[Report, Exception | None]:
-    """One sync of `folder`, alone: the report, and what stopped it if it did not reach the end.
-
-    Raises Conflict if another sync of this folder is under way.
-    """
-    report = Report()
-    stopped: Exception | None = None
-    busy = f"Another sync of {folder} is under way; wait for it."
-    with locked(folder / ".sync.lock", busy, code="sync_under_way"):
-        try:
-            sync(store, server, report)
-        except (Broken, Unauthenticated, Forbidden, Conflict, Invalid) as error:
-            stopped = error
-    report.left = sum(of["waiting"] for of in store.counts().values())
-    return report, stopped
 
 
 def _batch(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

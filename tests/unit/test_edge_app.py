@@ -201,7 +201,7 @@ def test_requests_are_answered_one_at_a_time_in_the_order_of_asking(paced: Devic
         ask = {"messages": [{"role": "user", "content": str(number)}]}
         threads.append(threading.Thread(target=paced.ask, kwargs=ask))
         threads[-1].start()
-        eventually(lambda n=number: paced.answering._waiting == n + 1)  # type: ignore[misc]
+        eventually(lambda n=number: paced.answering._room._value == MAX_WAITING - n)  # type: ignore[misc]
     assert len(paced.speaker.asked) == 1
     release(paced, 100)
     for thread in threads:
@@ -211,11 +211,11 @@ def test_requests_are_answered_one_at_a_time_in_the_order_of_asking(paced: Devic
 
 
 def test_too_many_that_wait_are_told_to_come_later(paced: Device) -> None:
-    paced.answering._waiting = 1 + MAX_WAITING  # with the one that is answered
+    for _ in range(1 + MAX_WAITING):  # with the one that is answered
+        paced.answering._room.acquire()
     refused = paced.ask()
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
     assert refused.json()["error"]["code"] == "overloaded"
-    paced.answering._waiting = 0
 
 
 def test_a_thumb_is_kept_before_it_is_confirmed(device: Device) -> None:

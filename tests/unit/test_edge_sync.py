@@ -16,7 +16,7 @@ from core.ids import AdapterId, CompletionId, TenantId
 from deploy.edge.asks import parse_note
 from deploy.edge.http import Broken, Patience, Server
 from deploy.edge.store import Store
-from deploy.edge.sync import Report, run
+from deploy.edge.sync import Report, sync
 from feedback.receivers.device import DeviceReceiver, SyncBody
 from feedback.types import Feedback, Interaction
 
@@ -47,10 +47,9 @@ def fill(store: Store, count: int) -> None:
 
 
 def send(store: Store, fake: FakeServer, waits: Waits | None = None, key: str = KEY) -> Report:
+    report = Report()
     server = Server(fake.url, key, (waits or Waits()).patience)
-    report, stopped = run(store, store._path.parent, server)
-    if stopped is not None:
-        raise stopped
+    sync(store, store._path.parent, server, report)
     return report
 
 
