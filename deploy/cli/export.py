@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core.errors import Conflict
@@ -46,8 +48,8 @@ def export(
     if out is not None:
         from deploy.edge.download import fetch_export
 
-        patience = Patience(say=_silent if as_json else _say)
-        come = fetch_export(Server(url, key, patience), found, out)
+        say = partial(Console(quiet=as_json).print, highlight=False, markup=False)
+        come = fetch_export(Server(url, key, Patience(say=say)), found, out)
     if as_json:
         show_one({**found, "downloaded": come}, as_json=True)
         return
@@ -97,11 +99,3 @@ def _show(export: dict[str, Any], out: Path | None, come: list[str]) -> None:
             highlight=False,
             markup=False,
         )
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False)
-
-
-def _silent(_: str) -> None:
-    return
