@@ -60,8 +60,8 @@ class Offer:
             manifest=Manifest.from_json(export.get("manifest"), where=where),
             adapter=None if adapter is None else Manifest.from_json(adapter, where=where),
         )
-        kinds = (offer.manifest.kind == "adapter", offer.adapter and offer.adapter.kind)
-        if kinds not in ((False, None), (False, "adapter")):
+        part = offer.adapter
+        if offer.manifest.kind == "adapter" or (part is not None and part.kind != "adapter"):
             raise Invalid(f"{where} is of another kind. Export again.", param="manifest")
         return offer
 

@@ -85,6 +85,14 @@ def test_an_adapters_manifest_names_its_base_and_rank_and_no_layout(
     assert not {"base_model_digest", "rank"} & set(manifest.to_json())
 
 
+def test_an_adapters_manifest_without_the_adapter_is_refused(
+    export: tuple[Path, Manifest],
+) -> None:
+    adapter = replace(export[1], kind="adapter", base_model_digest="c" * 64, rank=16)
+    with pytest.raises(Invalid, match="names no adapter.onnx_adapter"):
+        Manifest.from_json(adapter.to_json())
+
+
 def test_manifests_databases_and_adapters_are_not_the_exports_files(
     export: tuple[Path, Manifest],
 ) -> None:

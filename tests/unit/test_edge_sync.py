@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.edge import KEY, Cuts, FakeServer, answered, note
 
-from core.errors import Conflict, Forbidden, Invalid, Unauthenticated
+from core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 from core.files import locked
 from core.ids import AdapterId, CompletionId, TenantId
 from deploy.edge.asks import parse_note
@@ -234,3 +234,13 @@ def test_the_key_is_not_taken_along_to_another_address(store: Store, fake: FakeS
     fake.refusals = [(302, {"location": "http://elsewhere.example/"})]
     with pytest.raises(Invalid, match=r"sends us on to http://elsewhere\.example/"):
         send(store, fake)
+
+
+def test_a_command_tries_once_and_says_what_the_server_said(fake: FakeServer) -> None:
+    fake.refusals = [(503, {}), (404, {})]
+    server = Server(fake.url, KEY)
+    with pytest.raises(Broken, match="busy"):
+        server.get("/v1/exports")
+    with pytest.raises(NotFound, match="busy"):
+        server.post("/v1/edge/sync", json={})
+    assert len(fake.calls) == 2
