@@ -89,7 +89,7 @@ def test_an_adapters_manifest_without_the_adapter_is_refused(
     export: tuple[Path, Manifest],
 ) -> None:
     adapter = replace(export[1], kind="adapter", base_model_digest="c" * 64, rank=16)
-    with pytest.raises(Invalid, match="names no adapter.onnx_adapter"):
+    with pytest.raises(Invalid, match="names no adapter"):
         Manifest.from_json(adapter.to_json())
 
 
