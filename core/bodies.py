@@ -111,7 +111,8 @@ def invalid(errors: Sequence[Any]) -> Invalid:
         return Invalid(context["message"], param=param or None)
     if not param:
         return not_an_object()
-    problem = "this field is required" if first["type"] == "missing" else first["msg"]
+    told = first["msg"].removeprefix("Value error, ")
+    problem = "this field is required" if first["type"] == "missing" else told
     return Invalid(f"{param}: {problem}.", param=param)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from core.errors import Invalid
-
 
 def parse_object(raw: bytes) -> dict[str, Any]:
     """The JSON object in `raw` (UTF-8).
@@ -34,19 +32,3 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _not_json(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
-
-
-def require_storable(value: Any) -> None:
-    """Refuse a decoded JSON value with what a database would have to bend.
-
-    Raises Invalid for half a UTF-16 pair, NUL, NaN, the infinities and endless nesting.
-    """
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise Invalid("The text holds half a UTF-16 pair; send valid Unicode.") from error
-    except (ValueError, RecursionError) as error:
-        raise Invalid("NaN, infinity and endless nesting are not taken.") from error
-    if "\\u0000" in text.replace("\\\\", ""):
-        raise Invalid("The text holds a NUL character; remove it.")

@@ -10,13 +10,13 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from threading import Event, Lock
+from threading import BoundedSemaphore, Event
 
 from core.errors import Unavailable
 from deploy.edge.asks import ChatAsk
-from deploy.edge.installed import Installation, Variant
+from deploy.edge.installed import Installation
 from deploy.edge.store import Store
-from deploy.edge.types import Answered, Speaker, Speech
+from deploy.edge.types import Answered, Speaker
 
 MAX_WAITING = 64
 
@@ -30,18 +30,8 @@ class Begun:
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The answer is whole and committed."""
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-
-
-Told = Begun | str | Ended
-"""What a listener is told, in this order: begun, pieces of text, ended."""
+Told = Begun | str
+"""What a listener is told: begun, then pieces of text."""
 
 
 class Answering:
@@ -52,81 +42,65 @@ class Answering:
         self._engine = engine
         self._store = store
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answers")
-        self._lock = Lock()
-        self._waiting = 0
+        self._room = BoundedSemaphore(MAX_WAITING + 1)  # one of them is being answered
 
-    def submit(self, ask: ChatAsk, tell: Callable[[Told], None], gone: Event) -> Future[None]:
-        """Queue a request; `tell` is called on the answering thread, never after `gone` is set.
+    def submit(
+        self, ask: ChatAsk, tell: Callable[[Told], None], gone: Event
+    ) -> Future[Answered | None]:
+        """Queue a request for the answering thread, to be answered as `answer` does.
 
-        Raises Unavailable when too many wait. The future raises what went wrong: Invalid, NotFound,
-        Conflict or Unavailable; it ends after the last call of `tell`.
+        Raises Unavailable when too many wait.
         """
-        with self._lock:
-            if self._waiting > MAX_WAITING:  # one of them is being answered
-                raise Unavailable(
-                    f"{MAX_WAITING} requests wait already; this device answers one at a time. Try "
-                    "again later.",
-                    code="overloaded",
-                )
-            self._waiting += 1
-        future = self._thread.submit(self._answer, ask, tell, gone)
-        future.add_done_callback(self._left)
+        if not self._room.acquire(blocking=False):
+            raise Unavailable(
+                f"{MAX_WAITING} requests wait already; this device answers one at a time. Try "
+                "again later.",
+                code="overloaded",
+            )
+        future = self._thread.submit(self.answer, ask, tell, gone)
+        future.add_done_callback(lambda _: self._room.release())
         return future
 
     def close(self) -> None:
         """Finish the answer under way, drop those that wait."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def _left(self, _: Future[None]) -> None:
-        with self._lock:
-            self._waiting -= 1
+    def answer(self, ask: ChatAsk, tell: Callable[[Told], None], gone: Event) -> Answered | None:
+        """The answer once it is committed, its pieces told as they come; setting `gone` stops it.
 
-    def _answer(self, ask: ChatAsk, tell: Callable[[Told], None], gone: Event) -> None:
+        None if it was stopped before it had any text. Raises Invalid, NotFound, Conflict or
+        Unavailable.
+        """
         if gone.is_set():
-            return
+            return None
         variant = self._installation.find(ask.model)
-        generation = self._engine.start(variant, ask.messages, ask.sampling)
+        generation = self._engine.start(variant, ask.messages, ask.sampling, gone)
         begun = Begun(f"edge-{uuid.uuid4().hex}", time.time(), variant.name)
         tell(begun)
         for piece in generation:
-            if gone.is_set():
-                generation.cancel()
-            else:
-                tell(piece)
+            tell(piece)
         if generation.finish_reason == "cancelled" and not generation.text:
-            return
-        self._store.add_answer(record(ask, variant, generation, begun))
-        if not gone.is_set():
-            tell(
-                Ended(
-                    generation.text,
-                    generation.finish_reason,
-                    generation.prompt_tokens,
-                    generation.completion_tokens,
-                )
-            )
-
-
-def record(ask: ChatAsk, variant: Variant, generation: Speech, begun: Begun) -> Answered:
-    """The answer as it is kept and synced."""
-    sampling = {name: value for name, value in asdict(ask.sampling).items() if name != "stop"}
-    return Answered(
-        id=begun.id,
-        created_at_s=begun.created_at_s,
-        model_requested=ask.model,
-        model_answered=variant.name,
-        adapter=variant.adapter,
-        version=variant.version,
-        export_digest=variant.digest,
-        messages=ask.messages,
-        answer=generation.text,
-        finish_reason=generation.finish_reason,
-        user=ask.user,
-        domain=ask.domain,
-        conversation_id=ask.conversation_id,
-        sampling={name: value for name, value in sampling.items() if value is not None},
-        prompt_tokens=generation.prompt_tokens,
-        completion_tokens=generation.completion_tokens,
-        first_token_ms=generation.first_token_ms,
-        duration_ms=generation.duration_ms,
-    )
+            return None
+        sampling = {name: value for name, value in asdict(ask.sampling).items() if name != "stop"}
+        answered = Answered(
+            id=begun.id,
+            created_at_s=begun.created_at_s,
+            model_requested=ask.model,
+            model_answered=variant.name,
+            adapter=variant.adapter,
+            version=variant.version,
+            export_digest=variant.digest,
+            messages=ask.messages,
+            answer=generation.text,
+            finish_reason=generation.finish_reason,
+            user=ask.user,
+            domain=ask.domain,
+            conversation_id=ask.conversation_id,
+            sampling={name: value for name, value in sampling.items() if value is not None},
+            prompt_tokens=generation.prompt_tokens,
+            completion_tokens=generation.completion_tokens,
+            first_token_ms=generation.first_token_ms,
+            duration_ms=generation.duration_ms,
+        )
+        self._store.add_answer(answered)
+        return answered

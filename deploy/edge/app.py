@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from threading import Event
 from typing import Any
@@ -24,11 +24,11 @@ from starlette.routing import Route
 
 from core.errors import AttuneError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
 from core.http_errors import error_body, headers_of, status_of
-from deploy.edge.answering import Answering, Begun, Ended, Told
+from deploy.edge.answering import Answering, Begun, Told
 from deploy.edge.asks import ChatAsk, parse_chat, parse_json, parse_note
 from deploy.edge.installed import Installation
 from deploy.edge.store import Store
-from deploy.edge.types import Note
+from deploy.edge.types import Answered, Note
 
 MAX_BODY_BYTES = 4 << 20
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -50,14 +50,12 @@ def edge_app(
     )
 
 
+@dataclass(frozen=True, slots=True)
 class _Handlers:
-    def __init__(
-        self, installation: Installation, answering: Answering, store: Store, key: str | None
-    ) -> None:
-        self._installation = installation
-        self._answering = answering
-        self._store = store
-        self._key = key
+    installation: Installation
+    answering: Answering
+    store: Store
+    key: str | None
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -66,9 +64,9 @@ class _Handlers:
         self._admit(request.headers)
         created = 0
         with suppress(ValueError):
-            made = datetime.fromisoformat(self._installation.manifest.created_at)
+            made = datetime.fromisoformat(self.installation.manifest.created_at)
             created = int(made.timestamp())
-        names = self._installation.names()
+        names = self.installation.names()
         return JSONResponse(
             {
                 "object": "list",
@@ -94,13 +92,13 @@ class _Handlers:
             lines = _stream(begun, events, include_usage=ask.include_usage)
             headers = {"cache-control": "no-cache"}
             return StreamingResponse(lines, headers=headers, media_type="text/event-stream")
-        ended = [event async for event in events if isinstance(event, Ended)]
+        ended = [event async for event in events if isinstance(event, Answered)]
         return JSONResponse(_whole(begun, ended[0])) if ended else Response(status_code=499)
 
     def _admit(self, headers: Mapping[str, str]) -> None:
-        if self._key is not None:
+        if self.key is not None:
             kind, _, given = headers.get("authorization", "").partition(" ")
-            if kind.lower() == "bearer" and hmac.compare_digest(given.encode(), self._key.encode()):
+            if kind.lower() == "bearer" and hmac.compare_digest(given.encode(), self.key.encode()):
                 return
             raise Unauthenticated("Send the device's key: Authorization: Bearer ….")
         host = headers.get("host", "")
@@ -129,17 +127,19 @@ class _Handlers:
         return parse_json(bytes(raw))
 
     def _keep(self, note: Note) -> bool:
-        if not self._store.has_answer(note.completion_id):
+        if not self.store.has_answer(note.completion_id):
             raise NotFound(
                 f"No answer '{note.completion_id[:100]}' was given here. Send the id the answer "
                 "came with (its 'id' field).",
                 param="completion_id",
                 code="completion_not_found",
             )
-        return self._store.put_note(note)
+        return self.store.put_note(note)
 
-    async def _events(self, ask: ChatAsk, request: Request) -> AsyncIterator[Told | None]:
-        """What the answering thread tells, as it comes; raises what it raised.
+    async def _events(
+        self, ask: ChatAsk, request: Request
+    ) -> AsyncIterator[Told | Answered | None]:
+        """What the answering thread tells, as it comes, then the answer; raises what it raised.
 
         When the client goes away, the answer is stopped and the last word is None.
         """
@@ -157,22 +157,21 @@ class _Handlers:
 
         watching = asyncio.create_task(watch())
         try:
-            future = self._answering.submit(ask, tell, gone)
+            future = self.answering.submit(ask, tell, gone)
             future.add_done_callback(lambda _: tell(None))
             while (event := await told.get()) is not None:
                 yield event
-            await asyncio.wrap_future(future)
-            if gone.is_set():
-                yield None
+            answered = await asyncio.wrap_future(future)
+            yield None if gone.is_set() else answered
         finally:
             gone.set()
             watching.cancel()
 
 
-def _whole(begun: Begun, ended: Ended) -> dict[str, Any]:
+def _whole(begun: Begun, ended: Answered) -> dict[str, Any]:
     choice = {
         "index": 0,
-        "message": {"role": "assistant", "content": ended.text},
+        "message": {"role": "assistant", "content": ended.answer},
         "logprobs": None,
         "finish_reason": ended.finish_reason,
     }
@@ -180,7 +179,7 @@ def _whole(begun: Begun, ended: Ended) -> dict[str, Any]:
 
 
 async def _stream(
-    begun: Begun, events: AsyncIterator[Told | None], *, include_usage: bool
+    begun: Begun, events: AsyncIterator[Told | Answered | None], *, include_usage: bool
 ) -> AsyncIterator[str]:
     """The chunks as they come; the one with the finish reason only after the commit."""
     yield _event(_chunk(begun, {"role": "assistant", "content": ""}))
@@ -188,7 +187,7 @@ async def _stream(
         async for event in events:
             if isinstance(event, str):
                 yield _event(_chunk(begun, {"content": event}))
-            elif isinstance(event, Ended):
+            elif isinstance(event, Answered):
                 yield _event(_chunk(begun, {}, event.finish_reason))
                 if include_usage:
                     head = _head(begun, "chat.completion.chunk")
@@ -216,7 +215,7 @@ def _chunk(begun: Begun, delta: dict[str, str], finish_reason: str | None = None
     return _head(begun, "chat.completion.chunk") | {"choices": [choice]}
 
 
-def _usage(ended: Ended) -> dict[str, int]:
+def _usage(ended: Answered) -> dict[str, int]:
     return {
         "prompt_tokens": ended.prompt_tokens,
         "completion_tokens": ended.completion_tokens,

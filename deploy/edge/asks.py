@@ -13,14 +13,13 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from core.bodies import Body, check_text, invalid, says
 from core.errors import Invalid
+from core.feedback_fields import MAX_TEXT, Comment, Name, Value, named, one_of, refusal
 from core.ids import parse_client_id
-from core.strict_json import require_storable
 from deploy.edge.types import Message, Note, Sampling
 
 MAX_MESSAGES = 1_000
-MAX_TEXT = 100_000
-_UP, _DOWN = ("up", "thumbs_up", "good"), ("down", "thumbs_down", "bad")
 _UNLESS: dict[str, tuple[Any, ...]] = {
     "n": (1,), "tools": ([],), "functions": ([],), "logprobs": (False,), "top_logprobs": (0,),
     "response_format": ({"type": "text"},), "frequency_penalty": (0,), "presence_penalty": (0,),
@@ -28,12 +27,6 @@ _UNLESS: dict[str, tuple[Any, ...]] = {
     "structured_outputs": (), "audio": (), "best_of": (1,),
 }  # fmt: skip
 """What the server's engine does and a device does not, with the values that ask for nothing."""
-
-_SAY = {
-    "value": "value: send true or false, a finite number, or a string of at most 1,000 characters",
-    "stop": "stop: send a string or up to 16 strings, none empty",
-}
-"""What to say where several types are taken."""
 
 _SERVER_ONLY = ("comparison", "choice_index", "source", "tags", "metadata", "dryrun", "episode_id")
 
@@ -45,11 +38,11 @@ class ChatAsk:
     model: str
     messages: tuple[Message, ...]
     sampling: Sampling
-    stream: bool
-    include_usage: bool
-    user: str | None
-    domain: str | None
-    conversation_id: str | None
+    stream: bool = False
+    include_usage: bool = False
+    user: str | None = None
+    domain: str | None = None
+    conversation_id: str | None = None
 
 
 def _printable(text: str) -> str | None:
@@ -73,7 +66,6 @@ def _joined(content: Any) -> Any:
 
 
 Short: TypeAlias = Annotated[str, Field(max_length=256), AfterValidator(_printable)]
-Name: TypeAlias = Annotated[str, Field(max_length=128), AfterValidator(_printable)]
 Text: TypeAlias = Annotated[str, Field(max_length=MAX_TEXT)]
 StopText: TypeAlias = Annotated[str, Field(min_length=1, max_length=1_000)]
 Tokens: TypeAlias = Annotated[int, Field(ge=1, le=1 << 30)]
@@ -111,26 +103,29 @@ class _ChatBody(_Body):
     max_completion_tokens: Tokens | None = None
     max_tokens: Tokens | None = None
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
-    stop: StopText | Annotated[list[StopText], Field(max_length=16)] = []
+    stop: Annotated[
+        StopText | Annotated[list[StopText], Field(max_length=16)],
+        says("stop: send a string or up to 16 strings, none empty."),
+    ] = []
     safety_identifier: Short | None = None
     user: Short | None = None
     metadata: _Metadata = _Metadata()
 
 
-class _NoteBody(_Body, extra="forbid"):
+class _NoteBody(Body):
     completion_id: str | None = None
     inference_id: str | None = None
     name: Name | None = None
     metric_name: Name | None = None
-    value: bool | Finite | Annotated[str, Field(max_length=1_000)] | None = None
-    comment: Annotated[str, Field(max_length=10_000)] | None = None
+    value: Value = None
+    comment: Comment | None = None
     correction: Text | None = None
     user: Short | None = None
     end_user: Short | None = None
     id: str | None = None
 
 
-Parsed = TypeVar("Parsed", bound=_Body)
+Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 def parse_json(raw: bytes) -> dict[str, Any]:
@@ -139,7 +134,7 @@ def parse_json(raw: bytes) -> dict[str, Any]:
         body = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise Invalid("The request body is not valid JSON.", code="invalid_json") from error
-    require_storable(body)
+    check_text(body)
     if not isinstance(body, dict):
         raise Invalid("The request body must be a JSON object.", code="invalid_json")
     return body
@@ -188,17 +183,15 @@ def parse_note(body: Mapping[str, Any], *, now_s: float) -> Note:
         if body.get(field) not in (None, {}, [], 0, False):
             raise Invalid(f"{field} is not taken on a device; send it to the server.", param=field)
     said = _parsed(_NoteBody, {key: body[key] for key in body if key not in _SERVER_ONLY})
-    target = _one_of("completion_id", said.completion_id, "inference_id", said.inference_id)
+    target = one_of(said.completion_id, said.inference_id, "completion_id", "inference_id")
     if not target:
-        raise Invalid(
-            "completion_id: name the answer by the id it came with (edge-…).", param="completion_id"
-        )
+        raise refusal("completion_id", "name the answer by the id it came with (edge-…).")
     if said.correction is not None and not said.correction.strip():
-        raise Invalid("correction: the corrected answer is empty.", param="correction")
+        raise refusal("correction", "the corrected answer is empty.")
     comment = said.comment if said.comment and said.comment.strip() else None
-    name, value = _thumb(_one_of("name", said.name, "metric_name", said.metric_name), said.value)
+    name, value = named(one_of(said.name, said.metric_name, "name", "metric_name"), said.value)
     if value is None and comment is None and said.correction is None:
-        raise Invalid("value: send at least one of value, comment, correction.", param="value")
+        raise refusal("value", "send at least one of value, comment, correction.")
     return Note(
         id=parse_client_id(said.id) if said.id is not None else f"fb_{secrets.token_hex(12)}",
         completion_id=target,
@@ -207,7 +200,7 @@ def parse_note(body: Mapping[str, Any], *, now_s: float) -> Note:
         value=value,
         comment=comment,
         correction=said.correction,
-        user=_one_of("user", said.user, "end_user", said.end_user),
+        user=one_of(said.user, said.end_user, "user", "end_user"),
     )
 
 
@@ -215,29 +208,6 @@ def _parsed(kind: type[Parsed], body: Mapping[str, Any]) -> Parsed:
     try:
         return kind.model_validate(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = [str(part)[:80] for part in first["loc"]]
-        told = first["msg"].removeprefix("Value error, ")
-        shown = _SAY.get(where[0]) or f"{'.'.join(where)}: {told}"
-        raise Invalid(f"{shown}.", param=where[0]) from error
-
-
-def _thumb(
-    name: str | None, value: bool | float | str | None
-) -> tuple[str | None, bool | float | str | None]:
-    """Name and value as the server stores them: a thumb unless another name is given."""
-    if value is None or (name is not None and name not in ("thumb", "thumbs")):
-        return name, value
-    if value is True or value == 1 or value in _UP:
-        return "thumb", True
-    if value is False or value in (0, -1) or value in _DOWN:
-        return "thumb", False
-    if name is None:
-        raise Invalid("name: a value that is no thumb needs a name, e.g. 'score'.", param="name")
-    raise Invalid("value: a thumb is true or false, 'up' or 'down', 1 or -1.", param="value")
-
-
-def _one_of(name: str, left: str | None, other: str, right: str | None) -> str | None:
-    if left is not None and right is not None and left != right:
-        raise Invalid(f"{name} and {other} mean the same but differ; send one.", param=name)
-    return (right if left is None else left) or None
+        refused = invalid(error.errors(include_url=False, include_input=False))
+        refused.param = str(refused.param).partition(".")[0]
+        raise refused from error

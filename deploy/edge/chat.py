@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from threading import Event
 
 from core.errors import AttuneError
-from deploy.edge.answering import Begun, record
+from deploy.edge.answering import Answering, Told
 from deploy.edge.asks import ChatAsk
 from deploy.edge.installed import Installation
 from deploy.edge.store import Store
-from deploy.edge.types import Message, Note, Sampling, Speaker
+from deploy.edge.types import Answered, Message, Note, Sampling
 
 HELP = (
     "Type a message. /up and /down rate the last answer, /fix TEXT says what it should have been, "
@@ -25,14 +27,14 @@ class Chat:
     """One conversation at a time with `model`; `write` gets text as it should appear."""
 
     installation: Installation
-    engine: Speaker
+    answering: Answering
     store: Store
     model: str
     sampling: Sampling
     write: Callable[[str], None]
     conversation_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     _messages: list[Message] = field(default_factory=list)
-    _last_id: str | None = None
+    _last: Answered | None = None
 
     def run(self, lines: Iterable[str]) -> None:
         """Answer line after line until they end or say /quit."""
@@ -56,7 +58,7 @@ class Chat:
             self._note(correction=rest.strip())
         elif word == "/new":
             self._messages.clear()
-            self._last_id, self.conversation_id = None, uuid.uuid4().hex
+            self._last, self.conversation_id = None, uuid.uuid4().hex
             self.write("A new conversation.\n")
         elif word.startswith("/"):
             self.write(HELP + "\n")
@@ -68,39 +70,31 @@ class Chat:
             model=self.model,
             messages=(*self._messages, {"role": "user", "content": text}),
             sampling=self.sampling,
-            stream=True,
-            include_usage=False,
-            user=None,
-            domain=None,
             conversation_id=self.conversation_id,
         )
-        variant = self.installation.find(self.model)
-        begun = Begun(f"edge-{uuid.uuid4().hex}", time.time(), variant.name)
-        generation = self.engine.start(variant, ask.messages, ask.sampling)
-        pieces = iter(generation)
+        gone = Event()
+        before = signal.signal(signal.SIGINT, lambda *_: gone.set())
         try:
-            for piece in pieces:
-                self.write(piece)
-        except KeyboardInterrupt:
-            generation.cancel()
-            for piece in pieces:
-                self.write(piece)
-            generation.finish_reason = "cancelled"
+            answered = self.answering.answer(ask, self._hear, gone)
+        finally:
+            signal.signal(signal.SIGINT, before)
         self.write("\n")
-        if generation.finish_reason == "cancelled" and not generation.text:
-            return
-        self.store.add_answer(record(ask, variant, generation, begun))
-        self._messages = [*ask.messages, {"role": "assistant", "content": generation.text}]
-        self._last_id = begun.id
+        if answered is not None:
+            self._messages = [*ask.messages, {"role": "assistant", "content": answered.answer}]
+            self._last = answered
+
+    def _hear(self, told: Told) -> None:
+        if isinstance(told, str):
+            self.write(told)
 
     def _note(self, value: bool | None = None, correction: str | None = None) -> None:
-        if self._last_id is None:
+        if self._last is None:
             self.write("There is no answer yet.\n")
             return
         note = Note(
             # One thumb and one correction per answer: another /down replaces the /up before it.
-            id=f"{self._last_id}-{'thumb' if correction is None else 'correction'}",
-            completion_id=self._last_id,
+            id=f"{self._last.id}-{'thumb' if correction is None else 'correction'}",
+            completion_id=self._last.id,
             created_at_s=time.time(),
             name="thumb" if correction is None else "correction",
             value=value,

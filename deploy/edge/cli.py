@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from core.errors import AttuneError
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _chat(options: argparse.Namespace) -> int:
+    from deploy.edge.answering import Answering
     from deploy.edge.chat import Chat
     from deploy.edge.engine import Engine
     from deploy.edge.installed import Installation
@@ -40,15 +42,10 @@ def _chat(options: argparse.Namespace) -> int:
     sampling = Sampling(
         temperature=options.temperature, max_tokens=options.max_tokens, seed=options.seed
     )
-    chat = Chat(
-        installation,
-        Engine(installation),
-        Store(installation.database),
-        model,
-        sampling,
-        write=lambda text: print(text, end="", flush=True),
-    )
-    chat.run(_lines())
+    engine, store = Engine(installation), Store(installation.database)
+    answering = Answering(installation, engine, store)
+    write = partial(print, end="", flush=True)
+    Chat(installation, answering, store, model, sampling, write).run(_lines())
     return 0
 
 
@@ -56,8 +53,7 @@ def _serve(options: argparse.Namespace) -> int:
     from deploy.edge.installed import Installation
     from deploy.edge.serve import serve
 
-    key = options.key or os.environ.get("ATTUNE_EDGE_KEY") or None
-    serve(Installation(options.dir), options.host, options.port, key)
+    serve(Installation(options.dir), options.host, options.port, options.key or None)
     return 0
 
 
@@ -65,16 +61,17 @@ def _sync(options: argparse.Namespace) -> int:
     from deploy.edge.http import Patience, Server
     from deploy.edge.installed import Installation
     from deploy.edge.store import Store
-    from deploy.edge.sync import run
+    from deploy.edge.sync import Report, sync
 
-    server = Server(options.to, _key(options), Patience())
+    server = Server(options.to, options.key, Patience())
     store = Store(Installation(options.dir).database)
-    report, stopped = run(store, options.dir, server)
-    print(report)
-    if report.rejected:
-        print(f"`attune edge info {options.dir}` says why items were rejected.")
-    if stopped is not None:
-        raise stopped
+    report = Report()
+    try:
+        sync(store, options.dir, server, report)
+    finally:
+        print(report)
+        if report.rejected:
+            print(f"`attune edge info {options.dir}` says why items were rejected.")
     return 0 if report.left == 0 and report.rejected == 0 else 1
 
 
@@ -82,7 +79,7 @@ def _pull(options: argparse.Namespace) -> int:
     from deploy.edge.http import Patience, Server
     from deploy.edge.pull import Puller
 
-    server = Server(options.source, _key(options), Patience())
+    server = Server(options.source, options.key, Patience())
     come = Puller(options.dir, server).pull(options.adapter, options.layout, options.precision)
     print(f"Now installed: {', '.join(come)}." if come else "Nothing new.")
     return 0
@@ -95,10 +92,6 @@ def _info(options: argparse.Namespace) -> int:
     found = inspect(Installation(options.dir))
     print(json.dumps(found, indent=2) if options.json else told(found))
     return 0 if found["whole"] else 1
-
-
-def _key(options: argparse.Namespace) -> str:
-    return str(options.key or os.environ.get("ATTUNE_API_KEY") or "")
 
 
 def _lines() -> Iterator[str]:
@@ -127,7 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     serve.add_argument("--port", type=int, default=8080, help="port, 0 for any (%(default)s)")
-    serve.add_argument("--key", help="the key clients must send (ATTUNE_EDGE_KEY)")
+    key = os.environ.get("ATTUNE_EDGE_KEY")
+    serve.add_argument("--key", default=key, help="the key clients must send (ATTUNE_EDGE_KEY)")
 
     sync = commands.add_parser("sync", help="send answers and feedback to the server")
     sync.set_defaults(run=_sync)
@@ -144,8 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(run=_info)
     info.add_argument("--json", action="store_true", help="everything, as JSON")
 
+    key, said = os.environ.get("ATTUNE_API_KEY", ""), "an API key with the scope 'feedback'"
     for command in (sync, pull):
-        command.add_argument("--key", help="an API key with the scope 'feedback' (ATTUNE_API_KEY)")
+        command.add_argument("--key", default=key, help=f"{said} (ATTUNE_API_KEY)")
     for command in (chat, serve, sync, pull, info):
         command.add_argument("dir", type=Path, metavar="DIR", help="the export's folder")
     return parser

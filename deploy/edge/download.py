@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from core import files
-from core.errors import AttuneError, Conflict, Unavailable
+from core.errors import AttuneError, Conflict, Invalid, Unavailable
 from deploy.edge.http import Broken, Server
 from deploy.edge.installed import (
     MODELS_FOLDER,
@@ -31,9 +31,9 @@ from deploy.edge.manifest import (
     MODEL_FOLDER,
     FileEntry,
     Manifest,
+    ModelEntry,
     adapter_folder,
     check_files,
-    digest_of_files,
     file_entry,
     read_manifest,
     write_manifest,
@@ -45,6 +45,7 @@ class Offer:
     """A finished export on the server."""
 
     id: str
+    created_at: str
     manifest: Manifest
     adapter: Manifest | None
 
@@ -53,21 +54,21 @@ class Offer:
         """The offer in the server's JSON. Raises Invalid for a manifest that is none."""
         where = f"The server's manifest of {str(export.get('model'))[:80]}"
         adapter = export.get("adapter_manifest")
-        return cls(
+        offer = cls(
             id=str(export.get("id")),
+            created_at=str(export.get("created_at")),
             manifest=Manifest.from_json(export.get("manifest"), where=where),
             adapter=None if adapter is None else Manifest.from_json(adapter, where=where),
         )
+        part = offer.adapter
+        if offer.manifest.kind == "adapter" or (part is not None and part.kind != "adapter"):
+            raise Invalid(f"{where} is of another kind. Export again.", param="manifest")
+        return offer
 
     @property
-    def name(self) -> str:
-        """`support@3`, or the base's served name."""
-        return (self.adapter or self.manifest).model.name
-
-    @property
-    def version(self) -> int:
-        """The adapter's version; 0 for the base alone."""
-        return (self.adapter or self.manifest).model.version or 0
+    def model(self) -> ModelEntry:
+        """What is exported: the adapter, or else the model."""
+        return (self.adapter or self.manifest).model
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Download:
         """The model and the adapter, whatever of them is not here; the model's manifest last."""
         come: list[str] = []
         staged = None
-        if not _is_there(self.folder, offer.manifest):
+        if not is_there(self.folder, offer.manifest):
             staged, come = self._model_files(offer)
         if offer.adapter is not None:
             come += self.adapter(offer, offer.adapter)
@@ -94,23 +95,14 @@ class Download:
         self._tidy(offer.manifest)
         return come
 
-    def model(self, offer: Offer) -> list[str]:
-        """The model alone, in the place of the one that is here."""
-        staged, come = self._model_files(offer)
-        self._place_model(staged, offer.manifest)
-        self._tidy(offer.manifest)
-        return come
-
     def adapter(self, offer: Offer, manifest: Manifest) -> list[str]:
         """One adapter's folder; an older one of that name makes room."""
-        entry = manifest.files.get(ADAPTER_FILE)
-        if entry is None or manifest.kind != "adapter":
-            raise Conflict(f"The server's manifest of {offer.name} names no {ADAPTER_FILE}.")
-        target = adapter_folder(self.folder, offer.name)
-        if _is_there(target, manifest):
+        name = manifest.model.name
+        target = adapter_folder(self.folder, name)
+        if is_there(target, manifest):
             return []
-        below = f"{ADAPTERS_FOLDER}/{offer.name}/"
-        staged = self.folder / STAGING / entry.sha256
+        below = f"{ADAPTERS_FOLDER}/{name}/"
+        staged = self.folder / STAGING / manifest.files[ADAPTER_FILE].sha256
         come = self._gather(offer.id, below, manifest.files, staged, target)
         write_manifest(staged, manifest)
         if target.exists():  # damaged, or left over from a base that is no longer here
@@ -120,18 +112,11 @@ class Download:
 
     def _model_files(self, offer: Offer) -> tuple[Path, list[str]]:
         """The model's files in a folder of their own, checked, and those that travelled."""
-        manifest = offer.manifest
-        fits = manifest.model_digest == digest_of_files(manifest.files)
-        if not fits or manifest.kind == "adapter":
-            raise Conflict(f"The server's manifest of {offer.name} does not fit itself.")
-        staged = self.folder / STAGING / str(manifest.model_digest)
-        return staged, self._gather(offer.id, "", manifest.files, staged, self._installed())
-
-    def _installed(self) -> Path:
-        """Where the model that is here lies, sound or not."""
+        have = self.folder
         with suppress(AttuneError):
-            return model_root(self.folder, read_manifest(self.folder))
-        return self.folder
+            have = model_root(self.folder, read_manifest(self.folder))
+        staged = self.folder / STAGING / str(offer.manifest.model_digest)
+        return staged, self._gather(offer.id, "", offer.manifest.files, staged, have)
 
     def _place_model(self, staged: Path, manifest: Manifest) -> None:
         """Put a gathered model where the manifest will look for it, then the manifest."""
@@ -250,7 +235,8 @@ def _require_room_for(out: Path, manifest: Manifest) -> None:
     )
 
 
-def _is_there(folder: Path, manifest: Manifest) -> bool:
+def is_there(folder: Path, manifest: Manifest) -> bool:
+    """Whether the model or adapter of the manifest lies in `folder`, every file of it sound."""
     try:
         there = read_manifest(folder)
         check_files(model_root(folder, there), there)

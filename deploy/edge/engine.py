@@ -10,6 +10,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
@@ -17,8 +18,7 @@ import onnxruntime_genai as og
 
 from core.errors import Conflict, Invalid, Unavailable
 from deploy.edge.installed import Installation, Variant
-from deploy.edge.text import StopScan
-from deploy.edge.tokens import TextTokenizer
+from deploy.edge.text import StopScan, TextTokenizer
 from deploy.edge.types import Message, Sampling
 
 DEFAULT_MAX_TOKENS = 1024
@@ -79,9 +79,13 @@ class Engine:
         return str(text)
 
     def start(
-        self, variant: Variant, messages: Sequence[Message], sampling: Sampling
+        self,
+        variant: Variant,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        gone: Event | None = None,
     ) -> Generation:
-        """Begin an answer. Raises Invalid (code `context_length_exceeded`) if there is no room."""
+        """As `Speaker` has it; Conflict if the model does not take the adapter."""
         prompt = self.encode(self.render(messages))
         wanted = sampling.max_tokens
         room = self.context_length - len(prompt)
@@ -102,65 +106,54 @@ class Engine:
             )
             generator = og.Generator(self._model, params)
             if variant.file is not None:
-                self._take_in(variant)
+                if variant.digest not in self._loaded:
+                    self._adapters.load(str(variant.file), variant.digest)
+                    self._loaded.add(variant.digest)
                 generator.set_active_adapter(self._adapters, variant.digest)
             stream = self._tokenizer.create_stream()
         except RuntimeError as error:
             raise Conflict(
                 f"{variant.name} cannot answer: {_first_line(error)}", code="model_not_loaded"
             ) from error
-        return Generation(generator, stream, prompt, self._end_ids, sampling.stop)
-
-    def _take_in(self, variant: Variant) -> None:
-        if variant.digest in self._loaded or variant.file is None:
-            return
-        self._adapters.load(str(variant.file), variant.digest)
-        self._loaded.add(variant.digest)
+        scan = StopScan(sampling.stop)
+        return Generation(generator, stream, prompt, self._end_ids, scan, gone or Event())
 
 
+@dataclass(slots=True)
 class Generation:
     """One answer in the making: iterate for its text, piece by piece, never half a character.
 
-    The counts and `finish_reason` ("stop", "length", or "cancelled" after `cancel`) are final
+    The counts and `finish_reason` ("stop", "length", or "cancelled" once `gone` is set) are final
     once the iteration has ended. Times in milliseconds since the start.
     """
 
-    def __init__(
-        self,
-        generator: Any,
-        stream: Any,
-        prompt: list[int],
-        ends: frozenset[int],
-        stop: tuple[str, ...],
-    ) -> None:
-        self._generator = generator
-        self._stream = stream
-        self._prompt = prompt
-        self._ends = ends
-        self._scan = StopScan(stop)
-        self._cancelled = Event()
-        self._began = time.perf_counter()
-        self.text = ""
-        self.finish_reason = "length"
-        self.prompt_tokens = len(prompt)
-        self.completion_tokens = 0
-        self.first_token_ms: float | None = None
-        self.duration_ms = 0.0
+    generator: Any
+    stream: Any
+    prompt: list[int]
+    ends: frozenset[int]
+    scan: StopScan
+    gone: Event
+    text: str = ""
+    finish_reason: str = "length"
+    prompt_tokens: int = field(init=False)
+    completion_tokens: int = 0
+    first_token_ms: float | None = None
+    duration_ms: float = 0.0
+    _began_s: float = field(default_factory=time.perf_counter)
 
-    def cancel(self) -> None:
-        """Stop before the next token. May be called from any thread."""
-        self._cancelled.set()
+    def __post_init__(self) -> None:
+        self.prompt_tokens = len(self.prompt)
 
     def __iter__(self) -> Iterator[str]:
         for token in self._tokens():
-            piece = self._scan.push(self._stream.decode(token))
+            piece = self.scan.push(self.stream.decode(token))
             self.text += piece
             if piece:
                 yield piece
-            if self._scan.stopped:
+            if self.scan.stopped:
                 self.finish_reason = "stop"
                 break
-        rest = self._scan.flush()
+        rest = self.scan.flush()
         self.text += rest
         self.duration_ms = self._elapsed_ms()
         if rest:
@@ -168,17 +161,17 @@ class Generation:
 
     def _tokens(self) -> Iterator[int]:
         """The answer's tokens without the one that ends it."""
-        self._run(self._generator.append_tokens, self._prompt)
-        while not self._generator.is_done():
-            if self._cancelled.is_set():
+        self._run(self.generator.append_tokens, self.prompt)
+        while not self.generator.is_done():
+            if self.gone.is_set():
                 self.finish_reason = "cancelled"
                 return
-            self._run(self._generator.generate_next_token)
-            token = int(self._generator.get_next_tokens()[0])
+            self._run(self.generator.generate_next_token)
+            token = int(self.generator.get_next_tokens()[0])
             self.completion_tokens += 1
             if self.first_token_ms is None:
                 self.first_token_ms = self._elapsed_ms()
-            if token in self._ends:
+            if token in self.ends:
                 self.finish_reason = "stop"
                 return
             yield token
@@ -192,7 +185,7 @@ class Generation:
             ) from error
 
     def _elapsed_ms(self) -> float:
-        return (time.perf_counter() - self._began) * 1000
+        return (time.perf_counter() - self._began_s) * 1000
 
 
 def _search(sampling: Sampling, defaults: dict[str, Any]) -> dict[str, Any]:

@@ -180,11 +180,7 @@ class Installation:
     def _adapter(self, folder: Path) -> Variant:
         manifest = read_manifest(folder)
         model = manifest.model
-        if (
-            manifest.kind != "adapter"
-            or model.name != folder.name
-            or ADAPTER_FILE not in (manifest.files)
-        ):
+        if manifest.kind != "adapter" or model.name != folder.name:
             raise Invalid(f"{folder} does not hold the adapter it is named after. Remove it.")
         if manifest.base_model_digest != self.manifest.model_digest:
             raise Conflict(

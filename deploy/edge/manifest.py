@@ -137,7 +137,7 @@ class Manifest:
         """The manifest in a decoded JSON object; unknown fields are passed over.
 
         Raises Invalid, beginning with `where`, for another format or anything missing or strange,
-        paths that leave the folder among it.
+        paths that leave the folder and a digest that is not that of the files among it.
         """
         if not isinstance(body, dict) or "format" not in body:
             raise Invalid(f"{where} is not an export's manifest.", param="manifest")
@@ -152,11 +152,16 @@ class Manifest:
         if missing:
             raise _damaged(where, f"{missing[0]} is missing")
         try:
-            return _reader().validate_python(body)
+            read = _reader().validate_python(body)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part)[:80] for part in first["loc"])
             raise _damaged(where, f"{place}: {first['msg']}") from error
+        if read.kind == "adapter" and ADAPTER_FILE not in read.files:
+            raise _damaged(where, f"it names no {ADAPTER_FILE}")
+        if read.kind != "adapter" and read.model_digest != digest_of_files(read.files):
+            raise _damaged(where, "model_digest is not that of its files")
+        return read
 
 
 @cache
@@ -189,17 +194,15 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         if path.stat().st_size > _MANIFEST_MAX_BYTES:
             raise Invalid(f"{path} is too large for a manifest. Export again.", param="manifest")
-        text = path.read_text(encoding="utf-8")
+        body = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Invalid(
             f"{folder} holds no finished export: it has no {MANIFEST_NAME}. Export or pull it "
             "again.",
             param="manifest",
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise Invalid(f"{path} cannot be read: {error}.", param="manifest") from error
-    try:
-        body = json.loads(text)
     except ValueError as error:
         raise Invalid(
             f"{path} is damaged: it is not JSON. Export or pull it again.", param="manifest"
@@ -243,17 +246,8 @@ def entries_of(folder: Path, *, below: str | None = None) -> dict[str, FileEntry
 def check_files(folder: Path, manifest: Manifest) -> None:
     """Hold every file the manifest names against its size and digest.
 
-    Raises Conflict (code `digest_mismatch`) naming the first file that is missing or differs, and
-    Invalid if the manifest's own `model_digest` is not that of its files.
+    Raises Conflict (code `digest_mismatch`) naming the first file that is missing or differs.
     """
-    if manifest.model_digest is not None and manifest.model_digest != digest_of_files(
-        manifest.files
-    ):
-        raise Invalid(
-            f"The manifest in {folder} does not fit itself: model_digest is not that of its "
-            "files. Export or pull it again.",
-            param="model_digest",
-        )
     for name, entry in manifest.files.items():
         path = folder / name
         if not path.is_file():

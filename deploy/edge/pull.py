@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from core.errors import AttuneError, Conflict, Invalid, NotFound
-from deploy.edge.download import Download, Offer, transfer
+from deploy.edge.download import Download, Offer, is_there, transfer
 from deploy.edge.http import Server
 from deploy.edge.installed import BASE, Installation, Variant, require_no_strangers_model
 from deploy.edge.manifest import MANIFEST_NAME, Manifest, read_manifest
@@ -73,7 +73,7 @@ class Puller:
         if offer.adapter is not None:
             self._check_base(offer.manifest, offer)
         self._download.whole(offer)
-        return [offer.name]
+        return [offer.model.name]
 
     def _newer_model(self, installation: Installation, adapter: str | None) -> list[str]:
         old = installation.manifest
@@ -85,11 +85,12 @@ class Puller:
             )
         offer = self._offers(name, old.layout, old.precision)[0]
         same = offer.manifest.model_digest == old.model_digest
-        if (same or offer.version < (old.model.version or 0)) and _whole(installation):
+        older = (offer.model.version or 0) < (old.model.version or 0)
+        if (same or older) and is_there(self.folder, old):
             self.server.patience.say(f"{old.model.name} is the newest.")
             return []
-        self._download.model(offer)
-        return [offer.name]
+        self._download.whole(offer)
+        return [offer.model.name]
 
     def _newer_adapters(self, installation: Installation, adapter: str | None) -> list[str]:
         installed = installation.adapters()
@@ -109,7 +110,7 @@ class Puller:
                 come += self._newer_adapter(installation.manifest, name, sound)
             except (NotFound, Conflict) as error:  # of no concern to the other adapters
                 failures.append(error)
-        come += self._mended(installation, names)
+        come += self._mended(installation.manifest, names)
         self._download.forget()
         if failures:
             for done in come:
@@ -124,23 +125,22 @@ class Puller:
         if offer.adapter is None:
             raise NotFound(f"'{name}' is no adapter; the base is in {self.folder} already.")
         versions = [variant.version or 0 for variant in installed if variant.adapter == name]
-        if versions and max(versions) >= offer.version:
+        if versions and max(versions) >= (offer.model.version or 0):
             self.server.patience.say(f"{name}@{max(versions)} is the newest.")
             return []
         self._check_base(base, offer)
         self._download.adapter(offer, offer.adapter)
-        return [offer.name]
+        return [offer.model.name]
 
-    def _mended(self, installation: Installation, names: Sequence[str]) -> list[str]:
+    def _mended(self, manifest: Manifest, names: Sequence[str]) -> list[str]:
         """Fetch a damaged base anew, from any export that has the same one."""
-        if _whole(installation):
+        if is_there(self.folder, manifest):
             return []
-        manifest = installation.manifest
         for name in names:
             with suppress(NotFound):
                 for offer in self._offers(name, "base+adapters", manifest.precision):
                     if offer.manifest.model_digest == manifest.model_digest:
-                        self._download.model(offer)
+                        self._download.whole(replace(offer, adapter=None))
                         return [BASE]
         raise NotFound(
             f"The base in {self.folder} is damaged and the server has it no more. Pull into a new "
@@ -154,30 +154,21 @@ class Puller:
         )
         if set(needed) != {installed.model_digest}:
             raise Conflict(
-                f"{offer.name} on the server was made for another base "
+                f"{offer.model.name} on the server was made for another base "
                 f"({str(needed[0])[:12]}) than the one in {self.folder} "
                 f"({str(installed.model_digest)[:12]}), which stays in use. The base has to be "
                 f"fetched too: `attune edge pull NEWFOLDER --from {self.server.url} --adapter "
-                f"{offer.name.partition('@')[0]} --layout base+adapters --precision "
+                f"{offer.model.name.partition('@')[0]} --layout base+adapters --precision "
                 f"{installed.precision}`.",
                 code="another_base",
             )
 
     def _offers(self, name: str, layout: str | None, precision: str | None) -> list[Offer]:
         """Ready exports of an adapter (or `base`), newest first. NotFound if there are none."""
-        # The server's own filter by model means one version; we want every version of the line.
-        wanted = {"state": "ready", "layout": layout, "precision": precision}
+        wanted = {"state": "ready", "layout": layout, "precision": precision, "limit": "100"}
         query = {key: value for key, value in wanted.items() if value is not None}
-        found: list[tuple[Offer, str]] = []
-        for export in self._listed({**query, "limit": "100"}):
-            offer = Offer.from_json(export)
-            line = (offer.adapter or offer.manifest).model.adapter or BASE
-            fits = layout in (None, offer.manifest.layout) and precision in (
-                None,
-                offer.manifest.precision,
-            )
-            if export.get("state") == "ready" and line == name and fits:
-                found.append((offer, str(export.get("created_at"))))
+        offers = [Offer.from_json(export) for export in self._listed(query)]
+        found = [offer for offer in offers if (offer.model.adapter or BASE) == name]
         if not found:
             form = ", ".join(part for part in (layout, precision) if part)
             raise NotFound(
@@ -187,8 +178,9 @@ class Puller:
                 f"{f' --precision {precision}' if precision else ''}`.",
                 code="export_not_found",
             )
-        found.sort(key=lambda pair: (pair[0].version, pair[1]), reverse=True)
-        return [offer for offer, _ in found]
+        return sorted(
+            found, key=lambda offer: (offer.model.version or 0, offer.created_at), reverse=True
+        )
 
     def _listed(self, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         after: dict[str, str] = {}
@@ -199,11 +191,3 @@ class Puller:
             if not page.get("has_more") or not exports:
                 return
             after = {"after": str(exports[-1].get("id"))}
-
-
-def _whole(installation: Installation) -> bool:
-    try:
-        installation.check_model()
-    except AttuneError:
-        return False
-    return True

@@ -40,14 +40,6 @@ CREATE INDEX IF NOT EXISTS items_by_state ON items (state, seq);
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One line of the sync: its number, and the JSON object that is sent."""
-
-    seq: int
-    body: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """What the server made of the item `seq`: its own id for it, or why it was refused."""
 
@@ -69,17 +61,11 @@ class Store:
             )
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                for statement in _SCHEMA.split(";\n"):
-                    self._db.execute(statement)
-                about = "INSERT OR IGNORE INTO about VALUES (?, ?)"
-                self._db.execute(about, ("device", uuid.uuid4().hex))
-                self._db.execute(about, ("format", _FORMAT))
-                self._db.execute("COMMIT")
-            except sqlite3.Error:
-                self._db.execute("ROLLBACK")
-                raise
+        with self._transaction() as db:
+            for statement in _SCHEMA.split(";\n"):
+                db.execute(statement)
+            about = "INSERT OR IGNORE INTO about VALUES (?, ?)"
+            db.executemany(about, [("device", uuid.uuid4().hex), ("format", _FORMAT)])
         if self._about("format") != _FORMAT:
             raise Conflict(f"{path} was written by another version of Attune; update it here.")
         self.device = self._about("device")
@@ -93,7 +79,7 @@ class Store:
         body = asdict(answered)
         body["created_at"] = body.pop("created_at_s")
         with self._transaction() as db:
-            _insert(db, "interaction", answered.id, answered.created_at_s, body)
+            _insert(db, "interaction", body)
 
     def put_note(self, note: Note) -> bool:
         """Commit one feedback; the same id again replaces it. True if it is new.
@@ -115,11 +101,11 @@ class Store:
                         "id.",
                         param="id",
                     )
-                if _said(before) == _said(body):
+                if before == {**body, "created_at": before["created_at"]}:
                     return False
                 body["created_at"] = max(note.created_at_s, before["created_at"] + _LATER_S)
             db.execute("DELETE FROM items WHERE type = ? AND id = ?", where)
-            _insert(db, "feedback", note.id, body["created_at"], body)
+            _insert(db, "feedback", body)
         return known is None
 
     def has_answer(self, completion_id: str) -> bool:
@@ -128,17 +114,18 @@ class Store:
             self._read("SELECT 1 FROM items WHERE type = 'interaction' AND id = ?", completion_id)
         )
 
-    def waiting(self, limit: int, after: int = 0) -> list[Item]:
-        """Items the server has not acknowledged, oldest first, numbered above `after`."""
+    def waiting(self, limit: int, after: int = 0) -> list[dict[str, Any]]:
+        """Items the server has not acknowledged, oldest first, numbered above `after`.
+
+        Each is the JSON object that is sent, with its number in `seq`.
+        """
         rows = self._read(
             "SELECT seq, type, body FROM items WHERE state = 'waiting' AND seq > ? "
             "ORDER BY seq LIMIT ?",
             after,
             limit,
         )
-        return [
-            Item(seq, {"seq": seq, "type": kind, **json.loads(body)}) for seq, kind, body in rows
-        ]
+        return [{"seq": seq, "type": kind, **json.loads(body)} for seq, kind, body in rows]
 
     def settle(self, outcomes: Iterable[Outcome]) -> int:
         """Note what the server said, in one commit; the number of items no longer waiting."""
@@ -202,14 +189,9 @@ class Store:
             ) from error
 
 
-def _insert(
-    db: sqlite3.Connection, kind: str, item_id: str, created_at_s: float, body: Mapping[str, Any]
-) -> None:
+def _insert(db: sqlite3.Connection, kind: str, body: Mapping[str, Any]) -> None:
+    text = json.dumps(body, ensure_ascii=False, allow_nan=False)
     db.execute(
         "INSERT INTO items (type, id, created_at, body) VALUES (?, ?, ?, ?)",
-        (kind, item_id, created_at_s, json.dumps(body, ensure_ascii=False, allow_nan=False)),
+        (kind, body["id"], body["created_at"], text),
     )
-
-
-def _said(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name != "created_at"}

@@ -8,15 +8,15 @@ server knows it by its id. So it may stop anywhere and begin anew.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import Conflict, Forbidden, Invalid, TooLarge, Unauthenticated
+from core.errors import Conflict, Forbidden, TooLarge, Unauthenticated
 from core.files import locked
-from deploy.edge.http import Broken, Server
-from deploy.edge.store import Item, Outcome, Store
+from deploy.edge.http import Server
+from deploy.edge.store import Outcome, Store
 
 BATCH_ITEMS = 100
 BATCH_BYTES = 3 << 20
@@ -39,23 +39,32 @@ class Report:
         )
 
 
-def sync(store: Store, server: Server, report: Report) -> None:
+def sync(store: Store, folder: Path, server: Server, report: Report) -> None:
     """Send what waits, batch by batch, until nothing does; `report` counts along.
 
     Raises Unauthenticated or Forbidden for a wrong key, Broken when the tries are used up, Conflict
-    if the server leaves items without an answer. What is not acknowledged stays.
+    if the server leaves items without an answer or another sync of `folder` is under way. What is
+    not acknowledged stays.
     """
+    busy = f"Another sync of {folder} is under way; wait for it."
+    try:
+        with locked(folder / ".sync.lock", busy, code="sync_under_way"):
+            _send_all(store, server, report)
+    finally:
+        report.left = sum(of["waiting"] for of in store.counts().values())
+
+
+def _send_all(store: Store, server: Server, report: Report) -> None:
     sizes = BATCH_ITEMS
     after = 0
     while batch := _batch(store.waiting(sizes, after)):
-        body = {"device": store.device, "items": [item.body for item in batch]}
         try:
-            answer = server.post(ROUTE, json=body)
+            answer = server.post(ROUTE, json={"device": store.device, "items": batch})
         except TooLarge as error:
             if len(batch) > 1:
                 sizes = len(batch) // 2
                 continue
-            outcomes = [Outcome(batch[0].seq, reason=error.message)]
+            outcomes = [Outcome(batch[0]["seq"], reason=error.message)]
             report.rejected += store.settle(outcomes)
             continue
         except (Unauthenticated, Forbidden) as error:
@@ -72,43 +81,27 @@ def sync(store: Store, server: Server, report: Report) -> None:
                 "answer; they stay here. Is it the same version of Attune?",
                 code="sync_incomplete",
             )
-        after = batch[-1].seq
+        after = batch[-1]["seq"]
         sizes = BATCH_ITEMS
 
 
-def run(store: Store, folder: Path, server: Server) -> tuple[Report, Exception | None]:
-    """One sync of `folder`, alone: the report, and what stopped it if it did not reach the end.
-
-    Raises Conflict if another sync of this folder is under way.
-    """
-    report = Report()
-    stopped: Exception | None = None
-    busy = f"Another sync of {folder} is under way; wait for it."
-    with locked(folder / ".sync.lock", busy, code="sync_under_way"):
-        try:
-            sync(store, server, report)
-        except (Broken, Unauthenticated, Forbidden, Conflict, Invalid) as error:
-            stopped = error
-    counts = store.counts()
-    report.left = sum(of["waiting"] for of in counts.values())
-    return report, stopped
-
-
-def _batch(items: Sequence[Item]) -> list[Item]:
+def _batch(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """As many of the items as fit into one call; always the first."""
-    taken: list[Item] = []
+    taken: list[dict[str, Any]] = []
     size = 0
     for item in items:
-        size += len(json.dumps(item.body, ensure_ascii=False).encode()) + 2
+        size += len(json.dumps(item, ensure_ascii=False).encode()) + 2
         if taken and size > BATCH_BYTES:
             break
         taken.append(item)
     return taken
 
 
-def _outcomes(batch: Sequence[Item], answer: dict[str, Any], report: Report) -> list[Outcome]:
+def _outcomes(
+    batch: Sequence[Mapping[str, Any]], answer: Mapping[str, Any], report: Report
+) -> list[Outcome]:
     """What the server said of each item of the batch; words it did not say are not made up."""
-    sent = {item.seq for item in batch}
+    sent = {item["seq"] for item in batch}
     found: dict[int, Outcome] = {}
     results = answer.get("results")
     for result in results if isinstance(results, list) else []:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any, Protocol
 
 from deploy.edge.installed import Variant
@@ -31,7 +32,7 @@ class Speech(Protocol):
     """One answer in the making: iterate for its text, piece by piece, never half a character.
 
     The rest is final once the iteration has ended. `finish_reason` is "stop", "length", or
-    "cancelled" after `cancel`, which any thread may call. Times in milliseconds since the start.
+    "cancelled" where it was told to end. Times in milliseconds since the start.
     """
 
     text: str
@@ -43,15 +44,21 @@ class Speech(Protocol):
 
     def __iter__(self) -> Iterator[str]: ...
 
-    def cancel(self) -> None: ...
-
 
 class Speaker(Protocol):
     """What makes answers: the engine. For one thread at a time."""
 
     def start(
-        self, variant: Variant, messages: Sequence[Message], sampling: Sampling
-    ) -> Speech: ...
+        self,
+        variant: Variant,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        gone: Event | None = None,
+    ) -> Speech:
+        """Begin an answer, which ends before the next token once `gone` is set.
+
+        Raises Invalid (code `context_length_exceeded`) if there is no room.
+        """
 
 
 @dataclass(frozen=True, slots=True)

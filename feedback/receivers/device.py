@@ -15,17 +15,10 @@ from pydantic import BaseModel, Field, ValidatorFunctionWrapHandler, WrapValidat
 
 from core.bodies import Body, is_shallow, says
 from core.errors import Invalid
+from core.feedback_fields import MAX_TEXT, Comment, Name, Value
 from core.http_errors import ErrorBody, error_body
 from feedback.receivers.base import Caller, Part, Receiver, Result, alone
-from feedback.receivers.native import (
-    MAX_TEXT,
-    Comment,
-    Correction,
-    Name,
-    Short,
-    Value,
-    feedback_stated,
-)
+from feedback.receivers.native import Correction, Short, feedback_stated
 from feedback.types import Feedback, Interaction
 
 _EDGE_ID = re.compile(r"edge-[0-9a-f]{24,40}")

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, WrapValidator
 
 from core.errors import AttuneError, Forbidden, Invalid, NotFound, Unauthenticated
+from core.feedback_fields import Comment, Name, Value, thumb_of
 from core.http_errors import status_of
-from core.thumb import thumb_of
 from feedback.receivers.base import Caller, Part, Receiver, Result, alone
-from feedback.receivers.native import Comment, Name, Value, feedback_stated
+from feedback.receivers.native import feedback_stated
 from feedback.types import Feedback
 
 _ERRORS: dict[type[AttuneError], str] = {

@@ -8,31 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, WrapValidator
 
 from core.bodies import Body, Resource, Time, invalid, says
-from core.errors import Invalid
+from core.feedback_fields import MAX_TEXT, Comment, Name, Value, named, one_of, refusal
 from core.ids import CompletionId, FeedbackId, TenantId, new_id, parse_client_id
-from core.thumb import thumb_of
 from feedback.receivers.base import Caller, Receiver, Result, alone
 from feedback.types import Comparison, Feedback, Kind
 
-MAX_TEXT = 100_000
 MAX_JSON_BYTES = 16_384
 
 Answer = Annotated[str, Field(min_length=1, max_length=160)]
 Short = Annotated[str, Field(min_length=1, max_length=256)]
-Name = Annotated[str, Field(min_length=1, max_length=128)]
-Comment = Annotated[str, Field(max_length=10_000)]
-Value = Annotated[
-    bool
-    | Annotated[float, Field(allow_inf_nan=False)]
-    | Annotated[str, Field(max_length=1_000)]
-    | None,
-    says("value: send true or false, a finite number, or a string of at most 1,000 characters."),
-]
 Correction = Annotated[
     Annotated[str, Field(max_length=MAX_TEXT)]
     | Annotated[list[dict[str, Any]], Field(max_length=1_000)]
@@ -170,14 +159,16 @@ def feedback_stated(fields: Mapping[str, Any], *, tenant_id: TenantId, at_s: flo
 def feedback_said(sent: FeedbackBody, *, tenant_id: TenantId, at_s: float) -> Feedback:
     """The feedback a body states. Raises Invalid naming the field.
 
-    Without `name` the value is a thumb; see `core.thumb` for its spellings.
+    Without `name` the value is a thumb; see `core.feedback_fields` for its spellings.
     """
     if sent.episode_id is not None:
-        _refuse("episode_id", "feedback on a whole conversation is not taken; send completion_id.")
+        raise refusal(
+            "episode_id", "feedback on a whole conversation is not taken; send completion_id."
+        )
     if len(json.dumps(sent.metadata)) > MAX_JSON_BYTES:
-        _refuse("metadata", f"at most {MAX_JSON_BYTES} bytes of JSON.")
-    target = _one_of(sent.completion_id, sent.inference_id, "completion_id", "inference_id")
-    name = _one_of(sent.name, sent.metric_name, "name", "metric_name")
+        raise refusal("metadata", f"at most {MAX_JSON_BYTES} bytes of JSON.")
+    target = one_of(sent.completion_id, sent.inference_id, "completion_id", "inference_id")
+    name = one_of(sent.name, sent.metric_name, "name", "metric_name")
     value, comment, correction = sent.value, sent.comment, _correction(sent.correction)
     # TensorZero's two reserved metric names carry their text in `value`.
     if name == "comment" and isinstance(value, str) and comment is None:
@@ -185,13 +176,13 @@ def feedback_said(sent: FeedbackBody, *, tenant_id: TenantId, at_s: float) -> Fe
     if name == "demonstration" and isinstance(value, str) and correction is None:
         correction, value = _text(value, "value"), None
     comparison = _comparison(sent.comparison)
-    name, value = _named(name, value)
+    name, value = named(name, value)
     if comment is not None and not comment.strip():
         comment = None
     if value is None and comment is None and correction is None and comparison is None:
-        _refuse("value", "send at least one of value, comment, correction, comparison.")
+        raise refusal("value", "send at least one of value, comment, correction, comparison.")
     if target is None and (comparison is None or value is not None or correction is not None):
-        _refuse("completion_id", "name the answer by the id it came with (chatcmpl-…).")
+        raise refusal("completion_id", "name the answer by the id it came with (chatcmpl-…).")
     if name is None:
         name = "comparison" if comparison else "correction" if correction else "comment"
     return Feedback(
@@ -207,35 +198,10 @@ def feedback_said(sent: FeedbackBody, *, tenant_id: TenantId, at_s: float) -> Fe
         comparison=comparison,
         source_kind=sent.source.kind,
         source_id=sent.source.id,
-        end_user=_one_of(sent.end_user, sent.user, "end_user", "user"),
+        end_user=one_of(sent.end_user, sent.user, "end_user", "user"),
         tags=sent.tags,
         metadata=sent.metadata,
     )
-
-
-def _refuse(param: str, message: str) -> NoReturn:
-    raise Invalid(f"{param}: {message}", param=param)
-
-
-def _one_of(left: str | None, right: str | None, name: str, other: str) -> str | None:
-    if left is not None and right is not None and left != right:
-        _refuse(name, f"{name} and {other} mean the same but differ; send one of them.")
-    return left if left is not None else right
-
-
-def _named(
-    name: str | None, value: bool | float | str | None
-) -> tuple[str | None, bool | float | str | None]:
-    if value is None:
-        return name, None
-    if name is not None and name not in ("thumb", "thumbs"):
-        return name, value
-    thumb = thumb_of(value)
-    if thumb is not None:
-        return "thumb", thumb
-    if name is None:
-        _refuse("name", "a value that is no thumb needs a name, for example 'score'.")
-    _refuse("value", "a thumb is true or false, 'up' or 'down', 1 or -1.")
 
 
 def _comparison(sent: ComparisonBody | None) -> Comparison | None:
@@ -243,7 +209,7 @@ def _comparison(sent: ComparisonBody | None) -> Comparison | None:
         return None
     rejected = dict.fromkeys(map(CompletionId, sent.rejected))
     if sent.preferred in rejected:
-        _refuse("comparison.rejected", "the preferred answer cannot be among the rejected.")
+        raise refusal("comparison.rejected", "the preferred answer cannot be among the rejected.")
     return Comparison(CompletionId(sent.preferred), tuple(rejected))
 
 
@@ -257,12 +223,12 @@ def _correction(sent: str | list[dict[str, Any]] | None) -> str | None:
                 parts = [part.get("text") for part in content if isinstance(part, dict)]
                 content = "\n".join(part for part in parts if isinstance(part, str))
             return _text(content if isinstance(content, str) else "", "correction")
-    _refuse("correction", "the messages hold no assistant message to learn from.")
+    raise refusal("correction", "the messages hold no assistant message to learn from.")
 
 
 def _text(text: str, param: str) -> str:
     if not text.strip():
-        _refuse(param, "the corrected answer is empty.")
+        raise refusal(param, "the corrected answer is empty.")
     if len(text) > MAX_TEXT:
-        _refuse(param, f"at most {MAX_TEXT} characters.")
+        raise refusal(param, f"at most {MAX_TEXT} characters.")
     return text

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import venv
 import warnings
 from pathlib import Path
@@ -24,6 +25,7 @@ from core.errors import AttuneError, Conflict, Invalid
 from deploy.edge.engine import Engine, Generation
 from deploy.edge.installed import Installation
 from deploy.edge.manifest import digest_of_files, entries_of, read_manifest, write_manifest
+from deploy.edge.text import StopScan
 from deploy.edge.types import Sampling
 from deploy.export.exporter import export_adapter
 from deploy.export.request import AdapterVersion, ExportJob
@@ -290,7 +292,8 @@ def test_no_piece_of_a_stream_is_half_a_character(engine: Engine) -> None:
             return [tokens[self.said - 1]]
 
     stream = engine._tokenizer.create_stream()
-    pieces = list(Generation(Given(), stream, [1], frozenset(), ()))
+    scan, never = StopScan(()), threading.Event()
+    pieces = list(Generation(Given(), stream, [1], frozenset(), scan, never))
     assert "".join(pieces) == text
     assert not any("\ufffd" in piece for piece in pieces)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import threading
 import time
@@ -71,7 +72,7 @@ class Device:
         return self.http.post("/v1/chat/completions", json={**ASK, **fields})
 
     def kept(self) -> list[dict[str, Any]]:
-        return [dict(item.body) for item in self.store.waiting(1_000)]
+        return self.store.waiting(1_000)
 
 
 def eventually(condition: Callable[[], object]) -> None:
@@ -190,7 +191,7 @@ def test_a_client_that_goes_away_stops_its_answer_and_the_next_is_served(paced: 
 
     eventually(freed)
     other.join()
-    assert paced.speaker.speeches[0].cancelled.is_set()
+    assert paced.speaker.speeches[0].gone.is_set()
     assert [item["finish_reason"] for item in paced.kept()] == ["cancelled", "stop"]
 
 
@@ -200,7 +201,7 @@ def test_requests_are_answered_one_at_a_time_in_the_order_of_asking(paced: Devic
         ask = {"messages": [{"role": "user", "content": str(number)}]}
         threads.append(threading.Thread(target=paced.ask, kwargs=ask))
         threads[-1].start()
-        eventually(lambda n=number: paced.answering._waiting == n + 1)  # type: ignore[misc]
+        eventually(lambda n=number: paced.answering._room._value == MAX_WAITING - n)  # type: ignore[misc]
     assert len(paced.speaker.asked) == 1
     release(paced, 100)
     for thread in threads:
@@ -210,11 +211,11 @@ def test_requests_are_answered_one_at_a_time_in_the_order_of_asking(paced: Devic
 
 
 def test_too_many_that_wait_are_told_to_come_later(paced: Device) -> None:
-    paced.answering._waiting = 1 + MAX_WAITING  # with the one that is answered
+    for _ in range(1 + MAX_WAITING):  # with the one that is answered
+        paced.answering._room.acquire()
     refused = paced.ask()
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
     assert refused.json()["error"]["code"] == "overloaded"
-    paced.answering._waiting = 0
 
 
 def test_a_thumb_is_kept_before_it_is_confirmed(device: Device) -> None:
@@ -430,7 +431,7 @@ def test_no_part_of_a_stop_string_is_told(
 def test_a_chat_keeps_answers_and_the_last_word_on_each(device: Device) -> None:
     written: list[str] = []
     chat = Chat(
-        device.installation, device.speaker, device.store, "support", Sampling(), written.append
+        device.installation, device.answering, device.store, "support", Sampling(), written.append
     )
     chat.run(["/down", "Where?", "/up", "/down", "/fix In house 13.", "And now?", "/new", "/up"])
     kept = device.kept()
@@ -447,14 +448,12 @@ def test_a_chat_keeps_answers_and_the_last_word_on_each(device: Device) -> None:
 
 def test_an_interrupted_answer_is_kept_as_far_as_it_was_told(device: Device) -> None:
     """Ctrl-C arrives while the second piece is written."""
-    written: list[str] = []
 
     def write(text: str) -> None:
-        written.append(text)
         if text == "house ":
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
-    chat = Chat(device.installation, device.speaker, device.store, "support", Sampling(), write)
+    chat = Chat(device.installation, device.answering, device.store, "support", Sampling(), write)
     chat.run(["Where?", "/down"])
     answer, thumb = device.kept()
     assert (answer["answer"], answer["finish_reason"]) == ("In house ", "cancelled")

@@ -11,6 +11,7 @@ import pytest
 
 from core.errors import Conflict, Invalid
 from deploy.edge.manifest import (
+    ADAPTER_FILE,
     FileEntry,
     Manifest,
     ModelEntry,
@@ -75,13 +76,21 @@ def test_an_adapters_manifest_names_its_base_and_rank_and_no_layout(
     _, manifest = export
     adapter = replace(
         manifest, kind="adapter", layout=None, model_digest=None, recipe={},
-        base_model_digest="c" * 64, rank=16,
+        base_model_digest="c" * 64, rank=16, files={ADAPTER_FILE: FileEntry("d" * 64, 1)},
     )  # fmt: skip
     body = adapter.to_json()
     assert not {"layout", "model_digest", "recipe"} & set(body)
     assert (body["format"], body["base_model_digest"], body["rank"]) == (1, "c" * 64, 16)
     assert Manifest.from_json(body) == adapter
     assert not {"base_model_digest", "rank"} & set(manifest.to_json())
+
+
+def test_an_adapters_manifest_without_the_adapter_is_refused(
+    export: tuple[Path, Manifest],
+) -> None:
+    adapter = replace(export[1], kind="adapter", base_model_digest="c" * 64, rank=16)
+    with pytest.raises(Invalid, match="names no adapter"):
+        Manifest.from_json(adapter.to_json())
 
 
 def test_manifests_databases_and_adapters_are_not_the_exports_files(
@@ -164,8 +173,9 @@ def test_a_changed_cut_or_missing_file_is_named(export: tuple[Path, Manifest]) -
 
 def test_a_model_digest_of_other_files_is_refused(export: tuple[Path, Manifest]) -> None:
     folder, manifest = export
-    with pytest.raises(Invalid, match="does not fit itself"):
-        check_files(folder, replace(manifest, model_digest="0" * 64))
+    write_manifest(folder, replace(manifest, model_digest="0" * 64))
+    with pytest.raises(Invalid, match="model_digest is not that of its files"):
+        read_manifest(folder)
 
 
 def test_a_number_json_does_not_know_is_never_written(export: tuple[Path, Manifest]) -> None:

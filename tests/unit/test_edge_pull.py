@@ -121,7 +121,7 @@ def test_a_broken_transfer_leaves_the_old_one_and_goes_on_later(
     size = (source / "adapters/support@2/adapter.onnx_adapter").stat().st_size
     reader = puller(device, fake, tries=1)
     listed = reader._offers("support", None, None)  # the list comes whole, the file does not
-    assert listed[0].name == "support@2"
+    assert listed[0].model.name == "support@2"
     fake.exports, offers = [], fake.exports
     with pytest.raises(NotFound):
         reader.pull(None, None, None)

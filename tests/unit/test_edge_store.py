@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Store:
 def test_an_item_goes_out_as_it_came_in(store: Store) -> None:
     store.add_answer(answered(1, "support"))
     store.put_note(note(1))
-    answer, thumb = (item.body for item in store.waiting(10))
+    answer, thumb = store.waiting(10)
     assert (answer["seq"], answer["type"], answer["id"]) == (1, "interaction", f"edge-{1:032x}")
     assert answer["messages"] == [{"role": "user", "content": "question 1 é"}]
     assert (answer["created_at"], answer["version"]) == (1_001.0, 1)
@@ -49,13 +49,13 @@ def test_a_device_keeps_its_name_for_good(tmp_path: Path) -> None:
 def test_the_same_feedback_again_changes_nothing(store: Store) -> None:
     assert store.put_note(note(1, created_at_s=5.0)) is True
     assert store.put_note(note(1, created_at_s=9.0)) is False
-    assert [item.seq for item in store.waiting(10)] == [1]
+    assert [item["seq"] for item in store.waiting(10)] == [1]
 
 
 def test_the_last_word_is_the_newest_even_if_the_clock_was_set_back(store: Store) -> None:
     store.put_note(note(1, value=True, created_at_s=9_000.0))
     store.put_note(note(1, value=False, created_at_s=5.0))
-    (thumb,) = (item.body for item in store.waiting(10))
+    (thumb,) = store.waiting(10)
     assert thumb["value"] is False
     assert 9_000.0 < thumb["created_at"] < 9_001.0
 
@@ -65,15 +65,15 @@ def test_an_id_that_feedback_on_another_answer_has_is_refused(store: Store) -> N
     store.put_note(note(1))
     with pytest.raises(Conflict, match="another answer"):
         store.put_note(replace(note(2), id="fb_1"))
-    assert [item.body["completion_id"] for item in store.waiting(10)] == [f"edge-{1:032x}"]
+    assert [item["completion_id"] for item in store.waiting(10)] == [f"edge-{1:032x}"]
 
 
 def test_feedback_that_changes_during_a_sync_is_sent_again(store: Store) -> None:
     store.put_note(note(1, value=True))
     sent = store.waiting(10)
     store.put_note(note(1, value=False))
-    store.settle([Outcome(sent[0].seq, server_id="fb")])
-    assert [item.body["value"] for item in store.waiting(10)] == [False]
+    store.settle([Outcome(sent[0]["seq"], server_id="fb")])
+    assert [item["value"] for item in store.waiting(10)] == [False]
 
 
 def test_what_the_server_said_is_kept_and_not_said_over(store: Store) -> None:
@@ -83,7 +83,7 @@ def test_what_the_server_said_is_kept_and_not_said_over(store: Store) -> None:
     assert store.settle([Outcome(2, server_id="chatcmpl-2")]) == 0
     assert store.counts()["interaction"] == {"waiting": 1, "synced": 1, "rejected": 1}
     assert store.rejected() == [("interaction", f"edge-{2:032x}", "unknown")]
-    assert [item.seq for item in store.waiting(10)] == [3]
+    assert [item["seq"] for item in store.waiting(10)] == [3]
 
 
 def test_a_process_killed_after_the_call_returned_has_lost_nothing(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_process_killed_after_the_call_returned_has_lost_nothing(tmp_path: Pat
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", script, str(path)], cwd=root, timeout=60)
     assert done.returncode == -signal.SIGKILL
-    assert [item.body["id"] for item in Store(path).waiting(10)] == ["fb_1"]
+    assert [item["id"] for item in Store(path).waiting(10)] == ["fb_1"]
 
 
 def test_a_commit_reaches_the_disk_before_the_call_returns(store: Store) -> None:
@@ -142,4 +142,4 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(tmp_path: Path) -> None:
         command, cwd=root, capture_output=True, text=True, timeout=60, env=dict(os.environ)
     )
     assert "Is the disk full" in done.stdout, done.stderr
-    assert [item.body["id"] for item in Store(path).waiting(10)] == ["kept"]
+    assert [item["id"] for item in Store(path).waiting(10)] == ["kept"]

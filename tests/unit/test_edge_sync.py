@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from support.edge import KEY, Cuts, FakeServer, answered, note
 
-from core.errors import Conflict, Forbidden, Invalid, Unauthenticated
+from core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 from core.files import locked
 from core.ids import AdapterId, CompletionId, TenantId
 from deploy.edge.asks import parse_note
 from deploy.edge.http import Broken, Patience, Server
 from deploy.edge.store import Store
-from deploy.edge.sync import Report, run
+from deploy.edge.sync import Report, sync
 from feedback.receivers.device import DeviceReceiver, SyncBody
 from feedback.types import Feedback, Interaction
 
@@ -47,10 +47,9 @@ def fill(store: Store, count: int) -> None:
 
 
 def send(store: Store, fake: FakeServer, waits: Waits | None = None, key: str = KEY) -> Report:
+    report = Report()
     server = Server(fake.url, key, (waits or Waits()).patience)
-    report, stopped = run(store, store._path.parent, server)
-    if stopped is not None:
-        raise stopped
+    sync(store, store._path.parent, server, report)
     return report
 
 
@@ -212,7 +211,7 @@ def test_what_is_sent_is_what_the_server_takes(store: Store) -> None:
             return AdapterId(f"{name}@{version}")
 
     device = DeviceReceiver()
-    call = {"device": store.device, "items": [item.body for item in store.waiting(100)]}
+    call = {"device": store.device, "items": store.waiting(100)}
     sent = SyncBody.model_validate(json.loads(json.dumps(call)))
     read = [device.read(item, sent, Known()) for item in device.items(sent)]
     answers, said = read[:2], read[2:]
@@ -235,3 +234,13 @@ def test_the_key_is_not_taken_along_to_another_address(store: Store, fake: FakeS
     fake.refusals = [(302, {"location": "http://elsewhere.example/"})]
     with pytest.raises(Invalid, match=r"sends us on to http://elsewhere\.example/"):
         send(store, fake)
+
+
+def test_a_command_tries_once_and_says_what_the_server_said(fake: FakeServer) -> None:
+    fake.refusals = [(503, {}), (404, {})]
+    server = Server(fake.url, KEY)
+    with pytest.raises(Broken, match="busy"):
+        server.get("/v1/exports")
+    with pytest.raises(NotFound, match="busy"):
+        server.post("/v1/edge/sync", json={})
+    assert len(fake.calls) == 2

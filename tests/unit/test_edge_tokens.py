@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from deploy.edge.tokens import TextTokenizer
+from deploy.edge.text import TextTokenizer
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "model" / "tokenizer.json"
 OURS = TextTokenizer(SHIPPED)

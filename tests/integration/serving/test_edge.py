@@ -20,7 +20,7 @@ from deploy.edge.http import Patience, Server
 from deploy.edge.manifest import check_files, read_manifest
 from deploy.edge.pull import Puller
 from deploy.edge.store import Store
-from deploy.edge.sync import run as run_sync
+from deploy.edge.sync import Report, sync
 
 DEVICE = "ab" * 16
 EXPORT_TIMEOUT_S = 300
@@ -123,8 +123,8 @@ def test_what_a_device_kept_is_taken_by_the_real_server(tenant: Tenant, tmp_path
         store.put_note(note(number))
     store.add_answer(answered(9, adapter="unknown"))
     server = Server(tenant.server.url, tenant.key, Patience(say=lambda _: None))
-    report, stopped = run_sync(store, tmp_path, server)
-    assert stopped is None
+    report = Report()
+    sync(store, tmp_path, server, report)
     assert (report.rejected, report.left) == (1, 0)
     store.close()
     assert len(tenant.http.get("/v1/feedback").json()["data"]) == 3
