@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -122,6 +123,26 @@ def until(condition: Callable[[], Any], what: str) -> Any:
     return found
 
 
+def test_every_part_of_an_order_makes_it_another_export(here: Installation) -> None:
+    def ask(model: str = "support@1", **fields: Any) -> Exported:
+        return here.kind.open(here.tenant, ExportOrder(model=model, **fields))
+
+    of_another_base = Export(Place(here.settings, here.database, "base", "another"))
+    stranger = TenantStore(here.database).create("other").id
+    first = ask()
+    assert ask() == first
+    others = [
+        ask("support@2"),
+        ask("base"),
+        ask(layout="base+adapters"),
+        ask(precision="int4"),
+        of_another_base.open(here.tenant, ExportOrder(model="support@1")),
+        here.kind.open(stranger, ExportOrder(model="base")),
+    ]
+    assert len({first.id, *(export.id for export in others)}) == 7
+    assert len(here.exports.active()) == 7
+
+
 def test_a_merged_export_ends_in_the_store_with_nothing_left_beside(here: Installation) -> None:
     done = here.carry_out(here.open())
     assert (done.state, done.error, done.progress) == ("ready", None, 1.0)
@@ -186,6 +207,29 @@ def test_what_fails_says_why_and_leaves_nothing(
     assert not (here.settings.home / "artifacts" / "blobs").exists()
     seen = here.exports.find(export.id)
     assert (seen.facts.files, seen.facts.manifest) == ((), None)
+
+
+def test_a_full_disk_of_the_artifact_store_is_told_as_such(
+    here: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    export = here.open()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(Unavailable, match="disk of the artifact store is full") as told:
+            here.carry_out(export)
+    assert told.value.code == "disk_full"
+    assert here.left_over() == []
+    assert here.carry_out(export).state == "ready"
+
+
+def test_a_folder_the_trainer_cannot_write_is_told_with_what_to_do(here: Installation) -> None:
+    (here.settings.home / "exports").write_text("in the way")
+    with pytest.raises(Unavailable, match=r"No access to the trainer: .*Then export again\."):
+        here.carry_out(here.open())
+    assert here.asked() == []
 
 
 def test_damaged_weights_are_named_with_what_to_do(here: Installation) -> None:
