@@ -368,6 +368,32 @@ def test_an_export_whose_worker_is_killed_is_finished_by_the_next(here: Installa
     assert [job["job"]["version"] for job in here.asked()] == [None, 1, 1, 2]
 
 
+def test_a_worker_leaves_nothing_of_what_failed_or_was_cancelled(here: Installation) -> None:
+    here.mode.write_text("low")
+    failing = here.open("support@1")
+    worker = start_worker(here)
+    try:
+        failed = until(lambda: ended(here, failing), "the failure")
+        assert failed.state == "failed"
+        assert "argmax_agreement 0.81" in (failed.error or "")
+        until(lambda: here.left_over() == [], "the tidying after the failure")
+        here.mode.write_text("hang")
+        hanging = here.open("support@2")
+        until(lambda: here.exports.find(hanging.id).message == "Building the graph", "building")
+        assert here.left_over() != []
+        here.exports.cancel(here.tenant, hanging.id)
+        assert until(lambda: ended(here, hanging), "the end").state == "cancelled"
+        until(lambda: here.left_over() == [], "the tidying after the cancel")
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def ended(here: Installation, export: Exported) -> Exported | None:
+    found = here.exports.find(export.id)
+    return None if found.is_active else found
+
+
 def start_worker(here: Installation) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
