@@ -140,6 +140,7 @@ def test_the_description_tells_of_our_endpoints_and_of_nothing_internal(tenant: 
         paths = stranger.get("/openapi.json").json()["paths"]
         page = stranger.get("/docs").text
     assert {"/v1/feedback", "/v1/adapters", "/v1/chat/completions"} <= paths.keys()
+    assert "/v1/feedback" in page
     for internal in ("lora_adapter", "/invocations", "/collective_rpc"):
         assert internal not in page
         assert not any(internal in path for path in paths)
