@@ -49,12 +49,14 @@ class Worker:
     def run(self, stop: Callable[[], bool]) -> None:
         """Look, start, resume, until told to stop; a failed look is logged and repeated."""
         answer_to_former_names()
+        # Before the launch, which goes on with work under way in threads of its own: two threads
+        # that import Transformers at once find it half there.
+        for runner in self._runners:
+            runner.prepare()
         DBOS(config=self._dbos_config())
         DBOS.launch()
         for runner in self._runners:
             runner.register(self._settings.trainer_poll_s)
-        for runner in self._runners:
-            runner.prepare()
         logger.info("The trainer is watching for work.")
         try:
             while not stop():

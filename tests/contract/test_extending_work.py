@@ -78,6 +78,26 @@ async def test_a_new_kind_is_ordered_carried_out_and_shown(door: Door, tmp_path:
         worker.wait()
 
 
+async def test_what_a_killed_worker_left_goes_on_once_the_next_is_prepared(
+    door: Door, tmp_path: Path
+) -> None:
+    worker = start_worker(door, tmp_path)
+    try:
+        async with door.client("acme", "train") as client:
+            asked = (await client.post("/v1/counts", json={"text": "interrupted"})).json()
+            deadline = time.monotonic() + 60
+            while not (tmp_path / "counts" / asked["id"] / "tried").exists():
+                assert time.monotonic() < deadline, "the worker did not come"
+            worker.kill()
+            worker.wait()
+            worker = start_worker(door, tmp_path)
+            done = await until_ended(client, asked["id"])
+            assert (done["state"], done["error"]) == ("counted", None)
+    finally:
+        worker.kill()
+        worker.wait()
+
+
 async def test_a_new_kind_is_cancelled_filtered_and_guarded(door: Door) -> None:
     async with door.client("acme", "train") as client:
         asked = (await client.post("/v1/counts", json={"text": "a b"})).json()

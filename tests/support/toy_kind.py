@@ -55,12 +55,17 @@ class Count(Kind[CountFacts, CountOrder]):
     listing = Listing
     view = CountView
     step_prefix = "count."
+    is_ready = False
 
     def open(self, tenant_id: TenantId, order: CountOrder) -> Work[CountFacts]:
         return self.ledger.open(tenant_id, order.text[:64], CountFacts(order.text))[0]
 
     def present(self, work: Work[CountFacts]) -> CountView:
         return CountView(id=work.id, state=work.state, words=work.facts.words, error=work.error)
+
+    def prepare(self) -> None:
+        time.sleep(0.5)  # as loading a model does
+        self.is_ready = True
 
     def workflow(self, durable: Durable) -> Callable[[str], object]:
         read, count = durable(self.read), durable(self.count)
@@ -75,6 +80,13 @@ class Count(Kind[CountFacts, CountOrder]):
             raise Conflict("This word is not counted.")
         if words == ["broken"]:
             raise KeyError("a fault of ours")
+        if words == ["interrupted"]:
+            tried = self.folder(work_id) / "tried"
+            if not tried.exists():
+                tried.touch()
+                time.sleep(600)  # until the worker is killed
+            if not self.is_ready:
+                raise KeyError("prepare")
         while words == ["endless"]:  # until somebody asks for it to stop
             self.ledger.advance(work_id, "counting", message="Still counting.")
             time.sleep(0.02)
