@@ -6,7 +6,7 @@ Pure. Owns how a pydantic error reads to a caller; knows nothing of HTTP.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Self
 
@@ -119,14 +119,16 @@ def invalid(errors: Sequence[Any]) -> Invalid:
 def check_text(sent: Any) -> None:
     """Raises Invalid for what a database would have to bend, or a writer of JSON break on."""
     if not is_shallow(sent, _MAX_DEPTH):
-        raise Invalid(f"At most {_MAX_DEPTH} levels of nesting are taken.")
+        raise _odd_field(
+            sent, _is_shallow_field, f"at most {_MAX_DEPTH} levels of nesting are taken."
+        )
     try:
         text = json.dumps(sent, ensure_ascii=False, allow_nan=False)
         text.encode()
     except UnicodeEncodeError as error:
         raise Invalid("The text holds half a UTF-16 pair; send valid Unicode.") from error
     except ValueError as error:
-        raise Invalid("NaN and infinity are not taken.") from error
+        raise _odd_field(sent, _is_finite, "NaN and infinity are not taken.") from error
     if "\\u0000" in text.replace("\\\\", ""):
         raise Invalid("The text holds a NUL character; remove it.")
 
@@ -138,6 +140,24 @@ def is_shallow(value: Any, levels: int) -> bool:
     if not isinstance(value, list):
         return True
     return levels > 0 and all(is_shallow(inner, levels - 1) for inner in value)
+
+
+def _odd_field(sent: Any, is_sound: Callable[[Any], bool], rule: str) -> Invalid:
+    fields = sent.items() if isinstance(sent, dict) else ()
+    odd = next((str(name)[:80] for name, value in fields if not is_sound(value)), None)
+    return Invalid(f"{odd or 'The body'}: {rule}", param=odd)
+
+
+def _is_shallow_field(value: Any) -> bool:
+    return is_shallow(value, _MAX_DEPTH - 1)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _said(message: str, **context: str) -> PydanticCustomError:

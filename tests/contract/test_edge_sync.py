@@ -253,7 +253,11 @@ async def test_an_answer_told_again_as_another_adapters_teaches_nobody(
     async with door.client("acme", "feedback") as client:
         await send(client, [base, thumb(1), answer(1)])
         await send(client, [answer(1)])
-    assert door.runtime.feedback.news({adapter.id: 0}).get(adapter.id) is None
+        assert door.runtime.feedback.news({adapter.id: 0}).get(adapter.id) is None
+        await send(client, [answer(2), thumb(2)])
+    news = door.runtime.feedback.news({adapter.id: 0}).get(adapter.id)
+    assert news is not None
+    assert news.count == 1
 
 
 async def test_another_tenants_adapter_reads_like_one_that_does_not_exist(
@@ -265,6 +269,7 @@ async def test_another_tenants_adapter_reads_like_one_that_does_not_exist(
         absent = reasons(
             await send(client, [answer(1, adapter="nothing", model_answered="nothing@1")])
         )
+    assert all(foreign)
     assert [text and text.replace("support", "nothing") for text in foreign] == absent
     assert count(door.runtime.database, interactions, door.tenant("acme")) == 0
 

@@ -297,9 +297,12 @@ def test_early_feedback_of_another_tenant_never_reaches_the_adapter(
     log: InteractionStore, said: FeedbackStore
 ) -> None:
     said.put(thumb("foreign", "c1", tenant_id=OTHER))
-    log.append([answer("c1")])
-    assert list(said.effective(SUPPORT)) == []
-    assert said.news({SUPPORT: 0}).get(SUPPORT) is None
+    said.put(thumb("own", "c2"))
+    log.append([answer("c1"), answer("c2")])
+    assert [item.id for item, _ in said.effective(SUPPORT)] == ["own"]
+    news = said.news({SUPPORT: 0}).get(SUPPORT)
+    assert news is not None
+    assert news.count == 1
 
 
 def test_only_completed_answers_are_learnt_from(log: InteractionStore, said: FeedbackStore) -> None:
@@ -308,6 +311,10 @@ def test_only_completed_answers_are_learnt_from(log: InteractionStore, said: Fee
     said.put(thumb("f2", "c2"))
     assert list(said.effective(SUPPORT)) == []
     assert said.news({SUPPORT: 0}).get(SUPPORT) is None
+    log.append([answer("c3")])
+    said.put(thumb("f3", "c3"))
+    assert [item.id for item, _ in said.effective(SUPPORT)] == ["f3"]
+    assert said.news({SUPPORT: 0}).get(SUPPORT) is not None
 
 
 def test_a_comparison_comes_with_every_answer_it_speaks_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -46,5 +47,11 @@ async def test_a_report_that_cannot_be_written_is_logged_and_disturbs_no_load(
     with sqlite.write() as connection:
         connection.exec_driver_sql("DROP TABLE engine_reports")
     with caplog.at_level(logging.ERROR, "attune.server"):
-        LoadReporter(LoadReports(sqlite), "here")(VERSION, Unavailable("no"))
+        report = LoadReporter(LoadReports(sqlite), "here")
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        report(VERSION, None)  # worked at once: nothing to write
+        await loop.run_in_executor(None, lambda: None)  # after whatever came before
+        assert caplog.text == ""
+        report(VERSION, Unavailable("no"))
         await until(lambda: "Cannot write a load report." in caplog.text)

@@ -48,6 +48,9 @@ def test_the_migrated_schema_is_the_one_the_code_believes_in(empty_url: str) -> 
     database = Database(empty_url)
     database.upgrade()
     assert differences(database) == []
+    with database.write() as connection:
+        connection.execute(sa.text("ALTER TABLE tenants ADD COLUMN unknown TEXT"))
+    assert len(differences(database)) == 1
     database.dispose()
 
 

@@ -254,6 +254,7 @@ def test_rollback_of_the_first_version_is_back_to_the_base(
 ) -> None:
     pushed(registry, adapter, 1)
     now = registry.activate(adapter, 1, actor="ann", reason="")
+    assert now.live_version == 1
     assert registry.rollback(now, actor="ann").live_version is None
 
 
@@ -312,4 +313,7 @@ def test_text_no_database_can_hold_does_not_stop_a_move(
     registry.add_version(adapter.id, INFO, source="upload", note="a\x00b")
     registry.activate(adapter, 1, actor="k\x00", reason="r\x00\ud800")
     LoadReports(database).put("srv", 1, "failed", "d\x00\ud800")
-    assert "\x00" not in registry.history(adapter.id)[0].reason
+    kept = registry.history(adapter.id)[0].reason, registry.version(adapter.id, 1).note
+    kept += (LoadReports(database).of([1])[0]["detail"],)
+    assert [text[0] for text in kept] == ["r", "a", "d"]
+    assert "\x00" not in "".join(kept)

@@ -19,7 +19,15 @@ import uvicorn
 from support.edge import make_adapter, make_model
 from support.speaker import ScriptedSpeaker, check_speaker
 
-from core.errors import Invalid
+from core.errors import (
+    AttuneError,
+    Conflict,
+    Invalid,
+    NotFound,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 from deploy.edge.answering import MAX_WAITING, Answering
 from deploy.edge.app import MAX_BODY_BYTES, edge_app
 from deploy.edge.asks import parse_note
@@ -28,6 +36,7 @@ from deploy.edge.installed import Installation
 from deploy.edge.store import Store
 from deploy.edge.text import StopScan
 from deploy.edge.types import Sampling
+from server.errors import http_error
 
 ASK = {"model": "support", "messages": [{"role": "user", "content": "Where is the otter?"}]}
 
@@ -407,6 +416,28 @@ def test_an_adapter_of_another_base_is_not_installed(device: Device, tmp_path: P
     make_adapter(device.folder, "billing@1", other)
     assert device.ask(model="billing").status_code == 404
     assert "another base" in Installation(device.folder).problems()["billing@1"]
+
+
+def test_errors_look_like_the_servers(tmp_path: Path) -> None:
+    speaker = ScriptedSpeaker(fails=True)
+    with Device(tmp_path / "export", speaker, key="secret").running() as device:
+        refused: list[tuple[type[AttuneError], httpx.Response]] = [(Unauthenticated, device.ask())]
+        device.http.headers["authorization"] = "Bearer secret"
+        (device.folder / "adapters/support@2/adapter.onnx_adapter").write_bytes(b"damaged")
+        refused += [
+            (Invalid, device.ask(messages=[])),
+            (NotFound, device.ask(model="nothing")),
+            (Conflict, device.ask(model="support@2")),
+            (TooLarge, device.http.post("/v1/feedback", json="x" * MAX_BODY_BYTES)),
+            (Unavailable, device.ask(model="base")),
+        ]
+    for kind, reply in refused:
+        said = reply.json()["error"]
+        error = kind(said["message"], param=said["param"], code=said["code"])
+        status, body, headers = http_error(error)
+        assert (reply.status_code, reply.json()) == (status, json.loads(body))
+        told = {name: value for name, value in headers if name != b"content-length"}
+        assert {name: reply.headers[name.decode()].encode() for name in told} == told
 
 
 @pytest.mark.parametrize(

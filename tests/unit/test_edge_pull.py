@@ -222,7 +222,9 @@ def test_an_older_export_than_the_installed_one_is_not_taken(
     newest = tmp_path / "newest"
     shutil.copytree(source, newest)
     fake.offer("exp_1", source, "support@1")
+    before = whole(newest)
     assert fetch(newest, fake) == []
+    assert whole(newest) == before
 
 
 def test_a_merged_model_is_replaced_at_once_and_the_old_one_removed(

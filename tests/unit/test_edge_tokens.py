@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from deploy.edge.text import TextTokenizer
 
@@ -35,8 +36,12 @@ def test_a_tokenizer_that_cuts_pads_or_adds_does_none_of_it_to_a_prompt(tmp_path
     cutting = Tokenizer.from_str(json.dumps(body))
     cutting.enable_truncation(3)
     cutting.enable_padding(length=50)
+    first = ("<|im_start|>", cutting.token_to_id("<|im_start|>"))
+    cutting.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[first])
     cutting.save(str(tmp_path / "tokenizer.json"))
     text = "Where does the otter live in February?"
+    by_itself = cutting.encode(text).ids
+    assert (by_itself[0], len(by_itself)) == (first[1], 50)
     assert TextTokenizer(tmp_path / "tokenizer.json").encode(text) == OURS.encode(text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -25,13 +26,13 @@ from adapters.types import Adapter, ArtifactInfo
 from core.database import Database
 from core.errors import AttuneError, Conflict, Invalid, Unavailable
 from core.identity.tenants import TenantStore
-from core.ids import CompletionId, Digest, TenantId
+from core.ids import AdapterId, CompletionId, Digest, TenantId
 from core.settings import Settings
 from core.work.kind import Place
 from core.work.ledger import Ledger
 from deploy.edge.manifest import Layout
 from deploy.export.job import ExportSteps
-from deploy.export.kind import Export, ExportOrder
+from deploy.export.kind import Export, ExportOrder, request_key
 from deploy.export.request import EXPORT, Exported, ExportFacts
 from feedback.interactions import InteractionStore
 from feedback.types import Interaction
@@ -126,6 +127,47 @@ def until(condition: Callable[[], Any], what: str) -> Any:
     return found
 
 
+def test_every_part_of_an_order_makes_it_another_export(here: Installation) -> None:
+    def ask(model: str = "support@1", **fields: Any) -> Exported:
+        return here.kind.open(here.tenant, ExportOrder(model=model, **fields))
+
+    of_another_base = Export(Place(here.settings, here.database, "base", "another"))
+    stranger = TenantStore(here.database).create("other").id
+    first = ask()
+    assert ask() == first
+    others = [
+        ask("support@2"),
+        ask("base"),
+        ask(layout="base+adapters"),
+        ask(precision="int4"),
+        of_another_base.open(here.tenant, ExportOrder(model="support@1")),
+        here.kind.open(stranger, ExportOrder(model="base")),
+    ]
+    assert len({first.id, *(export.id for export in others)}) == 7
+    assert len(here.exports.active()) == 7
+
+
+@pytest.mark.parametrize(
+    ("adapter", "facts", "key"),
+    [
+        (
+            AdapterId("ada_1"),
+            ExportFacts("support@3", 3, "merged", "int8"),
+            "70e1d2d0a37ee107eb89f7e2c97a529cc75db6cd8b79e06fbe8dc4fc14599a8c",
+        ),
+        (
+            None,
+            ExportFacts("base", None, "base+adapters", "int4"),
+            "b15ca46fc46a62d6e22d7a255d1c9c6ca5759ac240799688b64abb8eece15867",
+        ),
+    ],
+)
+def test_what_the_release_before_exported_is_found_again_by_its_key(
+    adapter: AdapterId | None, facts: ExportFacts, key: str
+) -> None:
+    assert request_key(TenantId("ten_1"), adapter, facts, "/models/one") == key
+
+
 def test_a_merged_export_ends_in_the_store_with_nothing_left_beside(here: Installation) -> None:
     done = here.carry_out(here.open())
     assert (done.state, done.error, done.progress) == ("ready", None, 1.0)
@@ -190,6 +232,29 @@ def test_what_fails_says_why_and_leaves_nothing(
     assert not (here.settings.home / "artifacts" / "blobs").exists()
     seen = here.exports.find(export.id)
     assert (seen.facts.files, seen.facts.manifest) == ((), None)
+
+
+def test_a_full_disk_of_the_artifact_store_is_told_as_such(
+    here: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    export = here.open()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(Unavailable, match="disk of the artifact store is full") as told:
+            here.carry_out(export)
+    assert told.value.code == "disk_full"
+    assert here.left_over() == []
+    assert here.carry_out(export).state == "ready"
+
+
+def test_a_folder_the_trainer_cannot_write_is_told_with_what_to_do(here: Installation) -> None:
+    (here.settings.home / "exports").write_text("in the way")
+    with pytest.raises(Unavailable, match=r"No access to the trainer: .*Then export again\."):
+        here.carry_out(here.open())
+    assert here.asked() == []
 
 
 def test_damaged_weights_are_named_with_what_to_do(here: Installation) -> None:
@@ -303,6 +368,32 @@ def test_an_export_whose_worker_is_killed_is_finished_by_the_next(here: Installa
         second.kill()
         second.wait()
     assert here.versions_asked() == [None, 1, 1, 2]
+
+
+def test_a_worker_leaves_nothing_of_what_failed_or_was_cancelled(here: Installation) -> None:
+    here.mode.write_text("low")
+    failing = here.open("support@1")
+    worker = start_worker(here)
+    try:
+        failed = until(lambda: ended(here, failing), "the failure")
+        assert failed.state == "failed"
+        assert "argmax_agreement 0.81" in (failed.error or "")
+        until(lambda: here.left_over() == [], "the tidying after the failure")
+        here.mode.write_text("hang")
+        hanging = here.open("support@2")
+        until(lambda: here.exports.find(hanging.id).message == "Building the graph", "building")
+        assert here.left_over() != []
+        here.exports.cancel(here.tenant, hanging.id)
+        assert until(lambda: ended(here, hanging), "the end").state == "cancelled"
+        until(lambda: here.left_over() == [], "the tidying after the cancel")
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def ended(here: Installation, export: Exported) -> Exported | None:
+    found = here.exports.find(export.id)
+    return None if found.is_active else found
 
 
 def start_worker(here: Installation) -> subprocess.Popen[bytes]:

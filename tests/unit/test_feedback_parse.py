@@ -195,11 +195,14 @@ def test_text_no_database_can_hold_is_refused(text: str) -> None:
 
 
 def test_numbers_that_are_no_json_and_endless_nesting_are_refused() -> None:
-    refused(completion_id="c", value=True, metadata={"a": float("nan")})
+    odd = refused(completion_id="c", value=True, metadata={"a": float("nan")})
+    assert (odd.param, odd.message) == ("metadata", "metadata: NaN and infinity are not taken.")
     nested: list[Any] = []
     for _ in range(120):
         nested = [nested]
-    assert "nesting" in refused(completion_id="c", value=True, metadata={"a": nested}).message
+    deep = refused(completion_id="c", value=True, metadata={"a": nested})
+    assert (deep.param, deep.message[:10]) == ("metadata", "metadata: ")
+    assert "nesting" in deep.message
 
 
 def test_a_backslash_that_only_looks_like_nul_is_kept() -> None:

@@ -57,10 +57,16 @@ async def test_a_run_that_cannot_be_read_measures_nothing_and_harms_nobody() -> 
 
     def gone(run_id: str) -> float:
         asked.append(run_id)
+        if run_id == "run_2":
+            return 0.0
         raise NotFound("no such run")
 
     first = FirstAnswers(gone)
     first.expect(LEARNT)
     first.given_by(LEARNT)
-    await until(lambda: bool(asked))
-    assert measured()[0] == count
+    await until(lambda: asked == ["run_1"])
+    readable = replace(LEARNT, engine_id=8, run_id="run_2")
+    first.expect(readable)
+    first.given_by(readable)
+    await until(lambda: measured()[0] > count)
+    assert measured()[0] == count + 1

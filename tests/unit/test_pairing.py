@@ -215,8 +215,9 @@ def test_two_scores_within_one_prompt_are_a_pair() -> None:
 
 
 def test_scores_of_different_names_are_not_mixed() -> None:
-    result = learn(say(answer("a"), 400.0, name="length"), say(answer("b"), 2.0, name="score"))
-    assert result.pairs == ()
+    long, poor = say(answer("a"), 400.0, name="length"), say(answer("b"), 2.0, name="score")
+    assert learn(long, poor).pairs == ()
+    assert len(learn(long, poor, say(answer("c"), 4.0, name="score")).pairs) == 1
 
 
 def test_the_scores_of_a_judge_that_never_varies_say_nothing() -> None:

@@ -23,6 +23,7 @@ from server import metrics
 from server.answers.recorder import Recorder
 
 US = TenantId("ten_us")
+COUNTED = ("attune_answers", "attune_adapter_answers", "attune_adapter_tokens")
 
 
 def answer(number: int) -> Interaction:
@@ -275,25 +276,38 @@ def test_a_loop_that_is_gone_does_not_end_the_recorder() -> None:
 async def test_recorded_answers_are_counted_by_tenant_and_adapter_without_a_series_for_each(
     recorders: list[Recorder],
 ) -> None:
+    """Those without a series of their own are counted too, together."""
     recorder = Recorder(Store().append)
     recorders.append(recorder)
-    for number in range(metrics.NAMED + 20):
+    count = metrics.NAMED + 20
+    before = {name: _total(name) for name in COUNTED}
+    for number in range(count):
         given = replace(
             answer(number),
             tenant_id=TenantId(f"ten_{number}"),
             model_answered="support@1",
             adapter_id=AdapterId("a"),
             version=1,
+            prompt_tokens=5,
+            completion_tokens=2,
         )
         await recorder.commit(lambda given=given: given)  # type: ignore[misc]
+    grown = [_total(name) - before[name] for name in COUNTED]
+    assert grown == [count, count, 7 * count]
     by_tenant, by_adapter = (
         {sample.labels["tenant"] for sample in metric.samples if sample.name.endswith("_total")}
         for name in ("attune_answers", "attune_adapter_answers")
         for metric in REGISTRY.collect()
         if metric.name == name
     )
-    assert 1 < len(by_tenant) <= metrics.NAMED + 1
+    assert len(by_tenant) == metrics.NAMED + 1
     assert 1 < len(by_adapter) <= metrics.NAMED + 1
+    assert metrics.OTHER in by_tenant & by_adapter
+
+
+def _total(name: str) -> float:
+    (metric,) = (metric for metric in REGISTRY.collect() if metric.name == name)
+    return sum(sample.value for sample in metric.samples if sample.name.endswith("_total"))
 
 
 async def test_answers_are_read_and_stored_outside_the_event_loop(

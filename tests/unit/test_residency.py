@@ -406,6 +406,7 @@ async def test_a_retired_version_does_not_come_back() -> None:
     house = House(capacity=1)
     for number in (1, 1, 2):
         await house.answer(number)
+    assert sorted(house.engine.loaded) == [2]
     house.residency.retire(1)
     house.residency.retire(2)
     await settle()

@@ -162,8 +162,9 @@ def test_without_a_draw_the_share_is_kept_by_chance() -> None:
 
 
 def test_no_exploration_means_none_at_all() -> None:
-    never = directory(replace(SUPPORT, learning=Learning(exploration=0.0)))
-    assert not route(never, US, "support", draw=0.0).explored
+    for share, explored in ((0.0, False), (0.01, True)):
+        given = directory(replace(SUPPORT, learning=Learning(exploration=share)))
+        assert route(given, US, "support", draw=0.0).explored is explored
 
 
 @given(st.text(max_size=90))

@@ -69,10 +69,18 @@ count = st.integers(0, 60)
 
 @settings(derandomize=True, deadline=None)
 @given(up=count, down=count, pairs=count, new=count, age=st.floats(0, 2_000), low=count)
-def test_a_reason_fits_its_column(
+def test_there_is_a_reason_exactly_when_the_documented_rule_holds_and_it_fits(
     up: int, down: int, pairs: int, new: int, age: float, low: int
 ) -> None:
     rules = replace(RULES, min_labels=low, min_minority=low // 5, min_pairs=low, new_items=low)
-    counts = (up, down, pairs, new, age)
-    reason = due(rules, *counts)
+    reason = due(rules, up, down, pairs, new, age)
+    labels = up + down >= max(low, 1) and min(up, down) >= low // 5
+    enough = labels or pairs >= max(low, 1)
+    news = new >= max(low, 1) or (new > 0 and age >= rules.max_age_s)
+    assert (reason is not None) == (enough and news)
     assert reason is None or 0 < len(reason) <= 64
+
+
+def test_the_reason_of_a_huge_adapter_is_cut_to_fit() -> None:
+    huge = {"labels_up": 10**18, "labels_down": 10**18, "pairs": 10**18, "new_items": 10**18}
+    assert len(due(RULES, **{**READY, **huge}) or "") == 64

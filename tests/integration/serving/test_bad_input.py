@@ -140,6 +140,7 @@ def test_the_description_tells_of_our_endpoints_and_of_nothing_internal(tenant: 
         paths = stranger.get("/openapi.json").json()["paths"]
         page = stranger.get("/docs").text
     assert {"/v1/feedback", "/v1/adapters", "/v1/chat/completions"} <= paths.keys()
+    assert "/v1/feedback" in page
     for internal in ("lora_adapter", "/invocations", "/collective_rpc"):
         assert internal not in page
         assert not any(internal in path for path in paths)
@@ -177,14 +178,15 @@ class TestUploads:
 
     def test_a_pickle_beside_the_weights(self, tenant: Tenant, folder: Path) -> None:
         tenant.http.post("/v1/adapters", json={"name": "x"})
-        files = [("file", ("adapter_model.bin", pickle.dumps({"a": 1})))]
+        files = [("file", (file.name, file.read_bytes())) for file in folder.iterdir()]
+        files.append(("file", ("adapter_model.bin", pickle.dumps({"a": 1}))))
         refused(tenant.http.post("/v1/adapters/x/versions", files=files), 400)
 
     @pytest.mark.parametrize("name", ["../adapter_config.json", "/etc/passwd", "a\\..\\b"])
     def test_path_tricks_in_file_names(self, tenant: Tenant, folder: Path, name: str) -> None:
         tenant.http.post("/v1/adapters", json={"name": "x"})
         files = [
-            ("file", (name, b"{}")),
+            ("file", (name, (folder / "adapter_config.json").read_bytes())),
             (
                 "file",
                 (

@@ -28,6 +28,8 @@ async def test_a_body_that_is_no_request_is_refused(door: Door, raw: bytes) -> N
 async def test_a_client_that_leaves_while_sending_asked_nothing(door: Door) -> None:
     await door.call("/v1/chat/completions", pieces=[])
     assert door.vllm.asked == []
+    await door.call("/v1/chat/completions", pieces=[b'{"model":', b'"base"}'])
+    assert len(door.vllm.asked) == 1
 
 
 @pytest.mark.parametrize(

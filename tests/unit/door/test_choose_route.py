@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
+import pytest
 from support.asgi import Door
 
 from adapters.types import Learning
+from core.database import Database
+from core.identity.keys import new_key
 
 
 async def test_the_engine_sees_its_names_and_the_client_chooses_no_id(
@@ -79,3 +83,39 @@ async def test_many_who_ask_at_once_for_an_adapter_just_made_are_all_answered(do
     door.runtime.registry.create(door.tenant.id, "fresh", learning=Learning())
     replies = await asyncio.gather(*(door.chat("fresh") for _ in range(60)))
     assert {reply.status for reply in replies} == {200}
+
+
+@pytest.mark.parametrize("what", ["name", "key"])
+async def test_in_a_flood_of_made_up_ones_what_was_just_made_is_found_at_little_cost(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Looks begin 50 ms apart, however many ask on and on."""
+    looks = 0
+    real = Database.last_change
+
+    def counted(database: Database) -> int:
+        nonlocal looks
+        looks += 1
+        return real(database)
+
+    monkeypatch.setattr(Database, "last_change", counted)
+
+    async def ask(name: str, key: str) -> int:
+        body = {"model": name, "messages": []}
+        return (await door.call("/v1/chat/completions", body, key=key)).status
+
+    async def ask_on_and_on(whose: int) -> None:
+        for number in range(8):
+            if what == "name":
+                assert await ask(f"made-up-{whose}-{number}", door.key) == 404
+            else:
+                assert await ask("base", new_key().text) == 401
+
+    began = time.monotonic()
+    await asyncio.gather(*(ask_on_and_on(whose) for whose in range(10)))
+    assert 2 <= looks <= (time.monotonic() - began) / 0.05 + 2
+    flood = asyncio.create_task(ask_on_and_on(99))
+    door.push("just-made", tmp_path / "a")
+    assert await ask("just-made", door.new_key("inference")) == 200
+    assert not flood.done()
+    await flood

@@ -117,3 +117,6 @@ async def test_commits_that_change_nothing_in_the_registry_leave_the_picture_as_
     world.tenants.secret("no part of the registry")
     await server.sync.refresh()
     assert server.sync.directory is before
+    world.adapter("support")
+    await server.sync.refresh()
+    assert server.sync.directory is not before
