@@ -22,7 +22,7 @@ from adapters.routing import AUTO, BASE, route
 from adapters.types import Route
 from core.bodies import Body, Resource, Time, says
 from core.errors import Conflict, NotFound
-from core.ids import Digest, TenantId, parse_digest
+from core.ids import AdapterId, Digest, TenantId, parse_digest
 from core.work.kind import Durable, Kind, Listing, Place
 from deploy.edge.manifest import Layout, Precision
 from deploy.export.job import ExportSteps
@@ -131,10 +131,7 @@ class Export(Kind[ExportFacts, ExportOrder]):
             layout=order.layout,
             precision=order.precision,
         )
-        # What was exported of another base model is not taken for this one's.
-        what = (adapter_id, facts.version, facts.layout, facts.precision, self.place.base)
-        text = json.dumps([tenant_id, facts.model, *what])
-        key = hashlib.sha256(text.encode()).hexdigest()  # alike: the same files
+        key = request_key(tenant_id, adapter_id, facts, self.place.base)
         done = self.ledger.list(tenant_id, {"request_key": key, "state": "ready"}, limit=1).items
         if done and self._is_whole(done[0]):
             return done[0]
@@ -186,3 +183,11 @@ class Export(Kind[ExportFacts, ExportOrder]):
             self._artifacts.has_file(Digest(file.sha256), file.size_bytes)
             for file in export.facts.files
         )
+
+
+def request_key(
+    tenant_id: TenantId, adapter_id: AdapterId | None, facts: ExportFacts, base: str
+) -> str:
+    """A hash of what is exported, of which base model: two that are alike have the same files."""
+    what = (adapter_id, facts.version, facts.layout, facts.precision, base)
+    return hashlib.sha256(json.dumps([tenant_id, facts.model, *what]).encode()).hexdigest()
