@@ -168,7 +168,7 @@ def test_the_worker_carries_what_was_half_done_to_its_end(tmp_path: Path) -> Non
     ]
     assert judged == ["kto-fresh", "kto-continued"]
     built = [json.loads(line)["job"] for line in Path(f"{mode}.asked").read_text().splitlines()]
-    assert [(job["layout"], job["version"]) for job in built] == [
+    assert [(job["layout"], job["adapter"]["number"]) for job in built] == [
         ("base+adapters", 1),  # its base was exported before
         ("merged", 1),
     ]
