@@ -1,6 +1,9 @@
 """`attune export`: a model to take away to devices, made by the server, downloaded and checked."""
 
+from __future__ import annotations
+
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,7 +43,7 @@ def export(
     if out is not None:
         from deploy.edge.download import fetch_export
 
-        say = Console(quiet=as_json, highlight=False, markup=False).print
+        say = partial(Console(quiet=as_json).print, highlight=False, markup=False)
         come = fetch_export(Server(url, key, Patience(say=say)), found, out)
     if as_json:
         show_one({**found, "downloaded": come}, as_json=True)
