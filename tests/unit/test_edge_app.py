@@ -36,7 +36,7 @@ from deploy.edge.installed import Installation
 from deploy.edge.store import Store
 from deploy.edge.text import StopScan
 from deploy.edge.types import Sampling
-from server.errors import http_error
+from server.errors import error_response
 
 ASK = {"model": "support", "messages": [{"role": "user", "content": "Where is the otter?"}]}
 
@@ -434,10 +434,10 @@ def test_errors_look_like_the_servers(tmp_path: Path) -> None:
     for kind, reply in refused:
         said = reply.json()["error"]
         error = kind(said["message"], param=said["param"], code=said["code"])
-        status, body, headers = http_error(error)
-        assert (reply.status_code, reply.json()) == (status, json.loads(body))
-        told = {name: value for name, value in headers if name != b"content-length"}
-        assert {name: reply.headers[name.decode()].encode() for name in told} == told
+        theirs = error_response(error)
+        assert (reply.status_code, reply.json()) == (theirs.status_code, json.loads(theirs.body))
+        told = {name: value for name, value in theirs.headers.items() if name != "content-length"}
+        assert {name: reply.headers[name] for name in told} == told
 
 
 @pytest.mark.parametrize(
