@@ -434,9 +434,9 @@ def test_errors_look_like_the_servers(tmp_path: Path) -> None:
     for kind, reply in refused:
         said = reply.json()["error"]
         error = kind(said["message"], param=said["param"], code=said["code"])
-        servers = error_response(error)
-        assert (reply.status_code, reply.json()) == (servers.status_code, json.loads(servers.body))
-        told = {k: v for k, v in servers.headers.items() if k != "content-length"}
+        theirs = error_response(error)
+        assert (reply.status_code, reply.json()) == (theirs.status_code, json.loads(theirs.body))
+        told = {name: value for name, value in theirs.headers.items() if name != "content-length"}
         assert {name: reply.headers[name] for name in told} == told
 
 

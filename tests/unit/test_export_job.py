@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -26,13 +27,13 @@ from adapters.types import Adapter, ArtifactInfo
 from core.database import Database
 from core.errors import AttuneError, Conflict, Invalid, Unavailable
 from core.identity.tenants import TenantStore
-from core.ids import AdapterId, CompletionId, Digest, TenantId
+from core.ids import CompletionId, Digest, TenantId
 from core.settings import Settings
 from core.work.kind import Place
 from core.work.ledger import Ledger
 from deploy.edge.manifest import Layout
 from deploy.export.job import ExportSteps
-from deploy.export.kind import Export, ExportOrder, request_key
+from deploy.export.kind import Export, ExportOrder
 from deploy.export.request import EXPORT, Exported, ExportFacts
 from feedback.interactions import InteractionStore
 from feedback.types import Interaction
@@ -147,25 +148,14 @@ def test_every_part_of_an_order_makes_it_another_export(here: Installation) -> N
     assert len(here.exports.active()) == 7
 
 
-@pytest.mark.parametrize(
-    ("adapter", "facts", "key"),
-    [
-        (
-            AdapterId("ada_1"),
-            ExportFacts("support@3", 3, "merged", "int8"),
-            "70e1d2d0a37ee107eb89f7e2c97a529cc75db6cd8b79e06fbe8dc4fc14599a8c",
-        ),
-        (
-            None,
-            ExportFacts("base", None, "base+adapters", "int4"),
-            "b15ca46fc46a62d6e22d7a255d1c9c6ca5759ac240799688b64abb8eece15867",
-        ),
-    ],
-)
-def test_what_the_release_before_exported_is_found_again_by_its_key(
-    adapter: AdapterId | None, facts: ExportFacts, key: str
-) -> None:
-    assert request_key(TenantId("ten_1"), adapter, facts, "/models/one") == key
+def test_what_the_release_before_exported_is_found_again_by_its_key(here: Installation) -> None:
+    versions = here.open("support@1"), ["support@1", here.adapter.id, 1, "merged"]
+    bases = here.open("base", "base+adapters"), ["base", None, None, "base+adapters"]
+    for export, what in (versions, bases):
+        stated = json.dumps([here.tenant, *what, "int8", "tiny"])  # as that release wrote it
+        key = hashlib.sha256(stated.encode()).hexdigest()
+        found = here.exports.list(here.tenant, {"request_key": key}).items
+        assert [one.id for one in found] == [export.id]
 
 
 def test_a_merged_export_ends_in_the_store_with_nothing_left_beside(here: Installation) -> None:
