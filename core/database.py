@@ -8,8 +8,7 @@ adds a row to `changes` in its own transaction, so that following the database i
 
 from __future__ import annotations
 
-import os
-import sqlite3
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 
 from core.clock import now_s
 from core.errors import Invalid
@@ -56,9 +56,6 @@ class Database:
         self.url = _with_driver(url)
         parsed = sa.make_url(self.url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        # Every commit is written to this log; its inode is kept while anybody has it open.
-        self._log = f"{parsed.database}-wal" if self.is_sqlite and parsed.database else None
-        self._glancing: sqlite3.Connection | None = None
         if self.is_sqlite:
             if parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
@@ -117,56 +114,11 @@ class Database:
     def last_change(self) -> int:
         """The number of the newest change; grows with every registry change."""
         with self.read() as connection:
-            return last_change(connection)
-
-    def stamp(self) -> object:
-        """What differs after any process has committed; costs a file's status, no query.
-
-        It differs a little before the commit can be read: the log is flushed in between.
-        None where there is no such thing (Postgres): only `last_change` tells there.
-        """
-        if self._log is None:
-            return None
-        try:
-            status = os.stat(self._log)
-        except OSError:  # most likely not there: not written to since it was last closed
-            return 0
-        return (status.st_mtime_ns, status.st_size)
-
-    def glance(self) -> int | None:
-        """`last_change` where it can be told within microseconds, else None; for one thread.
-
-        SQLite only: a read there waits for nobody. Never raises.
-        """
-        if self._log is None:
-            return None
-        try:
-            if self._glancing is None:
-                self._glancing = self.impatient()
-            return int(self._glancing.execute("SELECT max(id) FROM changes").fetchone()[0] or 0)
-        except sqlite3.Error:
-            return None
-
-    def impatient(self) -> sqlite3.Connection:
-        """SQLite only: a connection of the driver's own that raises OperationalError at once where
-        others wait for a lock. The caller closes it."""
-        path = sa.make_url(self.url).database or ""
-        connection = sqlite3.connect(path, timeout=0.0, check_same_thread=False)
-        _configure_sqlite(connection, None)
-        connection.execute("PRAGMA busy_timeout=0")
-        return connection
+            return int(connection.scalar(_LAST_CHANGE) or 0)
 
     def dispose(self) -> None:
         """Close every connection."""
-        if self._glancing is not None:
-            self._glancing.close()
-            self._glancing = None
         self.engine.dispose()
-
-
-def last_change(connection: sa.Connection) -> int:
-    """`Database.last_change` over a connection the caller has already."""
-    return int(connection.scalar(_LAST_CHANGE) or 0)
 
 
 def announce(connection: sa.Connection, topic: str, subject: str) -> None:
@@ -187,15 +139,15 @@ def insert_ignoring_duplicates(
     """Insert `rows`, skipping those whose primary or unique key exists; returns rows added."""
     if not rows:
         return 0
-    if connection.dialect.name == "sqlite":
-        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-        result = connection.execute(sqlite_insert(table).on_conflict_do_nothing(), rows)
-    else:
-        from sqlalchemy.dialects.postgresql import insert as postgres_insert
-
-        result = connection.execute(postgres_insert(table).on_conflict_do_nothing(), rows)
+    result = connection.execute(_insert_or_ignore(connection.dialect.name, table), rows)
     return max(result.rowcount, 0)
+
+
+@functools.cache
+def _insert_or_ignore(dialect: str, table: sa.Table) -> sa.Insert:
+    # Kept, because building a statement takes longer than executing it, and answers wait for it.
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    return insert(table).on_conflict_do_nothing()
 
 
 def _with_driver(url: str) -> str:

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
         description="Longest a request waits for one of the max_loras before an adapter drains.",
     )
     sync_interval_s: float = Field(
-        default=0.2, description="How often a server looks at the registry."
+        default=0.05, description="How often a server looks at the registry."
     )
     publish_interval_s: float = Field(
         default=0.1, description="Least time between two engine loads."

@@ -82,6 +82,23 @@ def write_targets(
     connection.execute(feedback_targets.insert(), rows)
 
 
+# Built once: every commit of an answer executes it, and building it takes as long.
+_WAITING = (
+    sa.select(
+        feedback_targets.c.seq,
+        feedback_targets.c.feedback_seq,
+        feedback_targets.c.completion_id,
+        feedback.c.tenant_id,
+    )
+    .join(feedback, feedback.c.seq == feedback_targets.c.feedback_seq)
+    .where(
+        feedback_targets.c.completion_id.in_(sa.bindparam("completion_ids", expanding=True)),
+        feedback_targets.c.adapter_id.is_(None),
+    )
+    .order_by(feedback_targets.c.seq)
+)
+
+
 def complete_targets(connection: sa.Connection, logged: Sequence[Interaction]) -> None:
     """Tell feedback that came before its answer which adapter the answer is of.
 
@@ -94,20 +111,7 @@ def complete_targets(connection: sa.Connection, logged: Sequence[Interaction]) -
     if not learnable:
         return
     lock_tenants(connection, (it.tenant_id for it in learnable.values()), shared=True)
-    waiting = connection.execute(
-        sa.select(
-            feedback_targets.c.seq,
-            feedback_targets.c.feedback_seq,
-            feedback_targets.c.completion_id,
-            feedback.c.tenant_id,
-        )
-        .join(feedback, feedback.c.seq == feedback_targets.c.feedback_seq)
-        .where(
-            feedback_targets.c.completion_id.in_(learnable),
-            feedback_targets.c.adapter_id.is_(None),
-        )
-        .order_by(feedback_targets.c.seq)
-    ).all()
+    waiting = connection.execute(_WAITING, {"completion_ids": list(learnable)}).all()
     for row in waiting:
         answer = learnable[row.completion_id]
         if row.tenant_id != answer.tenant_id:

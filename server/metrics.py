@@ -13,22 +13,22 @@ from typing import Literal
 from prometheus_client import Counter, Gauge, Histogram
 
 from feedback.types import Interaction
-from server.metric_labels import BusiestCounters
 
-BUSIEST = 20
-"""Tenants, and adapters, that have series of their own."""
+NAMED = 100
+"""Tenants, and adapters, that have series of their own: the first since the server started."""
+
+OTHER = "other"
+"""Whoever comes after them, together."""
 
 ANSWERS = Counter("attune_answers", "Answers by tenant and outcome", ["tenant", "outcome"])
 ADAPTER_ANSWERS = Counter(
-    "attune_adapter_answers", "Answers by versions of the busiest adapters", ["tenant", "adapter"]
+    "attune_adapter_answers", "Answers by adapters' versions", ["tenant", "adapter"]
 )
 ADAPTER_TOKENS = Counter(
     "attune_adapter_tokens",
-    "Tokens read and written by versions of the busiest adapters",
+    "Tokens read and written by adapters' versions",
     ["tenant", "adapter", "kind"],
 )
-_ANSWERS_BY_TENANT = BusiestCounters(BUSIEST, ["tenant"], ANSWERS)
-_BY_ADAPTER = BusiestCounters(BUSIEST, ["tenant", "adapter"], ADAPTER_ANSWERS, ADAPTER_TOKENS)
 FEEDBACK = Counter("attune_feedback", "Feedback items received by kind", ["kind"])
 COMMIT_WAITING = Gauge("attune_interactions_waiting", "Answers waiting for their commit")
 COMMIT_SECONDS = Histogram(
@@ -92,10 +92,21 @@ def waiting(reason: Literal["load", "room", "slot"]) -> Iterator[None]:
 
 def count_answer(answer: Interaction) -> None:
     """Count one answer that has been recorded."""
-    ANSWERS.labels(outcome=answer.outcome, **_ANSWERS_BY_TENANT.count(answer.tenant_id)).inc()
+    (tenant,) = _label(_TENANTS, answer.tenant_id)
+    ANSWERS.labels(tenant, answer.outcome).inc()
     if answer.version is not None:
-        name = answer.model_answered.rpartition("@")[0]
-        whose = _BY_ADAPTER.count(answer.tenant_id, name)
-        ADAPTER_ANSWERS.labels(**whose).inc()
-        ADAPTER_TOKENS.labels(kind="prompt", **whose).inc(answer.prompt_tokens or 0)
-        ADAPTER_TOKENS.labels(kind="completion", **whose).inc(answer.completion_tokens or 0)
+        whose = _label(_ADAPTERS, answer.tenant_id, answer.model_answered.rpartition("@")[0])
+        ADAPTER_ANSWERS.labels(*whose).inc()
+        ADAPTER_TOKENS.labels(*whose, "prompt").inc(answer.prompt_tokens or 0)
+        ADAPTER_TOKENS.labels(*whose, "completion").inc(answer.completion_tokens or 0)
+
+
+_TENANTS: set[tuple[str, ...]] = set()
+_ADAPTERS: set[tuple[str, ...]] = set()
+
+
+def _label(named: set[tuple[str, ...]], *name: str) -> tuple[str, ...]:
+    """The name itself while there are no more than NAMED of them, OTHER in its place after that."""
+    if len(named) < NAMED:
+        named.add(name)
+    return name if name in named else (OTHER,) * len(name)

@@ -1,40 +1,34 @@
-"""The parts of a running server, put together once; routes and the gateway share one of these."""
+"""The parts of a running server, put together once; routes and the door share one of these."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from adapters.artifacts.store import ArtifactStore
-from adapters.exports import STATES, ExportStore
+from adapters.exports import ExportStore
 from adapters.load_reports import LoadReports
 from adapters.registry import Registry
-from adapters.types import Version
 from adapters.validate import BaseModel
-from core.clock import now_s
 from core.database import Database
-from core.errors import AttuneError
 from core.identity.tenants import TenantStore
 from core.ids import RunId
 from core.settings import Settings
 from feedback.interactions import InteractionStore
-from feedback.log import InteractionLog
-from feedback.runs import ACTIVE, END, RunStore
+from feedback.runs import RunStore
 from feedback.store import FeedbackStore
-from server import metrics
 from server.answers.completion_ids import IdSigner
+from server.answers.first_answers import FirstAnswers
 from server.answers.recorder import Recorder
+from server.engine.load_reporter import LoadReporter
 from server.engine.port import EngineAdapters
 from server.engine.residency import Residency
 from server.engine.slots import Slots
-from server.sync.lookups import UnknownNames
+from server.gauges import keep_current
+from server.sync.lookups import Lookups
 from server.sync.prewarm import prewarm
 from server.sync.registry_sync import RegistrySync
-
-logger = logging.getLogger("attune.server")
 
 
 @dataclass(slots=True)
@@ -42,6 +36,10 @@ class Runtime:
     """Everything a request may need. Build with `start`; close with `stop`."""
 
     settings: Settings
+    base: BaseModel
+    served_name: str
+    max_model_len: int
+
     database: Database
     tenants: TenantStore
     registry: Registry
@@ -51,24 +49,14 @@ class Runtime:
     feedback: FeedbackStore
     runs: RunStore
     exports: ExportStore
+
+    sync: RegistrySync
+    lookups: Lookups
+    residency: Residency
     signer: IdSigner
     recorder: Recorder
-    log: InteractionLog
-    residency: Residency
-    sync: RegistrySync
-    unknown: UnknownNames
-    base: BaseModel
-    served_name: str
-    max_model_len: int
-    first_answers: dict[int, float] = field(default_factory=dict)
-    being_answered: int = 0  # requests with the engine, or with an answer on its way out
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-
-    def note_answer_by(self, engine_id: int) -> None:
-        """The first answer of a new version closes its feedback-to-served measurement."""
-        newest_feedback_at_s = self.first_answers.pop(engine_id, None)
-        if newest_feedback_at_s is not None:
-            metrics.FEEDBACK_TO_SERVED_SECONDS.observe(max(0.0, now_s() - newest_feedback_at_s))
+    first_answers: FirstAnswers
+    tasks: tuple[asyncio.Task[None], ...] = ()
 
     async def stop(self) -> None:
         """Stop following the registry and commit what is still waiting."""
@@ -76,8 +64,6 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await asyncio.to_thread(self.recorder.close)
-        self.log.close()
-        self.sync.close()
         self.database.dispose()
 
 
@@ -96,137 +82,57 @@ async def start(
     """
     database = Database(settings.resolved_database_url())
     await asyncio.to_thread(database.upgrade)
-    tenants = TenantStore(database)
-    registry, reports = Registry(database), LoadReports(database)
-    runs = RunStore(database)
+    tenants, runs, exports = TenantStore(database), RunStore(database), ExportStore(database)
+    reports, interactions = LoadReports(database), InteractionStore(database)
     artifacts = ArtifactStore(settings.resolved_artifacts_url(), cache=settings.home / "cache")
     secret = settings.request_secret or await asyncio.to_thread(tenants.secret, "request_ids")
-    interactions = InteractionStore(database)
-    log = InteractionLog(database)
     server_id = settings.server_id or socket.gethostname()[:40]
     await asyncio.to_thread(reports.forget, server_id)
     residency = Residency(
         engine,
         artifacts.check,
         capacity=settings.max_cpu_loras,
-        report=_reporter(reports, server_id),
+        report=LoadReporter(reports, server_id),
         slots=Slots(max_loras or settings.max_loras, patience_s=settings.slot_patience_s),
     )
-    first_answers: dict[int, float] = {}
+
+    def newest_feedback_at_s(run_id: RunId) -> float | None:
+        return runs.find(run_id).last_feedback_at_s
+
+    first_answers = FirstAnswers(newest_feedback_at_s)
     sync = RegistrySync(
         database,
         residency,
         interval_s=settings.sync_interval_s,
         publish_interval_s=settings.publish_interval_s,
-        on_live=_await_first_answer(runs, first_answers),
+        on_live=first_answers.expect,
     )
-    runtime = Runtime(
+    await sync.start()
+    warm = max(1, settings.max_cpu_loras // 2)
+    await prewarm(residency, sync.directory, interactions, limit=warm)
+    loop = asyncio.get_running_loop()
+    return Runtime(
         settings=settings,
+        base=base,
+        served_name=served_name,
+        max_model_len=max_model_len,
         database=database,
         tenants=tenants,
-        registry=registry,
+        registry=Registry(database),
         load_reports=reports,
         artifacts=artifacts,
         interactions=interactions,
         feedback=FeedbackStore(database),
         runs=runs,
-        exports=ExportStore(database),
-        signer=IdSigner(secret),
-        recorder=Recorder(
-            log.append,
-            append_at_once=log.append_at_once if database.is_sqlite else None,
-            wait_s=settings.commit_wait_s,
-        ),
-        log=log,
-        residency=residency,
+        exports=exports,
         sync=sync,
-        unknown=UnknownNames(),
-        base=base,
-        served_name=served_name,
-        max_model_len=max_model_len,
+        lookups=Lookups(sync, served_name=served_name),
+        residency=residency,
+        signer=IdSigner(secret),
+        recorder=Recorder(interactions.append, wait_s=settings.commit_wait_s),
         first_answers=first_answers,
+        tasks=(
+            loop.create_task(sync.follow(), name="attune-sync"),
+            loop.create_task(keep_current(runs, exports), name="attune-gauges"),
+        ),
     )
-    await sync.start()
-    await prewarm(
-        residency, sync.directory, interactions, limit=max(1, settings.max_cpu_loras // 2)
-    )
-    loop = asyncio.get_running_loop()
-    runtime.tasks.append(loop.create_task(sync.follow(), name="attune-sync"))
-    runtime.tasks.append(loop.create_task(_watch_runs(runtime), name="attune-runs"))
-    return runtime
-
-
-def _reporter(
-    reports: LoadReports, server_id: str
-) -> Callable[[Version, AttuneError | None], None]:
-    """Writes failed loads, and that they are mended, from a thread; a load that worked at once
-    costs no write. A failed report is logged, never raised."""
-    failed: set[int] = set()
-
-    def report(version: Version, error: AttuneError | None) -> None:
-        if error is not None:
-            failed.add(version.engine_id)
-        elif version.engine_id in failed:
-            failed.discard(version.engine_id)
-        else:
-            return
-
-        def write() -> None:
-            try:
-                reports.put(
-                    server_id,
-                    version.engine_id,
-                    "failed" if error else "resident",
-                    error.message if error else "",
-                )
-            except Exception:
-                logger.exception("Cannot write a load report.")
-
-        asyncio.get_running_loop().run_in_executor(None, write)
-
-    return report
-
-
-def _await_first_answer(
-    runs: RunStore, first_answers: dict[int, float]
-) -> Callable[[Version], None]:
-    """On a new live version from a run: remember when its newest feedback was given."""
-
-    def on_live(version: Version) -> None:
-        if version.run_id is None:
-            return
-        run_id = RunId(version.run_id)
-
-        def look() -> float | None:
-            return runs.find(run_id).last_feedback_at_s
-
-        async def remember() -> None:
-            at_s = await asyncio.to_thread(look)
-            if at_s is not None:
-                first_answers[version.engine_id] = at_s
-
-        task = asyncio.get_running_loop().create_task(remember())
-        _PENDING.add(task)
-        task.add_done_callback(_PENDING.discard)
-
-    return on_live
-
-
-_PENDING: set[asyncio.Task[None]] = set()
-
-
-async def _watch_runs(runtime: Runtime, interval_s: float = 5.0) -> None:
-    """Keep the gauges of runs, verdicts and exports current: counted in the database."""
-    while True:
-        try:
-            counts = await asyncio.to_thread(runtime.runs.count_by_state)
-            for state in (*ACTIVE, *END):
-                metrics.RUNS.labels(state).set(counts.get(state, 0))
-            metrics.VERDICTS.labels("promoted").set(counts.get("succeeded", 0))
-            metrics.VERDICTS.labels("rejected").set(counts.get("rejected", 0))
-            exports = await asyncio.to_thread(runtime.exports.count_by_state)
-            for export_state in STATES:
-                metrics.EXPORTS.labels(export_state).set(exports.get(export_state, 0))
-        except Exception:
-            logger.exception("Cannot count the runs and exports.")
-        await asyncio.sleep(interval_s)

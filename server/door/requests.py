@@ -29,9 +29,11 @@ class Asked:
     end_user: str | None
     domain: str | None
     conversation_id: str | None
+    hides_usage: bool
+    """We ask for the token counts of a stream whose client did not: they are not for it."""
 
 
-def parse_request(raw: bytes, headers: Mapping[bytes, bytes]) -> Asked:
+def parse_request(raw: bytes, headers: Mapping[bytes, bytes], endpoint: str) -> Asked:
     """Read an inference request's body. Raises Invalid for anything that is not a JSON object
     with a model name, or with fields of the wrong type."""
     try:
@@ -72,6 +74,7 @@ def parse_request(raw: bytes, headers: Mapping[bytes, bytes]) -> Asked:
             _header(headers, b"x-attune-conversation") or metadata.get("conversation_id"),
             "metadata.conversation_id",
         ),
+        hides_usage=bool(stream) and _counts_unasked(body, endpoint),
     )
 
 
@@ -86,16 +89,15 @@ def engine_body(
     body["cache_salt"] = f"{tenant_id}:{salt}" if isinstance(salt, str) and salt else tenant_id
     if endpoint == "responses":
         body["request_id"] = request_id
-    if counts_usage(asked, endpoint):
+    if asked.hides_usage:
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
     return msgspec.json.encode(body)
 
 
-def counts_usage(asked: Asked, endpoint: str) -> bool:
-    """Whether we ask for the token counts of a stream whose client did not; ours to hide."""
-    if not asked.stream or endpoint not in ("chat.completions", "completions"):
+def _counts_unasked(body: Mapping[str, Any], endpoint: str) -> bool:
+    if endpoint not in ("chat.completions", "completions"):
         return False
-    options = asked.body.get("stream_options")
+    options = body.get("stream_options")
     return options is None or (isinstance(options, dict) and not options.get("include_usage"))
 
 

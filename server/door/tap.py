@@ -1,30 +1,32 @@
-"""Watches one answer on its way out and sees it committed before its last bytes leave."""
+"""Stage: watches one answer on its way out and sees it committed before its last bytes leave."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable
 
-from adapters.types import Route
-from core.clock import now_s
+from starlette.types import Message
+
 from core.errors import AttuneError
-from core.ids import CompletionId, TenantId
 from feedback.types import Interaction, Outcome
 from server.answers.transcript import TERMINAL, Transcript, read_answer, read_stream
-from server.door.requests import (
-    Asked,
-    counts_usage,
-    recorded_prompt,
-    recorded_rest,
-    recorded_sampling,
-)
+from server.door.call import COUNTING, Call, Onward
+from server.door.requests import recorded_prompt, recorded_rest, recorded_sampling
 from server.errors import http_error
-from server.runtime import Runtime
 
-Message = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
+
+async def record(call: Call, onward: Onward) -> None:
+    """Have the answer recorded; one whose client goes away as `cancelled`."""
+    if call.endpoint is None or call.endpoint == COUNTING:
+        await onward(call)
+        return
+    tap = Tap(call, call.endpoint)
+    call.send = tap.send
+    try:
+        await onward(call)
+    finally:
+        tap.end()
 
 
 class Tap:
@@ -34,34 +36,18 @@ class Tap:
     An answer in one piece waits as a whole. Error responses pass and are not interactions.
     """
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        send: Send,
-        tenant_id: TenantId,
-        endpoint: str,
-        asked: Asked,
-        route: Route,
-        request_id: str,
-    ) -> None:
-        self._runtime = runtime
-        self._send = send
-        self._tenant_id = tenant_id
+    def __init__(self, call: Call, endpoint: str) -> None:
+        self._call = call
         self._endpoint = endpoint
+        self._send = call.send
+        self._recorder = call.runtime.recorder
         self._terminal = TERMINAL[endpoint]
-        self._asked = asked
-        self._route = route
-        self._request_id = request_id
-        self._hide_usage = counts_usage(asked, endpoint)
-        self._at_s = now_s()
-        self._started = time.perf_counter()
         self._first: float | None = None
         self._chunks: list[bytes] = []
         self._start: Message | None = None
         self._streams = False
         self._passing = False  # an error response: not recorded
         self._recorded = False
-        runtime.being_answered += 1
 
     async def send(self, message: Message) -> None:
         """The `send` vLLM's app is given."""
@@ -74,23 +60,18 @@ class Tap:
         else:
             await self._on_body(message)
 
-    def refused(self) -> None:
-        """The request never reached the engine: there is no answer to record."""
-        self._passing = True
-
     def end(self) -> None:
         """The app has returned: what was not recorded by now was cut off by the client."""
-        self._runtime.being_answered -= 1
         if not self._passing and not self._recorded:
             self._recorded = True
-            self._runtime.recorder.submit(self._builder("cancelled"))
+            self._recorder.submit(self._builder("cancelled"))
 
     async def _on_start(self, message: Message) -> None:
         self._passing = message["status"] >= 400
         headers = [(k, v) for k, v in message["headers"] if k.lower() != b"x-request-id"]
-        headers.append((b"x-request-id", self._request_id.encode()))
+        headers.append((b"x-request-id", self._call.completion_id.encode()))
         if not self._passing:
-            headers.append((b"x-attune-version", self._route.public_name.encode()))
+            headers.append((b"x-attune-version", self._call.route.public_name.encode()))
         kind = dict(message["headers"]).get(b"content-type", b"")
         self._streams = kind.startswith(b"text/event-stream")
         self._start = {**message, "headers": headers}
@@ -103,7 +84,7 @@ class Tap:
             self._first = time.perf_counter()
         self._chunks.append(body)
         last = not message.get("more_body", False)
-        if self._hide_usage and b'"choices":[]' in body and b'"usage":{' in body:
+        if self._call.asked.hides_usage and b'"choices":[]' in body and b'"usage":{' in body:
             # The token counts are for the record; the client did not ask for them.
             body = _without_usage(body)
             if not body and not last:
@@ -114,7 +95,6 @@ class Tap:
         if last or any(body.startswith(m) or b"\n" + m in body for m in self._terminal):
             self._recorded = True
             await self._commit()
-            self._served()
         await self._send(message)
 
     async def _on_body(self, message: Message) -> None:
@@ -130,18 +110,14 @@ class Tap:
             await self._send({"type": "http.response.start", "status": status, "headers": headers})
             await self._send({"type": "http.response.body", "body": body})
             return
-        self._served()
         assert self._start is not None
         await self._send(self._start)
         await self._send({"type": "http.response.body", "body": b"".join(self._chunks)})
 
     async def _commit(self) -> None:
-        alone = self._runtime.being_answered == 1
-        await self._runtime.recorder.commit(self._builder("completed"), alone=alone)
-
-    def _served(self) -> None:
-        if self._route.version is not None:
-            self._runtime.note_answer_by(self._route.version.engine_id)
+        await self._recorder.commit(self._builder("completed"))
+        if self._call.route.version is not None:
+            self._call.runtime.first_answers.given_by(self._call.route.version)
 
     def _builder(self, outcome: Outcome) -> Callable[[], Interaction]:
         chunks = list(self._chunks)
@@ -159,12 +135,12 @@ class Tap:
         return build
 
     def _interaction(self, outcome: Outcome, transcript: Transcript, ended: float) -> Interaction:
-        route, asked = self._route, self._asked
+        call, asked, route = self._call, self._call.asked, self._call.route
         return Interaction(
-            id=CompletionId(self._request_id),
-            tenant_id=self._tenant_id,
+            id=call.completion_id,
+            tenant_id=call.key.tenant_id,
             endpoint=self._endpoint,
-            created_at_s=self._at_s,
+            created_at_s=call.asked_at_s,
             outcome="failed" if transcript.error else outcome,
             model_requested=asked.model[:256],
             model_answered=route.public_name,
@@ -182,8 +158,8 @@ class Tap:
             response=transcript.extra or None,
             prompt_tokens=transcript.prompt_tokens,
             completion_tokens=transcript.completion_tokens,
-            first_token_ms=None if self._first is None else (self._first - self._started) * 1e3,
-            duration_ms=(ended - self._started) * 1e3,
+            first_token_ms=None if self._first is None else (self._first - call.began) * 1e3,
+            duration_ms=(ended - call.began) * 1e3,
         )
 
 

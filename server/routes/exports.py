@@ -17,7 +17,7 @@ from adapters.exports import (
     ExportFilter,
     ExportRequest,
 )
-from adapters.routing import AUTO, BASE, route
+from adapters.routing import AUTO, BASE
 from adapters.types import Route
 from core.clock import iso
 from core.errors import Conflict, Forbidden, Invalid, NotFound
@@ -136,28 +136,15 @@ async def cancel_export(export_id: str, request: Request) -> dict[str, Any]:
 
 
 async def _route(runtime: Runtime, key: ApiKey, model: str) -> Route:
-    for attempt in (1, 2):
-        try:
-            if model == AUTO:
-                raise NotFound(
-                    f"'{AUTO}' is no model of its own: name an adapter, a version (NAME@N) or "
-                    f"'{runtime.served_name}'.",
-                    param="model",
-                    code="model_not_found",
-                )
-            # No draw lies in the exploration share: a name means its live version.
-            return route(
-                runtime.sync.directory,
-                key.tenant_id,
-                model,
-                served_name=runtime.served_name,
-                draw=1.0,
-            )
-        except NotFound:
-            if attempt == 2:
-                raise
-            await runtime.sync.refresh()  # perhaps registered a moment ago
-    raise AssertionError("unreachable")
+    if model == AUTO:
+        raise NotFound(
+            f"'{AUTO}' is no model of its own: name an adapter, a version (NAME@N) or "
+            f"'{runtime.served_name}'.",
+            param="model",
+            code="model_not_found",
+        )
+    # No draw lies in the exploration share: a name means its live version.
+    return await runtime.lookups.route(key.tenant_id, model, draw=1.0)
 
 
 def _is_whole(runtime: Runtime, export: Export) -> bool:

@@ -12,7 +12,7 @@ from adapters.types import Adapter
 from core.ids import AdapterId
 
 
-class Live:
+class LocalDirectory:
     """`seen`: the registry as it is. `directory`: the same, less live versions not here yet."""
 
     def __init__(self, directory: Directory) -> None:

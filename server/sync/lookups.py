@@ -1,10 +1,19 @@
-"""Names and keys this server does not know: how often they are worth asking the registry for."""
+"""Finding keys and models by what this server knows of the registry, unknown ones after one more
+look: what was made a moment ago works at once, and a flood of made-up names costs next to nothing.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
+
+from adapters.routing import route
+from adapters.types import Route
+from core.errors import NotFound
+from core.identity.types import ApiKey
+from core.ids import TenantId
+from server.sync.registry_sync import RegistrySync
 
 
 class UnknownNames:
@@ -61,3 +70,56 @@ class UnknownNames:
         self._looked.move_to_end(name)
         if len(self._looked) > self._capacity:
             self._looked.popitem(last=False)
+
+
+class Lookups:
+    """Finds in the directory of `sync`; `served_name` is the base model's name on this server."""
+
+    def __init__(self, sync: RegistrySync, *, served_name: str) -> None:
+        self._sync = sync
+        self._served_name = served_name
+        self._unknown = UnknownNames()
+
+    async def key(self, public_id: str) -> ApiKey | None:
+        """The key of that public id. Raises Unavailable if the registry cannot be asked."""
+        if public_id not in self._sync.directory.keys:
+            await self._looked_again(public_id, self._sync.look)
+        return self._sync.directory.keys.get(public_id)
+
+    async def route(
+        self,
+        tenant_id: TenantId,
+        model: str,
+        *,
+        end_user: str | None = None,
+        domain: str | None = None,
+        draw: float | None = None,
+    ) -> Route:
+        """See `adapters.routing.route`. Raises NotFound, Unavailable if that cannot be told."""
+
+        def find() -> Route:
+            return route(
+                self._sync.directory,
+                tenant_id,
+                model,
+                served_name=self._served_name,
+                end_user=end_user,
+                domain=domain,
+                draw=draw,
+            )
+
+        try:
+            return find()
+        except NotFound:
+            if not await self._looked_again((tenant_id, model), self._sync.refresh):
+                raise
+        return find()
+
+    async def _looked_again(self, name: Hashable, look: Callable[[], Awaitable[None]]) -> bool:
+        if not self._unknown.worth_a_look(name, self._sync.directory.change):
+            return False
+        try:
+            await look()
+        finally:
+            self._unknown.looked(name, self._sync.directory.change)
+        return True

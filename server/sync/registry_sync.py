@@ -16,18 +16,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from adapters.directory import Directory, News, load_directory, renew_directory
 from adapters.routing import engine_name
 from adapters.types import Adapter, Version
-from core.database import Database, last_change
+from core.database import Database
 from core.errors import AttuneError, Unavailable
-from core.held import HeldConnection
 from core.ids import AdapterId
 from server import metrics
 from server.engine.residency import Residency
-from server.sync.local_directory import Live
+from server.sync.local_directory import LocalDirectory
 
 logger = logging.getLogger("attune.sync")
 
-_GLANCE_S = 0.005
-_FLUSH_S = 0.1  # what a commit may take from the first byte in the log to its being visible
 _RETRY_S = 10.0
 
 
@@ -47,7 +44,6 @@ class RegistrySync:
         on_live: Callable[[Version], None],
     ) -> None:
         self._database = database
-        self._changes = HeldConnection(database)
         self._residency = residency
         self._interval_s = interval_s
         self._publish_interval_s = publish_interval_s
@@ -56,47 +52,26 @@ class RegistrySync:
         self._taking_over = asyncio.Lock()
         self._looked_at = float("-inf")
         self._not_before: dict[tuple[AdapterId, int], float] = {}  # failed: try again then
-        self._stamp = database.stamp()
-        self._written_at = float("-inf")
-        self._live = Live(Directory())
+        self._local = LocalDirectory(Directory())
 
     @property
     def directory(self) -> Directory:
         """The registry, with the live versions this server has."""
-        return self._live.directory
+        return self._local.directory
 
     async def start(self) -> None:
         """Take over the registry as it is; nothing is loaded (see server.sync.prewarm)."""
-        self._live = Live(await asyncio.to_thread(load_directory, self._database))
-
-    def close(self) -> None:
-        """Give the connection back; nothing may be looking any more."""
-        self._changes.close()
+        self._local = LocalDirectory(await asyncio.to_thread(load_directory, self._database))
 
     async def follow(self) -> None:
         """Look at the registry for ever; an unreachable database is retried, never fatal."""
         while True:
-            await self._until_due()
+            await asyncio.sleep(self._interval_s)
             try:
                 await self.refresh()
             except Exception:
                 metrics.SYNC_ERRORS.inc()
                 logger.exception("Cannot read the registry; serving goes on with what is known.")
-
-    async def _until_due(self) -> None:
-        """An interval, cut short when the database is seen to have been written to."""
-        due_at = time.monotonic() + self._interval_s
-        while (left_s := due_at - time.monotonic()) > 0:
-            await asyncio.sleep(min(left_s, _GLANCE_S) if self._stamp is not None else left_s)
-            if (stamp := self._database.stamp()) != self._stamp:
-                self._stamp = stamp
-                self._written_at = time.monotonic()
-            # Most commits only record an answer; and one can be seen before it can be read.
-            if (
-                time.monotonic() - self._written_at < _FLUSH_S
-                and self._database.glance() != self._live.seen.change
-            ):
-                return
 
     async def look(self) -> None:
         """Know the keys, tenants and names there are now; loads nothing, so it is quick.
@@ -111,17 +86,16 @@ class RegistrySync:
                 return
             began_at = time.monotonic()
             try:
-                news = await asyncio.to_thread(self._news, self._live.seen)
+                news = await asyncio.to_thread(self._news, self._local.seen)
             except SQLAlchemyError as error:
                 raise Unavailable("The registry cannot be read now; try again.") from error
             if news is not None:
-                self._live.take(news)
+                self._local.take(news)
             self._looked_at = began_at
 
     def _news(self, seen: Directory) -> News | None:
-        with self._changes.transaction() as connection:
-            if last_change(connection) <= seen.change:
-                return None
+        if self._database.last_change() <= seen.change:
+            return None
         return renew_directory(self._database, seen)
 
     async def refresh(self) -> None:
@@ -141,7 +115,7 @@ class RegistrySync:
     def _due(self) -> list[Adapter]:
         """What this server is behind with, less what it failed to load a moment ago."""
         now = time.monotonic()
-        behind = {(adapter.id, adapter.generation): adapter for adapter in self._live.behind()}
+        behind = {(adapter.id, adapter.generation): adapter for adapter in self._local.behind()}
         # What is wanted no longer need not be remembered.
         self._not_before = {k: at for k, at in self._not_before.items() if k in behind and at > now}
         return [adapter for key, adapter in behind.items() if key not in self._not_before]
@@ -149,14 +123,14 @@ class RegistrySync:
     async def _take_over(self, adapter: Adapter) -> bool:
         """Make the adapter's live version this server's; whether one was loaded."""
         started = time.perf_counter()
-        versions = self._live.seen.versions.get(adapter.id, {})
+        versions = self._local.seen.versions.get(adapter.id, {})
         new = None if adapter.live_version is None else versions[adapter.live_version]
         if new is not None and not await self._preload(adapter, new):
             self._not_before[adapter.id, adapter.generation] = time.monotonic() + _RETRY_S
-            self._live.unavailable(adapter)
+            self._local.unavailable(adapter)
             return False
-        before = self._live.live_here(adapter)
-        if not self._live.served(adapter):
+        before = self._local.live_here(adapter)
+        if not self._local.served(adapter):
             # The registry has moved on while this was loaded; its next version comes next.
             if new is not None and before != new.number:
                 self._residency.retire(new.engine_id)

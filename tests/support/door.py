@@ -16,7 +16,7 @@ from core.identity.types import Scope
 from core.ids import Digest, TenantId
 from core.settings import Settings
 from server.door.gateway import Gateway
-from server.routes import attach
+from server.routes import BODY_LIMITS, attach
 from server.runtime import Runtime, start
 
 
@@ -83,6 +83,6 @@ async def open_door(home: Path, database_url: str) -> Door:
     base = BaseModel("tiny", {"model.layers.0.self_attn.q_proj": (6, 4)})
     runtime = await start(settings, NoEngine(), base=base, served_name="base", max_model_len=512)
     app = FastAPI()
-    attach(app)
+    own = attach(app)
     app.state.attune = runtime
-    return Door(runtime, Gateway(app, lambda: runtime))
+    return Door(runtime, Gateway(app, lambda: runtime, own, BODY_LIMITS))

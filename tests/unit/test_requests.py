@@ -10,7 +10,6 @@ import pytest
 from core.errors import Invalid
 from core.ids import TenantId
 from server.door.requests import (
-    counts_usage,
     engine_body,
     parse_request,
     recorded_prompt,
@@ -21,14 +20,17 @@ from server.door.requests import (
 US = TenantId("ten_us")
 
 
-def parse(body: Any, headers: dict[bytes, bytes] | None = None) -> Any:
-    return parse_request(json.dumps(body).encode(), headers or {})
+def parse(
+    body: Any, headers: dict[bytes, bytes] | None = None, endpoint: str = "chat.completions"
+) -> Any:
+    return parse_request(json.dumps(body).encode(), headers or {}, endpoint)
 
 
 def sent(body: dict[str, Any], endpoint: str = "chat.completions") -> dict[str, Any]:
     """What the engine gets for this body."""
+    asked = parse(body, endpoint=endpoint)
     raw = engine_body(
-        parse(body), endpoint=endpoint, engine_model="ten_us/a@1", tenant_id=US, request_id="id-1"
+        asked, endpoint=endpoint, engine_model="ten_us/a@1", tenant_id=US, request_id="id-1"
     )
     read: dict[str, Any] = json.loads(raw)
     return read
@@ -45,7 +47,7 @@ def sent(body: dict[str, Any], endpoint: str = "chat.completions") -> dict[str, 
 )  # fmt: skip
 def test_what_is_not_one_json_object_is_refused(raw: bytes) -> None:
     with pytest.raises(Invalid) as refused:
-        parse_request(raw, {})
+        parse_request(raw, {}, "chat.completions")
     assert refused.value.code == "invalid_json"
 
 
@@ -106,7 +108,7 @@ def test_a_response_is_stored_under_our_id_not_the_clients() -> None:
 
 
 def test_a_name_given_twice_means_the_same_to_us_and_to_the_engine() -> None:
-    asked = parse_request(b'{"model":"base","model":"secret"}', {})
+    asked = parse_request(b'{"model":"base","model":"secret"}', {}, "")
     raw = engine_body(asked, endpoint="", engine_model="e", tenant_id=US, request_id="i")
     assert asked.model == "secret"
     assert raw.count(b'"model"') == 1
@@ -122,7 +124,7 @@ def test_a_name_given_twice_means_the_same_to_us_and_to_the_engine() -> None:
 )  # fmt: skip
 def test_usage_of_a_stream_is_asked_for_when_the_client_did_not(options: Any, ours: bool) -> None:
     body = {"model": "a", "stream": True, "stream_options": options}
-    assert counts_usage(parse(body), "chat.completions") is ours
+    assert parse(body).hides_usage is ours
     if ours:
         assert sent(body)["stream_options"] == {**(options or {}), "include_usage": True}
     else:

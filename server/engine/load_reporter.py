@@ -1,0 +1,42 @@
+"""Tells the registry which versions this server cannot load, and when that is mended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from adapters.load_reports import LoadReports
+from adapters.types import Version
+from core.errors import AttuneError
+
+logger = logging.getLogger("attune.server")
+
+
+class LoadReporter:
+    """Hears of every load. One that worked at once costs no write; writes happen in a thread, and
+    one that fails is logged, never raised."""
+
+    def __init__(self, reports: LoadReports, server_id: str) -> None:
+        self._reports = reports
+        self._server_id = server_id
+        self._failed: set[int] = set()
+
+    def __call__(self, version: Version, error: AttuneError | None) -> None:
+        engine_id = version.engine_id
+        if error is not None:
+            self._failed.add(engine_id)
+            outcome = ("failed", error.message)
+        elif engine_id in self._failed:
+            self._failed.discard(engine_id)
+            outcome = ("resident", "")
+        else:
+            return
+        asyncio.get_running_loop().run_in_executor(None, self._write, engine_id, *outcome)
+
+    def _write(self, engine_id: int, state: str, detail: str) -> None:
+        try:
+            self._reports.put(self._server_id, engine_id, state, detail)
+        except SQLAlchemyError:
+            logger.exception("Cannot write a load report.")

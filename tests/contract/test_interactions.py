@@ -1,0 +1,122 @@
+"""Appending answers: once each, durable on return, and without harm to others when it fails."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError, StatementError
+
+from core.database import Database
+from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
+from feedback.interactions import InteractionStore
+from feedback.store import FeedbackStore
+from feedback.types import Feedback, Interaction
+
+ACME = TenantId("ten_acme")
+SUPPORT = AdapterId("ada_support")
+
+
+@pytest.fixture
+def sqlite(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
+    path = tmp_path / "attune.db"
+    shutil.copy(sqlite_template, path)
+    database = Database(f"sqlite:///{path}")
+    yield database
+    database.dispose()
+
+
+def answer(name: str, **changes: Any) -> Interaction:
+    plain = Interaction(
+        id=CompletionId(name),
+        tenant_id=ACME,
+        endpoint="chat.completions",
+        created_at_s=100.0,
+        outcome="completed",
+        model_requested="support",
+        model_answered="support@7",
+        adapter_id=SUPPORT,
+        version=7,
+        explored=False,
+        prompt=({"role": "user", "content": "Where is the € market?"},),
+        answers=("By the river.",),
+        finish_reason="stop",
+    )
+    return replace(plain, **changes)
+
+
+def test_the_same_answer_twice_is_one_row(database: Database) -> None:
+    store = InteractionStore(database)
+    store.append([answer("a"), answer("b")])
+    store.append([answer("b", answers=("Another text.",)), answer("c")])
+    assert store.count(ACME) == 3
+    assert store.get(ACME, CompletionId("b")).answers == ("By the river.",)
+
+
+def test_feedback_that_came_before_its_answer_is_matched(database: Database) -> None:
+    store, said = InteractionStore(database), FeedbackStore(database)
+    said.put(Feedback(FeedbackId("early"), ACME, 200.0, CompletionId("late"), value=True))
+    store.append([answer("first")])
+    assert said.news(SUPPORT, 0) is None
+    store.append([answer("late"), answer("last")])
+    news = said.news(SUPPORT, 0)
+    assert news is not None
+    assert news.count == 1
+    assert store.count(ACME) == 3
+
+
+def test_a_locked_file_is_an_error_that_passes_and_nothing_is_half_stored(sqlite: Database) -> None:
+    store = InteractionStore(sqlite)
+    sa.event.listen(sqlite.engine, "connect", _impatient)
+    other = sqlite3.connect(sa.make_url(sqlite.url).database or "", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(OperationalError, match="locked"):
+        store.append([answer("a"), answer("b")])
+    other.execute("COMMIT")
+    store.append([answer("a"), answer("b")])
+    assert store.count(ACME) == 2
+    other.close()
+
+
+def _impatient(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA busy_timeout=10")
+
+
+def test_what_was_appended_survives_the_end_of_the_process(sqlite: Database) -> None:
+    """Nothing is left to a later flush, close or interpreter's end."""
+    pid = os.fork()
+    if pid == 0:
+        InteractionStore(Database(sqlite.url)).append([answer("kept")])
+        os._exit(0)  # no clean-up of any kind
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert InteractionStore(sqlite).count(ACME) == 1
+
+
+def test_every_commit_flushes_the_disk(sqlite: Database) -> None:
+    """The end of a process cannot show it, only that of the power."""
+    with sqlite.write() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+
+
+@pytest.mark.parametrize("what", ["number", "depth"])
+def test_an_answer_that_cannot_be_stored_locks_nobody_out(sqlite: Database, what: str) -> None:
+    """SQLite's numbers end at 64 bits, Python's JSON at its depth of recursion."""
+    nested: list[Any] = []
+    for _ in range(10_000):
+        nested = [nested]
+    odd = {"number": {"prompt_tokens": 2**63}, "depth": {"request": {"metadata": nested}}}
+    store = InteractionStore(sqlite)
+    with pytest.raises((OverflowError, RecursionError, StatementError)):
+        store.append([answer("odd", **odd[what])])
+    other = sqlite3.connect(sa.make_url(sqlite.url).database or "", timeout=0.0)
+    other.execute("BEGIN IMMEDIATE")
+    other.close()
+    store.append([answer("next")])
+    assert store.count(ACME) == 1

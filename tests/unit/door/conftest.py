@@ -1,0 +1,22 @@
+"""A door of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+from support.asgi import BASE, Door
+from support.engine import Engine
+
+from core.settings import Settings
+from server.runtime import start
+
+
+@pytest_asyncio.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    """Its follower sleeps for an hour: what is seen at once is seen without its help."""
+    settings = Settings(home=tmp_path, sync_interval_s=3600.0, max_body_bytes=10_000)
+    runtime = await start(settings, Engine(), base=BASE, served_name="town", max_model_len=512)
+    yield Door(runtime)
+    await runtime.stop()

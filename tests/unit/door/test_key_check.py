@@ -1,0 +1,61 @@
+"""Whose request it is."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+from support.asgi import Door
+
+from core.database import Database
+from core.identity.types import SCOPES, Scope
+
+
+@pytest.mark.parametrize("key", ["", "x", "sk-at-aaaaaaaaaaaa-" + "a" * 48, "é", "Bearer x"])
+async def test_without_a_key_of_ours_nothing_is_asked_or_told(door: Door, key: str) -> None:
+    for path in ("/v1/chat/completions", "/v1/models", "/v1/feedback", "/tokenize"):
+        reply = await door.call(path, {"model": "base"}, key=key)
+        assert reply.status == 401
+    assert door.vllm.asked == []
+
+
+async def test_a_key_works_the_moment_it_is_made_and_dies_with_its_revocation(door: Door) -> None:
+    key = door.new_key("inference")
+    body = {"model": "base", "messages": []}
+    assert (await door.call("/v1/chat/completions", body, key=key)).status == 200
+    door.runtime.tenants.revoke_key(key)
+    await door.runtime.sync.refresh()
+    assert (await door.call("/v1/chat/completions", body, key=key)).status == 401
+
+
+async def test_anthropics_key_header_opens_too(door: Door) -> None:
+    headers = [(b"x-api-key", door.key.encode())]
+    body = {"model": "base", "messages": []}
+    door.vllm.document = {"content": [{"type": "text", "text": "Hi"}]}
+    assert (await door.call("/v1/messages", body, key="", headers=headers)).status == 200
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+async def test_inference_needs_its_scope(door: Door, scope: Scope) -> None:
+    reply = await door.call(
+        "/v1/chat/completions", {"model": "base", "messages": []}, key=door.new_key(scope)
+    )
+    assert reply.status == (200 if scope in ("inference", "admin") else 403)
+
+
+async def test_while_the_database_is_away_known_keys_work_and_others_are_asked_to_wait(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await door.runtime.sync.refresh()
+    unknown = door.new_key("inference")
+
+    def away(_: Database) -> AbstractContextManager[sa.Connection]:
+        raise OperationalError("SELECT", {}, OSError("connection refused"))
+
+    monkeypatch.setattr(Database, "read", away)
+    assert (await door.chat()).status == 200
+    body = {"model": "base", "messages": []}
+    assert (await door.call("/v1/chat/completions", body, key=unknown)).status == 503
+    assert (await door.chat("nobody")).status == 503
