@@ -33,14 +33,16 @@ _SWITCH_S = 0.0005
 def register() -> None:
     """`vllm.general_plugins`: runs in every vLLM process before a model is loaded."""
     from server.vllm import many_loras as vllm_many_loras
+    from server.vllm.bounds.install import install as install_bounds
 
     vllm_many_loras.install()
+    install_bounds()
     if os.environ.get("ATTUNE_CPU_LORA", "on") == "off":  # to compare: docs/benchmarks.md
         logger.warning("ATTUNE_CPU_LORA=off: LoRA by vLLM's own CPU code, slow and inexact.")
         return
-    from server.vllm.cpu_lora.install import install
+    from server.vllm.cpu_lora.install import install as install_cpu_lora
 
-    install()
+    install_cpu_lora()
 
 
 class AttuneEndpoints:

@@ -11,6 +11,9 @@ import torch
 from support.absurd import ALL, MLP, QKV, Fill, constant, opposed, write_adapter
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from server.vllm.bounds.install import install as install_bounds
+from server.vllm.bounds.log import PATH_VARIABLE
+from server.vllm.bounds.watch import watch
 from server.vllm.cpu_lora.install import install
 
 pytestmark = pytest.mark.engine
@@ -45,7 +48,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(base: Path) -> Iterator[Any]:
+def engine(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Room for few blocks, so that a victim soon gets one an attacker had."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -54,6 +57,8 @@ def engine(base: Path) -> Iterator[Any]:
         patch.setenv("VLLM_PLUGINS", "")
         from vllm import LLM
 
+        patch.setenv(PATH_VARIABLE, str(tmp_path_factory.mktemp("log") / "bounds"))
+        assert install_bounds()
         assert install()
         yield LLM(
             model=str(base),
