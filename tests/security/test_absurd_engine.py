@@ -13,7 +13,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from server.vllm.bounds.install import install as install_bounds
 from server.vllm.bounds.log import PATH_VARIABLE
-from server.vllm.bounds.watch import watch
 from server.vllm.cpu_lora.install import install
 
 pytestmark = pytest.mark.engine

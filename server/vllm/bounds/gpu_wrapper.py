@@ -20,7 +20,7 @@ _wrappers: weakref.WeakSet[BoundedGpuWrapper] = weakref.WeakSet()
 
 
 class SlotBounds:
-    """The limit of each slot and whether it was exceeded, on the device; row 0 is for no adapter."""
+    """The limit of each slot and whether it was exceeded, on the device; row 0: no adapter."""
 
     def __init__(self, slots: int, device: torch.device | str) -> None:
         self.limits = torch.full((slots + 1,), float("inf"), device=device)
