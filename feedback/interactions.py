@@ -46,8 +46,10 @@ class InteractionStore:
         On return all of the batch is durable. Feedback that came before its answer is matched.
         """
         if batch:
+            rows = [interaction_row(interaction) for interaction in batch]
             with self._database.write() as connection:
-                append_in(connection, batch)
+                insert_ignoring_duplicates(connection, interactions, rows)
+                complete_targets(connection, batch)
 
     def stored(
         self, tenant_id: TenantId, completion_ids: Sequence[CompletionId]
@@ -128,13 +130,6 @@ class InteractionStore:
         query = sa.select(sa.func.count()).where(*_conditions(tenant_id, where))
         with self._database.read() as connection:
             return int(connection.scalar(query) or 0)
-
-
-def append_in(connection: sa.Connection, batch: Sequence[Interaction]) -> None:
-    """`InteractionStore.append` inside the caller's transaction."""
-    rows = [interaction_row(interaction) for interaction in batch]
-    insert_ignoring_duplicates(connection, interactions, rows)
-    complete_targets(connection, batch)
 
 
 def check_limit(limit: int) -> None:

@@ -76,22 +76,18 @@ def _events(chunks: Sequence[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _usage(transcript: Transcript, usage: Mapping[str, Any] | None) -> None:
-    if not usage:
-        return
-    for ours, theirs in (
-        ("prompt_tokens", ("prompt_tokens", "input_tokens")),
-        ("completion_tokens", ("completion_tokens", "output_tokens")),
-    ):
-        for name in theirs:
-            if isinstance(usage.get(name), int):
-                setattr(transcript, ours, usage[name])
+    for name, count in (usage or {}).items():
+        if name in ("prompt_tokens", "input_tokens") and isinstance(count, int):
+            transcript.prompt_tokens = count
+        elif name in ("completion_tokens", "output_tokens") and isinstance(count, int):
+            transcript.completion_tokens = count
 
 
-def _chat_document(document: Mapping[str, Any]) -> Transcript:
+def _choices_document(document: Mapping[str, Any]) -> Transcript:
     transcript = Transcript()
     for choice in document.get("choices", ()):
-        message = choice.get("message", {})
-        transcript.answers.append(message.get("content") or "")
+        message = choice.get("message") or choice  # a plain completion's text is the choice's own
+        transcript.answers.append(message.get("content") or message.get("text") or "")
         transcript.finish_reason = transcript.finish_reason or choice.get("finish_reason")
         if message.get("tool_calls"):
             transcript.extra.setdefault("tool_calls", []).extend(message["tool_calls"])
@@ -99,7 +95,7 @@ def _chat_document(document: Mapping[str, Any]) -> Transcript:
     return transcript
 
 
-def _chat_stream(events: Iterator[dict[str, Any]]) -> Transcript:
+def _choices_stream(events: Iterator[dict[str, Any]]) -> Transcript:
     transcript = Transcript()
     texts: dict[int, list[str]] = {}
     calls: dict[tuple[int, int], dict[str, Any]] = {}
@@ -108,8 +104,8 @@ def _chat_stream(events: Iterator[dict[str, Any]]) -> Transcript:
             transcript.error = str(event["error"])
         for choice in event.get("choices", ()):
             index = choice.get("index", 0)
-            delta = choice.get("delta", {})
-            texts.setdefault(index, []).append(delta.get("content") or "")
+            delta = choice.get("delta") or choice
+            texts.setdefault(index, []).append(delta.get("content") or delta.get("text") or "")
             for call in delta.get("tool_calls") or ():
                 merged = calls.setdefault(
                     (index, call.get("index", 0)), {"function": {"name": "", "arguments": ""}}
@@ -123,29 +119,6 @@ def _chat_stream(events: Iterator[dict[str, Any]]) -> Transcript:
     transcript.answers = ["".join(texts[index]) for index in sorted(texts)]
     if calls:
         transcript.extra["tool_calls"] = [calls[key] for key in sorted(calls)]
-    return transcript
-
-
-def _completion_document(document: Mapping[str, Any]) -> Transcript:
-    transcript = Transcript()
-    for choice in document.get("choices", ()):
-        transcript.answers.append(choice.get("text") or "")
-        transcript.finish_reason = transcript.finish_reason or choice.get("finish_reason")
-    _usage(transcript, document.get("usage"))
-    return transcript
-
-
-def _completion_stream(events: Iterator[dict[str, Any]]) -> Transcript:
-    transcript = Transcript()
-    texts: dict[int, list[str]] = {}
-    for event in events:
-        if "error" in event:
-            transcript.error = str(event["error"])
-        for choice in event.get("choices", ()):
-            texts.setdefault(choice.get("index", 0), []).append(choice.get("text") or "")
-            transcript.finish_reason = choice.get("finish_reason") or transcript.finish_reason
-        _usage(transcript, event.get("usage"))
-    transcript.answers = ["".join(texts[index]) for index in sorted(texts)]
     return transcript
 
 
@@ -211,14 +184,14 @@ def _messages_stream(events: Iterator[dict[str, Any]]) -> Transcript:
 
 
 _DOCUMENTS = {
-    "chat.completions": _chat_document,
-    "completions": _completion_document,
+    "chat.completions": _choices_document,
+    "completions": _choices_document,
     "responses": _responses_document,
     "messages": _messages_document,
 }
 _STREAMS = {
-    "chat.completions": _chat_stream,
-    "completions": _completion_stream,
+    "chat.completions": _choices_stream,
+    "completions": _choices_stream,
     "responses": _responses_stream,
     "messages": _messages_stream,
 }

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
-
-from starlette.routing import Route
+from collections.abc import Sequence
 
 from core.errors import Invalid, NotFound, Unauthenticated
 from server.answers.transcript import ENDPOINTS
 from server.door.call import COUNTING, Call, Onward
+from server.own_route import OwnRoute
 
 _ENGINE = ENDPOINTS | dict.fromkeys(
     ("/tokenize", "/detokenize", "/v1/messages/count_tokens"), COUNTING
@@ -24,9 +23,9 @@ class AllowList:
     Health and the description of our API need no key: they are answered at once.
     """
 
-    def __init__(self, own: Iterable[Route]) -> None:
-        self._own = {route.path: route.path_regex for route in own}
-        self._open = _OPEN | (_DESCRIPTION & self._own.keys())
+    def __init__(self, own: Sequence[OwnRoute]) -> None:
+        self._own = own
+        self._open = _OPEN | (_DESCRIPTION & {route.path for route in own})
 
     async def __call__(self, call: Call, onward: Onward) -> None:
         path, method = call.scope["path"], call.scope["method"]
@@ -37,17 +36,14 @@ class AllowList:
             _check_metrics(call)
             await call.answer()
             return
-        call.endpoint = _ENGINE.get(path)
-        if call.endpoint is None:
-            call.own_path = self._own_path(path)
-        if not (call.own_path or (call.endpoint and method == "POST")):
+        call.endpoint = _ENGINE.get(path, "")
+        if not call.endpoint:
+            call.own = next((route for route in self._own if route.form.fullmatch(path)), None)
+        if not (call.own or (call.endpoint and method == "POST")):
             raise NotFound(f"No such endpoint: {method} {path[:200]}.")
         if "\0" in path or b"%00" in call.scope.get("query_string", b""):
             raise Invalid("The address holds a NUL character.")  # Postgres takes none, SQLite does
         await onward(call)
-
-    def _own_path(self, path: str) -> str:
-        return next((own for own, form in self._own.items() if form.fullmatch(path)), "")
 
 
 def _check_metrics(call: Call) -> None:

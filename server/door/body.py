@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from starlette.types import Message, Receive
 
 from core.errors import Invalid, TooLarge
-from core.settings import Settings
 from server.door.call import Call, Onward
 from server.door.requests import parse_request
+from server.own_route import usual_limit
 
 
-class Body:
-    """Reads what the engine is asked. Our own routes read theirs by themselves, up to the limit.
+async def take_body(call: Call, onward: Onward) -> None:
+    """Read what the engine is asked. Our own routes read theirs by themselves, up to the limit.
 
-    `limits`: the most bytes, by the template of a route of our own, where it is not
-    `max_body_bytes`.
+    Raises TooLarge, and Invalid for what is no inference request.
     """
-
-    def __init__(self, limits: Mapping[str, Callable[[Settings], int]]) -> None:
-        self._limits = limits
-
-    async def __call__(self, call: Call, onward: Onward) -> None:
-        settings = call.runtime.settings
-        special = self._limits.get(call.own_path)
-        limit = special(settings) if special is not None else settings.max_body_bytes
-        length = call.headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > limit:
-            raise _too_large(limit)
-        call.receive = _limited(call.receive, limit)
-        if call.endpoint is None:
-            await call.answer()
-            return
-        call.begin(parse_request(await _whole(call.receive), call.headers, call.endpoint))
-        await onward(call)
+    settings = call.runtime.settings
+    limit = call.own.max_bytes(settings) if call.own else usual_limit(settings)
+    length = call.headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
+    call.receive = _limited(call.receive, limit)
+    if not call.endpoint:
+        await call.answer()
+        return
+    call.begin(parse_request(await _whole(call.receive), call.headers, call.endpoint))
+    await onward(call)
 
 
 def _limited(receive: Receive, limit: int) -> Receive:

@@ -14,6 +14,7 @@ from core.clock import now_s
 from core.identity.types import ApiKey
 from core.ids import CompletionId
 from server.door.requests import Asked
+from server.own_route import OwnRoute
 from server.runtime import Runtime
 
 COUNTING = "tokens"
@@ -32,9 +33,9 @@ class Call:
     send: Send
     headers: Mapping[bytes, bytes]
 
-    # allow_list: "chat.completions", …, COUNTING; None for a route of our own, of this template.
-    endpoint: str | None = None
-    own_path: str = ""
+    # allow_list: "chat.completions", …, COUNTING; or none, and the route of our own
+    endpoint: str = ""
+    own: OwnRoute | None = None
 
     # key_check
     key: ApiKey = field(init=False)

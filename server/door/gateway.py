@@ -7,45 +7,41 @@ path copies nothing and does no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import AttuneError, Unavailable
-from core.settings import Settings
 from server import metrics
 from server.door.allow_list import AllowList
-from server.door.body import Body
+from server.door.body import take_body
 from server.door.call import Call, Onward, Stage
 from server.door.key_check import check_key
 from server.door.lease import hold_lease
 from server.door.routing import choose_route
 from server.door.tap import record
 from server.errors import http_error
+from server.own_route import OwnRoute
 from server.runtime import Runtime
 
 
 class Gateway:
-    """ASGI middleware; `runtime()` yields the running parts, or None while starting up.
-
-    `own`: our routes in `app`. `body_limits`: the most bytes of a body, by a route's template.
-    """
+    """ASGI middleware; `runtime()` yields the running parts, or None while starting up. `own`: our
+    routes in `app`."""
 
     def __init__(
         self,
         app: ASGIApp,
         runtime: Callable[[], Runtime | None],
-        own: Iterable[Route],
-        body_limits: Mapping[str, Callable[[Settings], int]],
+        own: Sequence[OwnRoute],
     ) -> None:
         self._app = app
         self._runtime = runtime
         self._enter = _in_turn(
             AllowList(own),  # what is not listed does not exist
             check_key,  # whose request it is
-            Body(body_limits),  # no longer than it may be; our own routes answer from here
+            take_body,  # no longer than it may be; our own routes answer from here
             choose_route,  # which weights answer
             hold_lease,  # they are in the engine until the answer has ended
             record,  # durable before its last byte leaves

@@ -23,10 +23,10 @@ async def choose_route(call: Call, onward: Onward) -> None:
     else:
         call.engine_model = engine_name(key.tenant_id, adapter, version)
     token = call.runtime.signer.token(key.tenant_id)
-    call.completion_id = CompletionId(PREFIXES.get(call.endpoint or "", "") + token)
+    call.completion_id = CompletionId(PREFIXES.get(call.endpoint, "") + token)
     body = engine_body(
         asked,
-        endpoint=call.endpoint or "",
+        endpoint=call.endpoint,
         engine_model=call.engine_model,
         tenant_id=key.tenant_id,
         request_id=call.completion_id,

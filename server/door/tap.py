@@ -18,10 +18,10 @@ from server.errors import http_error
 
 async def record(call: Call, onward: Onward) -> None:
     """Have the answer recorded; one whose client goes away as `cancelled`."""
-    if call.endpoint is None or call.endpoint == COUNTING:
+    if call.endpoint == COUNTING:
         await onward(call)
         return
-    tap = Tap(call, call.endpoint)
+    tap = Tap(call)
     call.send = tap.send
     try:
         await onward(call)
@@ -36,12 +36,11 @@ class Tap:
     An answer in one piece waits as a whole. Error responses pass and are not interactions.
     """
 
-    def __init__(self, call: Call, endpoint: str) -> None:
+    def __init__(self, call: Call) -> None:
         self._call = call
-        self._endpoint = endpoint
         self._send = call.send
         self._recorder = call.runtime.recorder
-        self._terminal = TERMINAL[endpoint]
+        self._terminal = TERMINAL[call.endpoint]
         self._first: float | None = None
         self._chunks: list[bytes] = []
         self._start: Message | None = None
@@ -125,9 +124,9 @@ class Tap:
 
         def build() -> Interaction:
             if self._streams:
-                transcript = read_stream(self._endpoint, chunks)
+                transcript = read_stream(self._call.endpoint, chunks)
             elif chunks:
-                transcript = read_answer(self._endpoint, b"".join(chunks))
+                transcript = read_answer(self._call.endpoint, b"".join(chunks))
             else:
                 transcript = Transcript()
             return self._interaction(outcome, transcript, ended)
@@ -139,7 +138,7 @@ class Tap:
         return Interaction(
             id=call.completion_id,
             tenant_id=call.key.tenant_id,
-            endpoint=self._endpoint,
+            endpoint=call.endpoint,
             created_at_s=call.asked_at_s,
             outcome="failed" if transcript.error else outcome,
             model_requested=asked.model[:256],
@@ -147,7 +146,7 @@ class Tap:
             adapter_id=route.adapter.id if route.adapter else None,
             version=route.version.number if route.version else None,
             explored=route.explored,
-            prompt=recorded_prompt(self._endpoint, asked.body),
+            prompt=recorded_prompt(call.endpoint, asked.body),
             answers=tuple(transcript.answers),
             finish_reason=transcript.finish_reason,
             end_user=asked.end_user,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-
-from sqlalchemy.exc import SQLAlchemyError
+from functools import partial
 
 from adapters.load_reports import LoadReports
 from adapters.types import Version
@@ -33,10 +32,10 @@ class LoadReporter:
             outcome = ("resident", "")
         else:
             return
-        asyncio.get_running_loop().run_in_executor(None, self._write, engine_id, *outcome)
+        put = partial(self._reports.put, self._server_id, engine_id, *outcome)
+        asyncio.get_running_loop().run_in_executor(None, put).add_done_callback(_log_failure)
 
-    def _write(self, engine_id: int, state: str, detail: str) -> None:
-        try:
-            self._reports.put(self._server_id, engine_id, state, detail)
-        except SQLAlchemyError:
-            logger.exception("Cannot write a load report.")
+
+def _log_failure(written: asyncio.Future[None]) -> None:
+    if not written.cancelled() and (error := written.exception()):
+        logger.error("Cannot write a load report.", exc_info=error)

@@ -22,6 +22,7 @@ from core.ids import AdapterId
 from server import metrics
 from server.engine.residency import Residency
 from server.sync.local_directory import LocalDirectory
+from server.sync.shared_look import SharedLook
 
 logger = logging.getLogger("attune.sync")
 
@@ -48,9 +49,8 @@ class RegistrySync:
         self._interval_s = interval_s
         self._publish_interval_s = publish_interval_s
         self._on_live = on_live
-        self._looking = asyncio.Lock()
+        self._shared_look = SharedLook(self._look)
         self._taking_over = asyncio.Lock()
-        self._looked_at = float("-inf")
         self._not_before: dict[tuple[AdapterId, int], float] = {}  # failed: try again then
         self._local = LocalDirectory(Directory())
 
@@ -77,21 +77,17 @@ class RegistrySync:
         """Know the keys, tenants and names there are now; loads nothing, so it is quick.
 
         Versions that are live in the registry but not yet here stay as they are: `refresh`
-        takes them over. Who asks while another look is about to begin shares that one.
-        Raises Unavailable while the database is.
+        takes them over. Raises Unavailable while the database is.
         """
-        asked_at = time.monotonic()
-        async with self._looking:
-            if self._looked_at > asked_at:
-                return
-            began_at = time.monotonic()
-            try:
-                news = await asyncio.to_thread(self._news, self._local.seen)
-            except SQLAlchemyError as error:
-                raise Unavailable("The registry cannot be read now; try again.") from error
-            if news is not None:
-                self._local.take(news)
-            self._looked_at = began_at
+        await self._shared_look()
+
+    async def _look(self) -> None:
+        try:
+            news = await asyncio.to_thread(self._news, self._local.seen)
+        except SQLAlchemyError as error:
+            raise Unavailable("The registry cannot be read now; try again.") from error
+        if news is not None:
+            self._local.take(news)
 
     def _news(self, seen: Directory) -> News | None:
         if self._database.last_change() <= seen.change:

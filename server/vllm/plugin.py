@@ -20,7 +20,7 @@ from adapters.validate import read_base
 from core.errors import Invalid
 from core.settings import Settings
 from server.door.gateway import Gateway
-from server.routes import BODY_LIMITS, attach
+from server.routes import attach
 from server.runtime import Runtime, start
 from server.vllm.adapters import VllmEngine
 from server.vllm.many_loras import drop_combinations
@@ -56,8 +56,7 @@ class AttuneEndpoints:
 
     def attach_router(self, app: FastAPI) -> None:
         """Add our routes and put the gateway before every route, ours and vLLM's."""
-        own = attach(app)
-        app.add_middleware(Gateway, runtime=lambda: self._runtime, own=own, body_limits=BODY_LIMITS)
+        app.add_middleware(Gateway, runtime=lambda: self._runtime, own=attach(app))
         app.router.lifespan_context = self._closing(app.router.lifespan_context)
 
     async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:

@@ -75,6 +75,16 @@ def database(database_url: str) -> Iterator[Database]:
     opened.dispose()
 
 
+@pytest.fixture
+def sqlite(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
+    """An open SQLite database without rows, for what only SQLite or either will do."""
+    path = tmp_path / "own.db"
+    shutil.copy(sqlite_template, path)
+    opened = Database(f"sqlite:///{path}")
+    yield opened
+    opened.dispose()
+
+
 def _prepare(url: str) -> None:
     database = Database(url)
     database.upgrade()

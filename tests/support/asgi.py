@@ -18,7 +18,7 @@ from adapters.validate import BaseModel, validate_adapter
 from core.identity.types import Scope
 from feedback.types import Interaction
 from server.door.gateway import Gateway
-from server.routes import BODY_LIMITS, attach
+from server.routes import attach
 from server.runtime import Runtime
 
 Q = "model.layers.0.self_attn.q_proj"
@@ -116,7 +116,7 @@ class Door:
         own = attach(app)
         app.state.attune = runtime
         self.vllm = Vllm(app)
-        self.gateway = Gateway(self.vllm, lambda: self.runtime, own, BODY_LIMITS)
+        self.gateway = Gateway(self.vllm, lambda: self.runtime, own)
         self.tenant = runtime.tenants.create("acme")
         self.key = self.new_key("inference", "feedback", "train")
 

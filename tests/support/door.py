@@ -16,7 +16,7 @@ from core.identity.types import Scope
 from core.ids import Digest, TenantId
 from core.settings import Settings
 from server.door.gateway import Gateway
-from server.routes import BODY_LIMITS, attach
+from server.routes import attach
 from server.runtime import Runtime, start
 
 
@@ -85,4 +85,4 @@ async def open_door(home: Path, database_url: str) -> Door:
     app = FastAPI()
     own = attach(app)
     app.state.attune = runtime
-    return Door(runtime, Gateway(app, lambda: runtime, own, BODY_LIMITS))
+    return Door(runtime, Gateway(app, lambda: runtime, own))

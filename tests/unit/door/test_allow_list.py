@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from support.asgi import Door
 
 from server.door.gateway import Gateway
+from server.own_route import OwnRoute
+from server.routes import attach
 
 HIDDEN = [
     "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters", "/invocations", "/sleep",
@@ -72,5 +77,35 @@ async def test_websockets_are_closed(door: Door) -> None:
 
 
 async def test_before_the_server_is_ready_it_says_so(door: Door) -> None:
-    door.gateway = Gateway(door.vllm, lambda: None, [], {})
+    door.gateway = Gateway(door.vllm, lambda: None, [])
     assert (await door.chat()).status == 503
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/adapters/a/b", "/v1/runs/x/y", "/v1/edge", "/v1/exports/x/y", "/v1/feedback/"]
+)
+async def test_under_our_own_prefixes_only_our_routes_exist(door: Door, path: str) -> None:
+    """The door knows the routes themselves: nothing else of the app is reached through a prefix."""
+    reply = await door.call(path, method="GET")
+    assert (reply.status, reply.error["type"]) == (404, "not_found_error")
+    assert door.vllm.asked == []
+
+
+async def test_the_description_of_the_api_needs_no_key_and_is_ours_or_none(door: Door) -> None:
+    """vLLM's app has the same paths, with routes that nobody here may know of."""
+    described = [OwnRoute("/openapi.json", re.compile(r"^/openapi\.json$"))]
+    for known, status in ((described, 200), ([], 404)):
+        door.gateway = Gateway(door.vllm, lambda: door.runtime, known)
+        reply = await door.call("/openapi.json", key="", method="GET")
+        assert reply.status == status
+
+
+def test_what_of_the_app_has_one_of_our_paths_gives_way() -> None:
+    app = FastAPI()
+
+    @app.get("/v1/models")
+    async def theirs() -> None: ...
+
+    own = attach(app)
+    assert theirs not in [route.endpoint for route in app.routes if isinstance(route, APIRoute)]
+    assert {route.path for route in own} >= {"/v1/models", "/v1/feedback", "/v1/adapters"}

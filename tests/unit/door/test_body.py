@@ -28,3 +28,21 @@ async def test_a_body_that_is_no_request_is_refused(door: Door, raw: bytes) -> N
 async def test_a_client_that_leaves_while_sending_asked_nothing(door: Door) -> None:
     await door.call("/v1/chat/completions", pieces=[])
     assert door.vllm.asked == []
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/feedback", 10_000),
+        ("/v1/adapters/support/versions", 30_000),
+        ("/v1/edge/sync", 4_000_000),
+    ],
+)
+async def test_each_of_our_routes_has_the_limit_it_declares(
+    door: Door, path: str, allowed: int
+) -> None:
+    door.runtime.settings.max_upload_bytes = 30_000
+    for size, too_large in ((allowed, False), (allowed + 1, True)):
+        told = [(b"content-length", str(size).encode())]
+        reply = await door.call(path, b"{}", headers=told)
+        assert (reply.status == 413) is too_large

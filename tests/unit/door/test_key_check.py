@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from contextlib import AbstractContextManager
 
 import pytest
@@ -11,6 +13,8 @@ from support.asgi import Door
 
 from core.database import Database
 from core.identity.types import SCOPES, Scope
+from server.door.gateway import Gateway
+from server.own_route import OwnRoute
 
 
 @pytest.mark.parametrize("key", ["", "x", "sk-at-aaaaaaaaaaaa-" + "a" * 48, "é", "Bearer x"])
@@ -59,3 +63,22 @@ async def test_while_the_database_is_away_known_keys_work_and_others_are_asked_t
     body = {"model": "base", "messages": []}
     assert (await door.call("/v1/chat/completions", body, key=unknown)).status == 503
     assert (await door.chat("nobody")).status == 503
+
+
+@pytest.mark.parametrize("takes_basic", [True, False])
+async def test_basic_authentication_opens_only_the_routes_that_say_so(
+    door: Door, takes_basic: bool
+) -> None:
+    """Its password is the key; the name before it is anybody's choice."""
+    models = OwnRoute("/v1/models", re.compile(r"^/v1/models$"), takes_basic=takes_basic)
+    door.gateway = Gateway(door.vllm, lambda: door.runtime, [models])
+
+    async def status(authorization: bytes) -> int:
+        headers = [(b"authorization", authorization)]
+        return (await door.call("/v1/models", method="GET", key="", headers=headers)).status
+
+    for password, opens in ((door.key, True), ("sk-at-wrong", False), ("", False)):
+        basic = b"Basic " + base64.b64encode(f"pk-name:{password}".encode())
+        assert await status(basic) == (200 if opens and takes_basic else 401)
+    for odd in (b"Basic", b"Basic !", b"Basic a", b"Basic \xff", b"basic bm8tY29sb24="):
+        assert await status(odd) == 401
