@@ -6,30 +6,20 @@ adapter's `generation`, and every move of the pointer leaves a row of history.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from adapters import tables
+from adapters import activations, tables
+from adapters.activations import Activation
 from adapters.rows import adapter_of, text_of, version_of
 from adapters.types import Adapter, AdapterScope, ArtifactInfo, Learning, Version, VersionState
 from core.clock import now_s
 from core.database import Database, announce
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import AdapterId, TenantId, new_id, parse_name
-
-
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """One move of the live pointer; `version` None means back to the base model."""
-
-    version: int | None
-    previous: int | None
-    actor: str
-    reason: str
-    at_s: float
 
 
 class Registry:
@@ -201,7 +191,7 @@ class Registry:
 
     def version(self, adapter_id: AdapterId, number: int) -> Version:
         """One version. Raises NotFound."""
-        if not _is_number(number):
+        if not activations.is_number(number):
             raise NotFound("This adapter has no such version.", param="version")
         query = sa.select(tables.versions).where(
             tables.versions.c.adapter_id == adapter_id, tables.versions.c.number == number
@@ -247,40 +237,12 @@ class Registry:
 
         `adapter` is what the caller decided on: if its generation has moved on, Conflict is
         raised and nothing changes. NotFound for a version that does not exist, Conflict for a
-        rejected one unless `allow_rejected`. Returns the adapter as it is now.
+        rejected or quarantined one unless `allow_rejected`. Returns the adapter as it is now.
         """
-        if number is not None and not _is_number(number):
-            raise NotFound(f"'{adapter.name}' has no such version.", param="version")
         with self._database.write() as connection:
-            if number is not None:
-                self._require_servable(connection, adapter, number, allow_rejected)
-            moved = connection.execute(
-                tables.adapters.update()
-                .where(
-                    tables.adapters.c.id == adapter.id,
-                    tables.adapters.c.generation == adapter.generation,
-                )
-                .values(live_version=number, generation=adapter.generation + 1)
+            activations.move(
+                connection, adapter, number, actor, reason, allow_rejected=allow_rejected
             )
-            if moved.rowcount != 1:
-                raise Conflict(
-                    f"The live version of '{adapter.name}' has changed meanwhile; look at "
-                    "it again, then decide.",
-                    code="generation_conflict",
-                )
-            _set_state(connection, adapter.id, adapter.live_version, "retired")
-            _set_state(connection, adapter.id, number, "live")
-            connection.execute(
-                tables.activations.insert().values(
-                    adapter_id=adapter.id,
-                    version=number,
-                    previous=adapter.live_version,
-                    actor=text_of(actor),
-                    reason=text_of(reason),
-                    at_s=now_s(),
-                )
-            )
-            announce(connection, "activations", adapter.id)
         return replace(adapter, live_version=number, generation=adapter.generation + 1)
 
     def rollback(self, adapter: Adapter, *, actor: str, reason: str = "") -> Adapter:
@@ -292,9 +254,12 @@ class Registry:
         moves = [m for m in self.history(adapter.id) if m.previous != m.version]
         if not moves:
             raise Conflict(f"'{adapter.name}' was never activated: there is nothing to undo.")
+        before = moves[0].previous
+        if before is not None and self.version(adapter.id, before).state == "quarantined":
+            raise activations.quarantined(adapter, before)
         return self.activate(
             adapter,
-            moves[0].previous,
+            before,
             actor=actor,
             reason=reason or f"rollback from version {adapter.live_version}",
             allow_rejected=True,
@@ -302,46 +267,5 @@ class Registry:
 
     def history(self, adapter_id: AdapterId, *, limit: int = 100) -> list[Activation]:
         """Moves of the live pointer, newest first."""
-        query = (
-            sa.select(tables.activations)
-            .where(tables.activations.c.adapter_id == adapter_id)
-            .order_by(tables.activations.c.id.desc())
-            .limit(limit)
-        )
         with self._database.read() as connection:
-            return [
-                Activation(r.version, r.previous, r.actor, r.reason, r.at_s)
-                for r in connection.execute(query)
-            ]
-
-    def _require_servable(
-        self, connection: sa.Connection, adapter: Adapter, number: int, allow_rejected: bool
-    ) -> None:
-        state = connection.scalar(
-            sa.select(tables.versions.c.state).where(
-                tables.versions.c.adapter_id == adapter.id, tables.versions.c.number == number
-            )
-        )
-        if state is None:
-            raise NotFound(f"'{adapter.name}' has no version {number}.", param="version")
-        if state == "rejected" and not allow_rejected:
-            raise Conflict(
-                f"The gate rejected version {number} of '{adapter.name}'; pass force=true to "
-                "make it live all the same.",
-                param="version",
-            )
-
-
-def _is_number(number: int) -> bool:
-    return 1 <= number < 2**31  # what the column holds
-
-
-def _set_state(
-    connection: sa.Connection, adapter_id: AdapterId, number: int | None, state: VersionState
-) -> None:
-    if number is not None:
-        connection.execute(
-            tables.versions.update()
-            .where(tables.versions.c.adapter_id == adapter_id, tables.versions.c.number == number)
-            .values(state=state)
-        )
+            return activations.newest(connection, adapter_id, limit)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from core.ids import AdapterId, Digest, TenantId
 
 AdapterScope = Literal["tenant", "domain", "user"]
-VersionState = Literal["candidate", "canary", "live", "retired", "rejected"]
+VersionState = Literal["candidate", "canary", "live", "retired", "rejected", "quarantined"]
 
 
 @dataclass(frozen=True, slots=True)

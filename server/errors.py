@@ -55,6 +55,18 @@ def error_json(error: AttuneError) -> dict[str, Any]:
     }
 
 
+def error_event(endpoint: str, error: AttuneError) -> bytes:
+    """The last bytes of a stream that ends with an error, as clients of its endpoint read it."""
+    told = error_json(error)
+    if endpoint == "messages":
+        told = {"type": "error", "error": {"type": "api_error", "message": error.message}}
+    elif endpoint == "responses":
+        told = {**told, "type": "error", "error": told}
+    else:
+        return b"data: " + json.dumps({"error": told}).encode() + b"\n\ndata: [DONE]\n\n"
+    return b"event: error\ndata: " + json.dumps(told).encode() + b"\n\n"
+
+
 def _kind_of(error: AttuneError) -> tuple[int, str]:
     return next(
         (known for cls, known in _HTTP.items() if isinstance(error, cls)), (500, "server_error")

@@ -10,8 +10,10 @@ from adapters.artifacts.store import ArtifactStore
 from adapters.exports import ExportStore
 from adapters.load_reports import LoadReports
 from adapters.registry import Registry
+from adapters.types import Version
 from adapters.validate import BaseModel
 from core.database import Database
+from core.errors import AttuneError
 from core.identity.tenants import TenantStore
 from core.ids import RunId
 from core.settings import Settings
@@ -23,8 +25,10 @@ from server.answers.first_answers import FirstAnswers
 from server.answers.recorder import Recorder
 from server.engine.load_reporter import LoadReporter
 from server.engine.port import EngineAdapters
+from server.engine.quarantine import Quarantine
 from server.engine.residency import Residency
 from server.engine.slots import Slots
+from server.engine.trial import Absurd
 from server.gauges import keep_current
 from server.sync.lookups import Lookups
 from server.sync.prewarm import prewarm
@@ -53,6 +57,7 @@ class Runtime:
     sync: RegistrySync
     lookups: Lookups
     residency: Residency
+    quarantine: Quarantine
     signer: IdSigner
     recorder: Recorder
     first_answers: FirstAnswers
@@ -88,11 +93,18 @@ async def start(
     secret = settings.request_secret or await asyncio.to_thread(tenants.secret, "request_ids")
     server_id = settings.server_id or socket.gethostname()[:40]
     await asyncio.to_thread(reports.forget, server_id)
+    quarantine, report_load = Quarantine(engine, database), LoadReporter(reports, server_id)
+
+    def report(version: Version, error: AttuneError | None) -> None:
+        report_load(version, error)
+        if isinstance(error, Absurd):
+            quarantine.put_soon(version, error)
+
     residency = Residency(
         engine,
         artifacts.check,
         capacity=settings.max_cpu_loras,
-        report=LoadReporter(reports, server_id),
+        report=report,
         slots=Slots(max_loras or settings.max_loras, patience_s=settings.slot_patience_s),
     )
 
@@ -128,6 +140,7 @@ async def start(
         sync=sync,
         lookups=Lookups(sync, served_name=served_name),
         residency=residency,
+        quarantine=quarantine,
         signer=IdSigner(secret),
         recorder=Recorder(interactions.append, wait_s=settings.commit_wait_s),
         first_answers=first_answers,

@@ -13,7 +13,8 @@ from feedback.types import Interaction, Outcome
 from server.answers.transcript import TERMINAL, Transcript, read_answer, read_stream
 from server.door.call import COUNTING, Call, Onward
 from server.door.requests import recorded_prompt, recorded_rest, recorded_sampling
-from server.errors import http_error
+from server.engine.trial import Absurd
+from server.errors import error_event, http_error
 
 
 async def record(call: Call, onward: Onward) -> None:
@@ -33,7 +34,8 @@ class Tap:
     """Stands between vLLM and the client for one answer.
 
     A streamed answer flows through chunk by chunk; the chunk that ends it waits for the commit.
-    An answer in one piece waits as a whole. Error responses pass and are not interactions.
+    An answer in one piece waits as a whole. Error responses pass and are not interactions. One
+    whose adapter has left its bounds ends with an error and is recorded as `failed`.
     """
 
     def __init__(self, call: Call) -> None:
@@ -64,6 +66,10 @@ class Tap:
         if not self._passing and not self._recorded:
             self._recorded = True
             self._recorder.submit(self._builder("cancelled"))
+            if self._call.route.version is not None:
+                self._call.runtime.quarantine.check_soon(
+                    self._call.engine_model, self._call.route.version
+                )
 
     async def _on_start(self, message: Message) -> None:
         self._passing = message["status"] >= 400
@@ -93,7 +99,10 @@ class Tap:
         # is not mistaken for one.
         if last or any(body.startswith(m) or b"\n" + m in body for m in self._terminal):
             self._recorded = True
-            await self._commit()
+            try:
+                await self._commit()
+            except Absurd as error:
+                message = {**message, "body": error_event(self._call.endpoint, error)}
         await self._send(message)
 
     async def _on_body(self, message: Message) -> None:
@@ -114,9 +123,17 @@ class Tap:
         await self._send({"type": "http.response.body", "body": b"".join(self._chunks)})
 
     async def _commit(self) -> None:
+        runtime, version = self._call.runtime, self._call.route.version
+        if version is None:
+            await self._recorder.commit(self._builder("completed"))
+            return
+        try:
+            await runtime.quarantine.require_sound(self._call.engine_model, version)
+        except Absurd:
+            await self._recorder.commit(self._builder("failed"))
+            raise
         await self._recorder.commit(self._builder("completed"))
-        if self._call.route.version is not None:
-            self._call.runtime.first_answers.given_by(self._call.route.version)
+        runtime.first_answers.given_by(version)
 
     def _builder(self, outcome: Outcome) -> Callable[[], Interaction]:
         chunks = list(self._chunks)

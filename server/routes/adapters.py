@@ -7,6 +7,7 @@ import contextlib
 import os
 from contextlib import suppress
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from adapters.artifacts.store import ADAPTER_FILES
-from adapters.types import Adapter, Learning, Version
+from adapters.types import Adapter, ArtifactInfo, Learning, Version
 from adapters.validate import validate_adapter
 from core.clock import iso
 from core.errors import Invalid, Unavailable
+from server.engine.trial import Absurd
 from server.routes.common import json_object, key_with, page, runtime_of, take
 from server.runtime import Runtime
 
@@ -116,7 +118,8 @@ async def change_adapter(name: str, request: Request) -> dict[str, Any]:
 async def push_version(name: str, request: Request) -> JSONResponse:
     """Upload a PEFT adapter: multipart with adapter_config.json and adapter_model.safetensors.
 
-    It is validated before it is stored; `activate` (default true) makes it live.
+    It is validated and tried in the engine before it is a version; `activate` (default true)
+    makes it live.
     """
     adapter = await _adapter(name, request, "train")
     runtime = runtime_of(request)
@@ -250,12 +253,19 @@ async def _store(
         for name, upload in zip(names, uploads, strict=True):
             await _copy(upload, staged / name)
 
-        def check_and_store() -> Version:
+        def check_and_store() -> ArtifactInfo:
             info = validate_adapter(staged, runtime.base, max_rank=runtime.settings.max_lora_rank)
             runtime.artifacts.put_folder(staged)
-            return runtime.registry.add_version(adapter.id, info, source="upload", note=note)
+            return info
 
-        return await asyncio.to_thread(check_and_store)
+        info = await asyncio.to_thread(check_and_store)
+    try:
+        await runtime.residency.try_out(adapter.name, info.digest)
+    except Absurd as error:
+        raise Invalid(error.message, param="file", code=error.code) from error
+    return await asyncio.to_thread(
+        partial(runtime.registry.add_version, adapter.id, info, source="upload", note=note)
+    )
 
 
 async def _copy(upload: UploadFile, target: Path) -> None:

@@ -23,6 +23,7 @@ from server.door.gateway import Gateway
 from server.routes import attach
 from server.runtime import Runtime, start
 from server.vllm.adapters import VllmEngine
+from server.vllm.bounds.log import BoundsLog
 from server.vllm.many_loras import drop_combinations
 
 logger = logging.getLogger("attune.server")
@@ -70,7 +71,7 @@ class AttuneEndpoints:
         models = state.openai_serving_models
         self._runtime = await start(
             settings,
-            VllmEngine(engine_client, models),
+            VllmEngine(engine_client, models, BoundsLog()),
             base=read_base(args.model),
             served_name=models.base_model_paths[0].name,
             max_model_len=engine_client.model_config.max_model_len,

@@ -31,7 +31,8 @@ def gain(a: torch.Tensor, b: torch.Tensor, scaling: float) -> float:
 
     `a` is [.., rank, inputs] and `b` [.., outputs, rank].
     """
-    return a.shape[-1] * a.shape[-2] * _largest(a) * _largest(b) * abs(scaling)
+    inputs, rank = int(a.shape[-1]), int(a.shape[-2])
+    return inputs * rank * _largest(a) * _largest(b) * abs(scaling)
 
 
 def needs_watching(gains: Iterable[float], dtype: torch.dtype) -> bool:

@@ -1,0 +1,133 @@
+"""Moves of an adapter's live pointer: each compare-and-set, each with its row of history.
+
+Owns what may become live and what changes with it. The transaction is the caller's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from adapters import tables
+from adapters.rows import text_of
+from adapters.types import Adapter, VersionState
+from core.clock import now_s
+from core.database import announce
+from core.errors import Conflict, NotFound
+from core.ids import AdapterId
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """One move of the live pointer; `version` None means back to the base model."""
+
+    version: int | None
+    previous: int | None
+    actor: str
+    reason: str
+    at_s: float
+
+
+def move(
+    connection: sa.Connection,
+    adapter: Adapter,
+    number: int | None,
+    actor: str,
+    reason: str,
+    *,
+    allow_rejected: bool,
+) -> None:
+    """Point `adapter`, as the caller saw it, at `number`; see `Registry.activate`."""
+    if number is not None:
+        _require_servable(connection, adapter, number, allow_rejected)
+    moved = connection.execute(
+        tables.adapters.update()
+        .where(
+            tables.adapters.c.id == adapter.id,
+            tables.adapters.c.generation == adapter.generation,
+        )
+        .values(live_version=number, generation=adapter.generation + 1)
+    )
+    if moved.rowcount != 1:
+        raise Conflict(
+            f"The live version of '{adapter.name}' has changed meanwhile; look at "
+            "it again, then decide.",
+            code="generation_conflict",
+        )
+    set_state(connection, adapter.id, adapter.live_version, "retired")
+    set_state(connection, adapter.id, number, "live")
+    connection.execute(
+        tables.activations.insert().values(
+            adapter_id=adapter.id,
+            version=number,
+            previous=adapter.live_version,
+            actor=text_of(actor),
+            reason=text_of(reason),
+            at_s=now_s(),
+        )
+    )
+    announce(connection, "activations", adapter.id)
+
+
+def newest(connection: sa.Connection, adapter_id: AdapterId, limit: int) -> list[Activation]:
+    """The last `limit` moves of an adapter's pointer, newest first."""
+    query = (
+        sa.select(tables.activations)
+        .where(tables.activations.c.adapter_id == adapter_id)
+        .order_by(tables.activations.c.id.desc())
+        .limit(limit)
+    )
+    return [
+        Activation(r.version, r.previous, r.actor, r.reason, r.at_s)
+        for r in connection.execute(query)
+    ]
+
+
+def is_number(number: int) -> bool:
+    """Whether a version can have this number: what the column holds."""
+    return 1 <= number < 2**31
+
+
+def quarantined(adapter: Adapter, number: int) -> Conflict:
+    """The refusal to make a quarantined version live."""
+    return Conflict(
+        f"Version {number} of '{adapter.name}' is quarantined, as its history says; pass "
+        "force=true to make it live all the same. A server that finds it absurd again takes it "
+        "out of service again.",
+        param="version",
+    )
+
+
+def _require_servable(
+    connection: sa.Connection, adapter: Adapter, number: int, allow_rejected: bool
+) -> None:
+    if not is_number(number):
+        raise NotFound(f"'{adapter.name}' has no such version.", param="version")
+    state = connection.scalar(
+        sa.select(tables.versions.c.state).where(
+            tables.versions.c.adapter_id == adapter.id, tables.versions.c.number == number
+        )
+    )
+    if state is None:
+        raise NotFound(f"'{adapter.name}' has no version {number}.", param="version")
+    if state == "quarantined" and not allow_rejected:
+        raise quarantined(adapter, number)
+    if state == "rejected" and not allow_rejected:
+        raise Conflict(
+            f"The gate rejected version {number} of '{adapter.name}'; pass force=true to "
+            "make it live all the same.",
+            param="version",
+        )
+
+
+def set_state(
+    connection: sa.Connection, adapter_id: AdapterId, number: int | None, state: VersionState
+) -> None:
+    """Move a version to `state`; None, the base model, has none."""
+    if number is not None:
+        connection.execute(
+            tables.versions.update()
+            .where(tables.versions.c.adapter_id == adapter_id, tables.versions.c.number == number)
+            .values(state=state)
+        )

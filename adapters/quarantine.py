@@ -1,0 +1,63 @@
+"""Taking a version out of service for good, which moves the live pointer where it must."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+
+from adapters import tables
+from adapters.activations import Activation, move, newest, set_state
+from adapters.rows import adapter_of
+from adapters.types import VersionState
+from core.database import Database
+from core.ids import AdapterId
+
+_MOVES = 100
+
+
+def quarantine(database: Database, adapter_id: AdapterId, number: int, reason: str) -> None:
+    """Nothing is routed to this version from now on, whatever its state was.
+
+    Where it was live, the version before it is again, or the base. A row of history keeps the
+    reason. Nothing happens to a version that is quarantined already.
+    """
+    with database.write() as connection:
+        adapter = adapter_of(
+            connection.execute(
+                sa.select(tables.adapters)
+                .where(tables.adapters.c.id == adapter_id)
+                .with_for_update()
+            ).one()
+        )
+        states = _states(connection, adapter_id)
+        if states.get(number) in (None, "quarantined"):
+            return
+        live = adapter.live_version
+        if live == number:
+            live = live_before(number, newest(connection, adapter_id, _MOVES), states)
+        why = f"quarantined: version {number}. {reason}"
+        move(connection, adapter, live, "server", why, allow_rejected=True)
+        set_state(connection, adapter_id, number, "quarantined")
+
+
+def live_before(
+    number: int, moves: Sequence[Activation], states: Mapping[int, VersionState]
+) -> int | None:
+    """What `number` took over from, by `moves`, newest first; None: the base model.
+
+    Where that may not be served either, what that one took over from.
+    """
+    for one in moves:
+        if one.version == number and one.previous != number:
+            if one.previous is None or states[one.previous] not in ("rejected", "quarantined"):
+                return one.previous
+            number = one.previous
+    return None
+
+
+def _states(connection: sa.Connection, adapter_id: AdapterId) -> dict[int, VersionState]:
+    query = sa.select(tables.versions.c.number, tables.versions.c.state).where(
+        tables.versions.c.adapter_id == adapter_id
+    )
+    return {row.number: row.state for row in connection.execute(query)}
