@@ -18,16 +18,7 @@ from core.settings import Settings
 from server.door.gateway import Gateway
 from server.routes import attach
 from server.runtime import Runtime, start
-
-
-class NoEngine:
-    """Takes every adapter and answers nothing."""
-
-    async def load(self, name: str, engine_id: int, path: Path) -> None:
-        assert path.is_absolute()
-
-    async def unload(self, name: str, engine_id: int) -> None:
-        pass
+from support.engine import Engine
 
 
 @dataclass
@@ -81,7 +72,7 @@ async def open_door(home: Path, database_url: str) -> Door:
     """Start it; `await door.runtime.stop()` afterwards."""
     settings = Settings(home=home, database_url=database_url)
     base = BaseModel("tiny", {"model.layers.0.self_attn.q_proj": (6, 4)})
-    runtime = await start(settings, NoEngine(), base=base, served_name="base", max_model_len=512)
+    runtime = await start(settings, Engine(), base=base, served_name="base", max_model_len=512)
     app = FastAPI()
     own = attach(app)
     app.state.attune = runtime

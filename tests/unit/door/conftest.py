@@ -17,6 +17,7 @@ from server.runtime import start
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     """Its follower sleeps for an hour: what is seen at once is seen without its help."""
     settings = Settings(home=tmp_path, sync_interval_s=3600.0, max_body_bytes=10_000)
-    runtime = await start(settings, Engine(), base=BASE, served_name="town", max_model_len=512)
-    yield Door(runtime)
+    engine = Engine()
+    runtime = await start(settings, engine, base=BASE, served_name="town", max_model_len=512)
+    yield Door(runtime, engine)
     await runtime.stop()
