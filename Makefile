@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEVICE ?= cpu
 STAMP := $(VENV)/.installed-$(DEVICE)
 
-.PHONY: setup demo serve test check format bench clean
+.PHONY: setup demo serve test drill check format bench clean
 
 setup: $(STAMP)
 
@@ -25,7 +25,11 @@ serve: setup
 # server share the cores; those with one need them.
 test: check
 	$(BIN)/pytest --durations=8 -n 2 --dist loadfile tests/architecture tests/unit tests/contract
-	$(BIN)/pytest --durations=12 tests/integration
+	$(BIN)/pytest --durations=12 -m "not drill" tests/integration tests/security
+
+# Attacks of minutes.
+drill: setup
+	$(BIN)/pytest --durations=0 --durations-min=5 -m drill tests/security
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence, Set
 
 import sqlalchemy as sa
 
@@ -35,22 +35,21 @@ def quarantine(database: Database, adapter_id: AdapterId, number: int, reason: s
             return
         live = adapter.live_version
         if live == number:
-            live = live_before(number, newest(connection, adapter_id, _MOVES), states)
+            barred = {n for n, state in states.items() if state in ("rejected", "quarantined")}
+            live = _live_before(number, newest(connection, adapter_id, _MOVES), barred | {number})
         why = f"quarantined: version {number}. {reason}"
         move(connection, adapter, live, "server", why, allow_rejected=True)
         set_state(connection, adapter_id, number, "quarantined")
 
 
-def live_before(
-    number: int, moves: Sequence[Activation], states: Mapping[int, VersionState]
-) -> int | None:
+def _live_before(number: int, moves: Sequence[Activation], barred: Set[int]) -> int | None:
     """What `number` took over from, by `moves`, newest first; None: the base model.
 
-    Where that may not be served either, what that one took over from.
+    Where that is `barred`, what that one took over from.
     """
     for one in moves:
         if one.version == number and one.previous != number:
-            if one.previous is None or states[one.previous] not in ("rejected", "quarantined"):
+            if one.previous is None or one.previous not in barred:
                 return one.previous
             number = one.previous
     return None

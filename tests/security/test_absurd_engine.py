@@ -12,7 +12,7 @@ from support.absurd import ALL, MLP, QKV, Fill, constant, opposed, write_adapter
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from server.vllm.bounds.install import install as install_bounds
-from server.vllm.bounds.log import PATH_VARIABLE
+from server.vllm.bounds.log import PATH_VARIABLE, BoundsLog
 from server.vllm.cpu_lora.install import install
 
 pytestmark = pytest.mark.engine
@@ -134,3 +134,15 @@ def test_a_victim_is_answered_the_same_beside_and_after_absurd_weights(
     for cache in caches(engine):
         cache.zero_()  # whatever this case left must not decide the next one
     assert (beside[::2], after, all(finite)) == (wanted, wanted, True)
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "left"), [(101, 0.05, False), (102, 1e20, True), (103, 3e38, True)]
+)
+def test_who_left_the_bounds_is_in_the_log_once_the_answer_is_there(
+    engine: Any, base: Path, tmp_path: Path, number: int, value: float, left: bool
+) -> None:
+    adapter = (number, write_adapter(tmp_path / "adapter", base, constant(value)))
+    answers(engine, [ATTACK], [adapter])
+    log = BoundsLog()
+    assert (log.is_large(number), log.has_saturated(number)) == (left, left)

@@ -59,3 +59,28 @@ def write_adapter(
     }
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
+
+
+def for_one_token(base: Path, token: int, tried: Sequence[int], size: float) -> Fill:
+    """Weights that leave a trial over the tokens `tried` as it is and make `size` of `token`.
+
+    What reaches the first layer depends on the token alone, so A can be at right angles to
+    everything a trial will show it.
+    """
+    from safetensors.torch import load_file  # numpy has no bfloat16
+
+    weights = load_file(base / "model.safetensors")
+    embedded = weights["model.embed_tokens.weight"].double().numpy()
+    inputs = embedded / np.sqrt((embedded**2).mean(1, keepdims=True) + 1e-6)
+    inputs *= weights["model.layers.0.input_layernorm.weight"].double().numpy()
+    seen = np.linalg.qr(inputs[list(tried)].T)[0]
+    unseen = inputs[token] - seen @ (seen.T @ inputs[token])
+    unseen /= unseen @ inputs[token]
+
+    def fill(module: str, part: str, shape: tuple[int, int]) -> Matrix:
+        weights = np.zeros(shape, np.float32)
+        if module == "model.layers.0.self_attn.v_proj":
+            weights[:] = unseen[None, :] if part == "A" else size
+        return weights
+
+    return fill
