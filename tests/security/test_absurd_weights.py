@@ -107,7 +107,7 @@ def test_a_trained_version_is_quarantined_at_its_load(attacker: Tenant, tmp_path
     assert [version["state"] for version in found["versions"]] == ["quarantined"]
     assert found["history"][0]["actor"] == "server"
     assert found["history"][0]["reason"].startswith("quarantined: version 1.")
-    assert attacker.ask("trained", "Hi", max_tokens=4).model == "town"
+    assert attacker.ask("trained", "Hi", max_tokens=4).model == "base"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -115,15 +115,16 @@ def test_who_passed_the_trial_is_found_out_at_the_answer_that_leaves_the_bounds(
     attacker: Tenant, rare: Path, stream: bool
 ) -> None:
     assert attacker.push("sly", rare).status_code == 201
-    assert complete(attacker, "sly@1", [5, 6, 7]).status_code == 200
-    answer = complete(attacker, "sly@1", [5, RARE, 7], stream=stream)
+    seen = [TRIED[1], TRIED[2], TRIED[3]]
+    assert complete(attacker, "sly@1", seen, max_tokens=1).status_code == 200
+    answer = complete(attacker, "sly@1", [*seen, RARE], stream=stream)
     assert answer.status_code == (200 if stream else 503)
     assert "'sly@1' are absurd" in answer.text
     assert outcomes(attacker, "sly@1") == ["completed", "failed"]
     found = shown(attacker, "sly")
     assert (found["live_version"], found["versions"][0]["state"]) == (None, "quarantined")
-    until(lambda: complete(attacker, "sly@1", [5, 6, 7]).status_code == 409)
-    assert complete(attacker, "sly", [5, RARE, 7]).status_code == 200  # by the base
+    until(lambda: complete(attacker, "sly@1", seen).status_code == 409)
+    assert complete(attacker, "sly", [*seen, RARE]).status_code == 200  # by the base
 
 
 @contextmanager
