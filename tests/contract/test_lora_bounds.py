@@ -3,12 +3,19 @@ other row changes by a bit."""
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 import pytest
 import torch
 from vllm.lora.layers import LoRAMapping
+from vllm.lora.punica_wrapper.punica_gpu import PunicaWrapperGPU
+from vllm.utils.import_utils import resolve_obj_by_qualname
+from vllm.v1.worker.worker_base import WorkerBase
 
 from server.vllm.bounds import gpu_wrapper
-from server.vllm.bounds.gpu_wrapper import SlotBounds
+from server.vllm.bounds.gpu_wrapper import BoundedGpuWrapper, SlotBounds
+from server.vllm.bounds.install import NOTE_SATURATED, _bound_on_gpus
 from server.vllm.bounds.rule import SMALL_GAIN, bounded, gain, limit, needs_watching
 from server.vllm.bounds.watch import Watch
 from server.vllm.cpu_lora import wrapper as cpu_wrapper
@@ -158,15 +165,32 @@ def test_on_gpus_flags_are_told_before_the_slot_changes_hands(watch: Watch) -> N
 
 def test_the_gpu_wrapper_overrides_what_vllm_calls() -> None:
     """When this fails, vLLM has renamed or moved a step: look where rows leave a LoRA layer now."""
-    from vllm.lora.punica_wrapper.punica_gpu import PunicaWrapperGPU
-
     for name in ("update_metadata", "add_expand", "add_lora_embedding", "add_lora_logits"):
         assert name in vars(PunicaWrapperGPU)
-        assert name in vars(gpu_wrapper.BoundedGpuWrapper)
-    assert "self.add_expand(" in inspect_source(PunicaWrapperGPU.add_lora_linear)
+        assert name in vars(BoundedGpuWrapper)
+    assert "self.add_expand(" in inspect.getsource(PunicaWrapperGPU.add_lora_linear)
 
 
-def inspect_source(function: object) -> str:
-    import inspect
+def test_on_gpus_vllm_is_given_the_wrapper_and_its_workers_tell_on_request(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Platform:
+        pass
 
-    return inspect.getsource(function)  # type: ignore[arg-type]
+    monkeypatch.setattr(WorkerBase, NOTE_SATURATED, None, raising=False)
+    _bound_on_gpus(Platform)
+    given: Any = Platform
+    assert resolve_obj_by_qualname(given.get_punica_wrapper()) is BoundedGpuWrapper
+
+    class Wrapper:
+        """As much of one as its flags."""
+
+        bounds = _bounds = SlotBounds(1, "cpu")
+
+    watch.begin(101)
+    Wrapper.bounds.renew([101], torch.float32)
+    Wrapper.bounds.exceeded[1] = 1
+    wrapper: Any = Wrapper()
+    gpu_wrapper._wrappers.add(wrapper)
+    getattr(WorkerBase, NOTE_SATURATED)(None)
+    assert watch.has_saturated(101)

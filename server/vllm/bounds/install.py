@@ -21,6 +21,10 @@ NOTE_SATURATED = "attune_note_saturated"
 """The worker's method that writes down what GPUs have flagged, for `collective_rpc`."""
 
 _MARK = "attune_measures"
+_UNBOUNDED = (
+    "LoRA: what adapters put out is not bounded here (%s): one with absurd weights can change "
+    "other tenants' answers."
+)
 
 
 def install() -> bool:
@@ -33,16 +37,14 @@ def install() -> bool:
 
     prepare()
     if not vllm.__version__.startswith(SUPPORTED_VERSION):
-        logger.warning(
-            "LoRA: outputs are not bounded: that is for vLLM %sx and this is %s. An adapter with "
-            "absurd weights can change other tenants' answers.",
-            SUPPORTED_VERSION,
-            vllm.__version__,
-        )
+        logger.warning(_UNBOUNDED, f"that is for {SUPPORTED_VERSION}x, not {vllm.__version__}")
         return False
     _measure_when_loaded()
     if current_platform.is_cuda_alike():
         _bound_on_gpus(type(current_platform))
+    elif not current_platform.is_cpu():
+        logger.warning(_UNBOUNDED, f"this is a {current_platform.device_type}, no CPU and no GPU")
+        return False
     return True
 
 
