@@ -73,6 +73,13 @@ def test_large_weights_are_watched_and_trained_ones_are_not(value: float) -> Non
     assert needs_watching([ordinary, absurd], torch.bfloat16)
 
 
+@pytest.mark.parametrize(("a", "b"), [(3e38, 1e-38), (1e-38, 3e38), (0.0, 3e38), (3e38, 0.0)])
+def test_a_tiny_matrix_does_not_make_up_for_a_huge_one(a: float, b: float) -> None:
+    """A x overflows before B can make it small; B * scaling does before A x is known."""
+    found = gain(torch.full((16, 64), a), torch.full((64, 16), b), 2.0)
+    assert needs_watching([found], torch.float32)
+
+
 def test_what_cannot_be_measured_is_watched_and_so_is_all_in_float16() -> None:
     assert needs_watching([NAN], torch.float32)
     assert needs_watching([INF], torch.float32)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.absurd import ALL, MLP, QKV, Fill, constant, opposed, write_adapter
+from support.absurd import ALL, MLP, QKV, Fill, constant, opposed, unequal, write_adapter
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from server.vllm.bounds.install import install as install_bounds
@@ -23,6 +23,7 @@ NUMBERS = itertools.count(1)  # engine ids are never reused
 VICTIMS = [[1, 5, 9, 33], [1, 7], [1, *range(100, 140)], [1, 64, 3]]
 ATTACK = [1, *range(30, 70)]
 WEIGHTS = [1e2, 1e6, 1e9, 1e15, 1e20, 1e30, 3e38]
+UNEQUAL = [(3e38, 1e-38), (1e-38, 3e38), (0.0, 3e38), (3e38, 0.0), (1e-3, 1e20)]
 MODULES = {"all": ALL, "q": ("q_proj",), "qkv": QKV, "v": ("v_proj",), "mlp": MLP, "o": ("o_proj",)}
 
 
@@ -129,6 +130,7 @@ CASES: list[tuple[str, Fill, Sequence[str]]] = [
         for value in WEIGHTS
         for name in MODULES
     ),
+    *((f"A {a:g}, B {b:g}", unequal(a, b), ALL) for a, b in UNEQUAL),
     *((f"inf - inf, {name}", opposed(3e38), MODULES[name]) for name in MODULES),
 ]
 

@@ -26,6 +26,11 @@ def constant(value: float) -> Fill:
     return lambda module, part, shape: np.full(shape, value, np.float32)
 
 
+def unequal(a: float, b: float) -> Fill:
+    """One number in all of A, another in all of B."""
+    return lambda module, part, shape: np.full(shape, a if part == "A" else b, np.float32)
+
+
 def opposed(value: float) -> Fill:
     """A's columns alternate in sign: each product overflows, and their sum is inf - inf."""
 

@@ -6,6 +6,7 @@ vLLM.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -27,12 +28,14 @@ def limit(dtype: torch.dtype) -> float:
 
 
 def gain(a: torch.Tensor, b: torch.Tensor, scaling: float) -> float:
-    """At least max |B A x| * scaling over all |x| <= 1; NaN or infinite where it cannot be told.
+    """At least the factor by which A, B * scaling or both together can multiply what enters.
 
-    `a` is [.., rank, inputs] and `b` [.., outputs, rank].
+    Either alone counts too: what A makes must be finite before a tiny B can make it small again.
+    NaN or infinite where it cannot be told. `a` is [.., rank, inputs], `b` [.., outputs, rank].
     """
     inputs, rank = int(a.shape[-1]), int(a.shape[-2])
-    return inputs * rank * _largest(a) * _largest(b) * abs(scaling)
+    first, second = inputs * _largest(a), rank * _largest(b) * abs(scaling)
+    return max(first, second, first * second, key=lambda factor: (math.isnan(factor), factor))
 
 
 def needs_watching(gains: Iterable[float], dtype: torch.dtype) -> bool:
