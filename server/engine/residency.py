@@ -94,7 +94,8 @@ class Residency:
 
         Raises Absurd if they leave their bounds, Unavailable if they cannot be loaded now.
         """
-        engine_id, name = next(self._trial_ids), f"trial/{name}"
+        engine_id = next(self._trial_ids)
+        name = f"trial-{engine_id}/{name}"  # never reused: the engine keeps its caches by name
         deadline = time.monotonic() + self._room_timeout_s
         path = await asyncio.to_thread(self._fetch, digest)
         async with self._one_load:

@@ -7,7 +7,6 @@ and `collective_rpc`; tests/contract pins them.
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +48,8 @@ class VllmEngine:
         """See `EngineAdapters.answer`. Prompts go through the whole vocabulary in even steps."""
         request = self._models.lora_requests[name]
         try:
-            await asyncio.gather(*(self._first_token(request, n) for n in prompt_tokens))
+            for length in prompt_tokens:
+                await self._first_token(request, length)
         except Exception as error:  # whatever a step raised
             raise Unavailable(f"The engine cannot try adapter '{name}': {error}") from error
 

@@ -109,7 +109,7 @@ async def test_absurd_weights_are_refused_before_they_are_a_version(
 async def test_what_passes_its_trial_is_a_version(door: Door, tmp_path: Path) -> None:
     door.runtime.registry.create(door.tenant.id, "support")
     assert (await door.upload("support", tmp_path / "v1")).status == 201
-    assert door.engine.tried == ["trial/support"]
+    assert len(door.engine.tried) == 1
     assert [version.state for version in door.runtime.registry.versions()] == ["live"]
 
 
