@@ -129,7 +129,7 @@ class Tap:
             return
         try:
             await runtime.quarantine.require_sound(self._call.engine_model, version)
-        except Absurd:
+        except AttuneError:  # absurd, or nobody can tell
             await self._recorder.commit(self._builder("failed"))
             raise
         await self._recorder.commit(self._builder("completed"))
