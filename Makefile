@@ -30,11 +30,11 @@ quick: setup
 # train, export and serve, which need the cores for themselves.
 test: check
 	$(BIN)/pytest --durations=8 -n 2 --dist loadfile $(QUICK)
-	$(BIN)/pytest --durations=12 -m "not drill" tests/integration
+	$(BIN)/pytest --durations=12 -m "not drill" tests/integration tests/security
 
-# kill -9 of everything, minutes of everything at once, and more tastes to learn.
+# kill -9 of everything, minutes of everything at once, attacks of minutes, more tastes to learn.
 drill: setup
-	$(BIN)/pytest --durations=0 --durations-min=5 -m drill tests/drill tests/integration
+	$(BIN)/pytest --durations=0 --durations-min=5 -m drill tests/drill tests/integration tests/security
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -6,6 +6,7 @@ Owns what may become live and what changes with it. The transaction is the calle
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -54,8 +55,8 @@ def move(
             "it again, then decide.",
             code="generation_conflict",
         )
-    _set_state(connection, adapter.id, adapter.live_version, "retired")
-    _set_state(connection, adapter.id, number, "live")
+    set_state(connection, adapter.id, adapter.live_version, "retired")
+    set_state(connection, adapter.id, number, "live")
     moved_to = {
         "adapter_id": adapter.id,
         "version": number,
@@ -68,9 +69,29 @@ def move(
     announce(connection, "activations", adapter.id)
 
 
+def latest(adapter_id: AdapterId, limit: int) -> sa.Select[Any]:
+    """The last `limit` moves of an adapter's pointer, newest first."""
+    return (
+        sa.select(tables.activations)
+        .where(tables.activations.c.adapter_id == adapter_id)
+        .order_by(tables.activations.c.id.desc())
+        .limit(limit)
+    )
+
+
 def is_number(number: int) -> bool:
     """Whether a version can have this number: what the column holds."""
     return 1 <= number < 2**31
+
+
+def quarantined(adapter: Adapter, number: int) -> Conflict:
+    """The refusal to make a quarantined version live."""
+    return Conflict(
+        f"Version {number} of '{adapter.name}' is quarantined, as its history says; pass "
+        "force=true to make it live all the same. A server that finds it absurd again takes it "
+        "out of service again.",
+        param="version",
+    )
 
 
 def _require_servable(
@@ -85,6 +106,8 @@ def _require_servable(
     )
     if state is None:
         raise NotFound(f"'{adapter.name}' has no version {number}.", param="version")
+    if state == "quarantined" and not allow_rejected:
+        raise quarantined(adapter, number)
     if state == "rejected" and not allow_rejected:
         raise Conflict(
             f"The gate rejected version {number} of '{adapter.name}'; pass force=true to "
@@ -93,9 +116,10 @@ def _require_servable(
         )
 
 
-def _set_state(
+def set_state(
     connection: sa.Connection, adapter_id: AdapterId, number: int | None, state: VersionState
 ) -> None:
+    """Move a version to `state`; None, the base model, has none."""
     if number is not None:
         connection.execute(
             tables.versions.update()

@@ -203,7 +203,7 @@ class Registry:
 
         `adapter` is what the caller decided on: if its generation has moved on, Conflict is
         raised and nothing changes. NotFound for a version that does not exist, Conflict for a
-        rejected one unless `allow_rejected`. Returns the adapter as it is now.
+        rejected or quarantined one unless `allow_rejected`. Returns the adapter as it is now.
         """
         with self._database.write() as connection:
             activations.move(
@@ -220,9 +220,12 @@ class Registry:
         moves = [m for m in self.history(adapter.id) if m.previous != m.version]
         if not moves:
             raise Conflict(f"'{adapter.name}' was never activated: there is nothing to undo.")
+        before = moves[0].previous
+        if before is not None and self.version(adapter.id, before).state == "quarantined":
+            raise activations.quarantined(adapter, before)
         return self.activate(
             adapter,
-            moves[0].previous,
+            before,
             actor=actor,
             reason=reason or f"rollback from version {adapter.live_version}",
             allow_rejected=True,
@@ -230,10 +233,4 @@ class Registry:
 
     def history(self, adapter_id: AdapterId, *, limit: int = 100) -> list[Activation]:
         """Moves of the live pointer, newest first."""
-        query = (
-            sa.select(tables.activations)
-            .where(tables.activations.c.adapter_id == adapter_id)
-            .order_by(tables.activations.c.id.desc())
-            .limit(limit)
-        )
-        return self._database.find_all(query, Activation)
+        return self._database.find_all(activations.latest(adapter_id, limit), Activation)

@@ -7,7 +7,7 @@ import re
 
 from adapters.directory import Directory
 from adapters.types import Adapter, Route, Version
-from core.errors import NotFound
+from core.errors import Conflict, NotFound
 from core.ids import TenantId
 
 _PINNED = re.compile(r"(?P<name>[^@]{1,64})@(?P<number>[1-9][0-9]{0,8})")
@@ -30,7 +30,8 @@ def route(
 
     `draw` in [0, 1) decides whether the answer belongs to the adapter's exploration share;
     None draws at random. A pinned version (`support@7`) is never explored. Raises NotFound for
-    a name or version the tenant does not have, in words that do not tell whether another does.
+    a name or version the tenant does not have, in words that do not tell whether another does;
+    Conflict for a quarantined version.
     """
     if model in (BASE, served_name):
         return Route(None, None, False, served_name)
@@ -59,6 +60,13 @@ def route(
             f"The model `{model}` does not exist: adapter '{name}' has no such version ({known}).",
             param="model",
             code="model_not_found",
+        )
+    if version.state == "quarantined":
+        raise Conflict(
+            f"The model `{model}` is quarantined: its weights are absurd. The history of adapter "
+            f"'{name}' says what happened.",
+            param="model",
+            code="quarantined",
         )
     return _to(adapter, version)
 

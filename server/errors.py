@@ -21,3 +21,15 @@ def error_response(error: AttuneError, path: str = "") -> Response:
     # In ASCII, which also takes the half of a UTF-16 pair that a caller may have sent.
     body = json.dumps(said.model_dump())
     return Response(body, status_of(error), headers_of(error), media_type="application/json")
+
+
+def error_event(endpoint: str, error: AttuneError) -> bytes:
+    """The last bytes of a stream that ends with an error, as clients of its endpoint read it."""
+    told = error_body(error).model_dump()
+    if endpoint == "messages":
+        told = {"type": "error", "error": {"type": "api_error", "message": error.message}}
+    elif endpoint == "responses":
+        told = {**told, "type": "error", "error": told}
+    else:
+        return b"data: " + json.dumps({"error": told}).encode() + b"\n\ndata: [DONE]\n\n"
+    return b"event: error\ndata: " + json.dumps(told).encode() + b"\n\n"

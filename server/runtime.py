@@ -10,8 +10,10 @@ from typing import Any
 from adapters.artifacts.store import ArtifactStore
 from adapters.load_reports import LoadReports
 from adapters.registry import Registry
+from adapters.types import Version
 from adapters.validate import BaseModel
 from core.database import Database
+from core.errors import AttuneError
 from core.identity.tenants import TenantStore
 from core.settings import Settings
 from core.work.kind import Kind, Place
@@ -23,8 +25,10 @@ from server.answers.first_answers import FirstAnswers
 from server.answers.recorder import Recorder
 from server.engine.load_reporter import LoadReporter
 from server.engine.port import EngineAdapters
+from server.engine.quarantine import Quarantine
 from server.engine.residency import Residency
 from server.engine.slots import Slots
+from server.engine.trial import Absurd
 from server.metrics import keep_current
 from server.sync.registry_sync import RegistrySync
 
@@ -65,11 +69,13 @@ class Runtime:
         self.work = {kind.spec.plural: kind(place) for kind in kinds}
 
         self._server_id = settings.server_id or socket.gethostname()[:40]
+        self._report_load = LoadReporter(self.load_reports, self._server_id)
+        self.quarantine = Quarantine(engine, database)
         self.residency = Residency(
             engine,
             self.artifacts.check,
             capacity=settings.max_cpu_loras,
-            report=LoadReporter(self.load_reports, self._server_id),
+            report=self._report,
             slots=Slots(max_loras or settings.max_loras, patience_s=settings.slot_patience_s),
         )
         self.first_answers = FirstAnswers(Watermarks(database).newest_feedback_at_s)
@@ -80,6 +86,11 @@ class Runtime:
             publish_interval_s=settings.publish_interval_s,
             on_live=self.first_answers.expect,
         )
+
+    def _report(self, version: Version, error: AttuneError | None) -> None:
+        self._report_load(version, error)
+        if isinstance(error, Absurd):
+            self.quarantine.put_soon(version, error)
 
     async def start(self) -> None:
         """Open the database, take over the registry, preload live versions traffic suggests."""

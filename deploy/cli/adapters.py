@@ -88,7 +88,7 @@ def push(
 def activate_version(
     name: str,
     version: Annotated[str, typer.Argument(help="A number, or 'base'.")],
-    force: Annotated[bool, typer.Option(help="Even if the gate rejected it.")] = False,
+    force: Annotated[bool, typer.Option(help="Even if it was rejected or quarantined.")] = False,
     url: Url = DEFAULT_URL,
     key: Key = "",
     as_json: Json = False,

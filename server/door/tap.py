@@ -14,7 +14,8 @@ from feedback.types import Interaction, Outcome
 from server.answers.transcript import ENDS, Transcript, read
 from server.door.call import COUNTING, Call, Onward
 from server.door.requests import recorded_prompt, recorded_rest, recorded_sampling
-from server.errors import error_response
+from server.engine.trial import Absurd
+from server.errors import error_event, error_response
 
 
 async def record(call: Call, onward: Onward) -> None:
@@ -34,7 +35,8 @@ class Tap:
     """Stands between vLLM and the client for one answer.
 
     A streamed answer flows through chunk by chunk; the chunk that ends it waits for the commit.
-    An answer in one piece waits as a whole. Error responses pass and are not interactions.
+    An answer in one piece waits as a whole. Error responses pass and are not interactions. One
+    whose adapter has left its bounds ends with an error and is recorded as `failed`.
     """
 
     def __init__(self, call: Call) -> None:
@@ -62,6 +64,10 @@ class Tap:
         if not self._settled:
             self._settled = True
             self._call.runtime.recorder.submit(self._builder("cancelled"))
+            if self._call.route.version is not None:
+                self._call.runtime.quarantine.check_soon(
+                    self._call.engine_model, self._call.route.version
+                )
 
     async def _on_start(self, message: Message) -> None:
         self._settled = message["status"] >= 400
@@ -89,7 +95,10 @@ class Tap:
             message = {**message, "body": body}
         if last or ENDS.search(body):
             self._settled = True
-            await self._commit()
+            try:
+                await self._commit()
+            except Absurd as error:
+                message = {**message, "body": error_event(self._call.endpoint, error)}
         await self._send(message)
 
     async def _on_body(self, message: Message) -> None:
@@ -108,9 +117,17 @@ class Tap:
         await self._send({"type": "http.response.body", "body": b"".join(self._chunks)})
 
     async def _commit(self) -> None:
-        await self._call.runtime.recorder.commit(self._builder("completed"))
-        if self._call.route.version is not None:
-            self._call.runtime.first_answers.given_by(self._call.route.version)
+        runtime, version = self._call.runtime, self._call.route.version
+        if version is None:
+            await runtime.recorder.commit(self._builder("completed"))
+            return
+        try:
+            await runtime.quarantine.require_sound(self._call.engine_model, version)
+        except AttuneError:  # absurd, or nobody can tell
+            await runtime.recorder.commit(self._builder("failed"))
+            raise
+        await runtime.recorder.commit(self._builder("completed"))
+        runtime.first_answers.given_by(version)
 
     def _builder(self, outcome: Outcome) -> Callable[[], Interaction]:
         return partial(self._interaction, outcome, list(self._chunks), time.perf_counter())

@@ -1,14 +1,15 @@
-"""What Attune asks of an inference engine: put an adapter in, take it out. The real one is
+"""What Attune asks of an inference engine: put an adapter in, try it, take it out. The real one is
 `server.vllm.adapters`; everything else in this package knows only this port."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 
 class EngineAdapters(Protocol):
-    """Loading and freeing of LoRA adapters while the engine serves.
+    """Loading, trying and freeing of LoRA adapters while the engine serves.
 
     Calls take effect in the order in which they are begun: a load may follow the unload that
     makes room for it without waiting for it to end.
@@ -22,3 +23,15 @@ class EngineAdapters(Protocol):
 
     async def unload(self, name: str, engine_id: int) -> None:
         """Free it; no request may be using it."""
+
+    async def answer(self, name: str, prompt_tokens: Sequence[int]) -> None:
+        """Let it answer prompts of these lengths, a token each, and drop the answers.
+
+        Raises Unavailable with the engine's reason.
+        """
+
+    def is_large(self, engine_id: int) -> bool:
+        """Whether a loaded adapter's weights could lead out of what the engine keeps finite."""
+
+    async def has_left_bounds(self, engine_id: int) -> bool:
+        """Whether they have, in any answer until now: what it answered is not what it says."""

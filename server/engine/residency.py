@@ -8,38 +8,27 @@ copies in host memory (`capacity`), and the adapters of one step (`slots`, see s
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapters.types import Version
-from core.errors import AttuneError, Unavailable
+from core.errors import AttuneError
 from core.ids import Digest
 from server import metrics
 from server.engine.port import EngineAdapters
 from server.engine.slots import Slots
+from server.engine.stay import NoRoom, Stay, unavailable
+from server.engine.trial import try_out
 
 logger = logging.getLogger("attune.residency")
 
-
-@dataclass(slots=True)
-class _Entry:
-    name: str
-    version: Version
-    references: int = 0
-    asked: int = 0  # leases in this stay
-    stall_s: float = 0.0  # what the engine took to load it
-    retired: bool = False
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    error: AttuneError | None = None
-
-
-class _NoRoom(Unavailable):
-    """Every place is taken by a running answer."""
+_FIRST_TRIAL_ID = 1 << 40
+"""Weights that are no version yet have engine ids from here on; the registry counts from 1."""
 
 
 class Residency:
@@ -48,7 +37,8 @@ class Residency:
     `fetch` returns the verified local folder of a digest (it runs in a worker thread and raises
     NotFound or Unavailable). A version that failed to load is refused for `retry_after_s`
     without asking the engine again. `report(version, error)` hears of every attempt. An adapter
-    asked for repeatedly that had to make room comes back by itself once a place is free.
+    asked for repeatedly that had to make room comes back by itself once a place is free. Large
+    weights are tried before anybody is answered by them (see server.engine.trial).
     """
 
     def __init__(
@@ -69,10 +59,12 @@ class Residency:
         self._slots = slots
         self._room_timeout_s = room_timeout_s
         self._retry_after_s = retry_after_s
-        self._entries: OrderedDict[int, _Entry] = OrderedDict()
+        self._entries: OrderedDict[int, Stay] = OrderedDict()
         self._occupied = 0  # of them in the engine
         self._missed: dict[int, tuple[str, Version]] = {}  # made room though in demand
         self._failed: dict[int, tuple[float, AttuneError]] = {}
+        self._sound: set[Digest] = set()  # passed their trial
+        self._trial_ids = itertools.count(_FIRST_TRIAL_ID)
         self._one_load = asyncio.Lock()
         self._released = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
@@ -89,18 +81,34 @@ class Residency:
         entry = await self._acquire(name, version)
         entry.asked += 1
         try:
-            if self._slots is None or not generates:
+            if not generates:
                 yield
                 return
-            if not self._slots.take(version.engine_id):
-                with metrics.waiting("slot"):
-                    await self._slots.wait(version.engine_id)
-            try:
+            async with self._slot(version.engine_id):
                 yield
-            finally:
-                self._slots.leave(version.engine_id)
         finally:
             self._release(entry)
+
+    async def try_out(self, name: str, digest: Digest) -> None:
+        """Load weights that are no version yet, let them answer for nobody, and free them.
+
+        Raises Absurd if they leave their bounds, Unavailable if they cannot be loaded now.
+        """
+        engine_id = next(self._trial_ids)
+        name = f"trial-{engine_id}/{name}"  # never reused: the engine keeps its caches by name
+        deadline = time.monotonic() + self._room_timeout_s
+        path = await asyncio.to_thread(self._fetch, digest)
+        async with self._one_load:
+            await self._make_room(deadline)
+            await self._engine.load(name, engine_id, path)
+            self._occupied += 1
+        try:
+            await self._try_out(name, engine_id, digest)
+        finally:
+            self._occupied -= 1
+            self._spawn(self._engine.unload(name, engine_id))
+            self._released.set()
+            self._welcome_back()
 
     async def preload(self, name: str, version: Version, *, swap: bool = True) -> None:
         """Have the version ready before the first request for it. Raises Unavailable.
@@ -135,7 +143,25 @@ class Residency:
         """Engine ids in the engine now, least recently used first."""
         return [number for number, entry in self._entries.items() if entry.ready.is_set()]
 
-    async def _acquire(self, name: str, version: Version) -> _Entry:
+    @asynccontextmanager
+    async def _slot(self, engine_id: int) -> AsyncIterator[None]:
+        if self._slots is None:
+            yield
+            return
+        if not self._slots.take(engine_id):
+            with metrics.waiting("slot"):
+                await self._slots.wait(engine_id)
+        try:
+            yield
+        finally:
+            self._slots.leave(engine_id)
+
+    async def _try_out(self, name: str, engine_id: int, digest: Digest) -> None:
+        async with self._slot(engine_id):
+            await try_out(self._engine, name, engine_id)
+        self._sound.add(digest)
+
+    async def _acquire(self, name: str, version: Version) -> Stay:
         while True:
             entry = self._entries.get(version.engine_id)
             if entry is None:
@@ -159,16 +185,17 @@ class Residency:
             self._entries.move_to_end(version.engine_id)
             return entry
 
-    async def _load(self, name: str, version: Version) -> _Entry:
+    async def _load(self, name: str, version: Version) -> Stay:
         failed = self._failed.get(version.engine_id)
         if failed is not None:
             if time.monotonic() - failed[0] < self._retry_after_s:
                 raise failed[1]
             del self._failed[version.engine_id]
-        entry = _Entry(name, version, references=1)
+        entry = Stay(name, version, references=1)
         self._entries[version.engine_id] = entry
         started = time.perf_counter()
         deadline = time.monotonic() + self._room_timeout_s  # the wait for one's turn included
+        loaded = False
         try:
             path = await asyncio.to_thread(self._fetch, version.digest)
             async with self._one_load:
@@ -176,15 +203,24 @@ class Residency:
                 began = time.perf_counter()
                 await self._engine.load(name, version.engine_id, path)
                 entry.stall_s = time.perf_counter() - began
+                self._occupied += 1
+                loaded = True
+            if self._engine.is_large(version.engine_id) and version.digest not in self._sound:
+                await self._try_out(name, version.engine_id, version.digest)
         except BaseException as error:
             # Those who wait for this load find the entry gone: they see the error, or, when
             # only the one who began it was cancelled, load it themselves.
-            del self._entries[version.engine_id]
+            if loaded:
+                self._drop(entry)
+                self._spawn(self._engine.unload(name, version.engine_id))
+                self._released.set()
+            else:
+                del self._entries[version.engine_id]
             if not isinstance(error, Exception):
                 entry.ready.set()
                 raise
-            entry.error = _unavailable(name, error)
-            if isinstance(error, _NoRoom):
+            entry.error = unavailable(name, error)
+            if isinstance(error, NoRoom):
                 metrics.LOADS.labels("no_room").inc()  # says nothing about the version
             else:
                 self._failed[version.engine_id] = (time.monotonic(), entry.error)
@@ -193,7 +229,6 @@ class Residency:
             entry.ready.set()
             raise entry.error from error
         entry.ready.set()
-        self._occupied += 1
         self._missed.pop(version.engine_id, None)
         metrics.LOADS.labels("loaded").inc()
         metrics.LOAD_SECONDS.observe(time.perf_counter() - started)
@@ -220,12 +255,12 @@ class Residency:
                 with metrics.waiting("room"):
                     await asyncio.wait_for(self._released.wait(), deadline - time.monotonic())
             except TimeoutError as error:
-                raise _NoRoom(
+                raise NoRoom(
                     f"All {self._capacity} adapter places are in use by running answers. Try "
                     "again shortly, or raise ATTUNE_MAX_CPU_LORAS."
                 ) from error
 
-    def _miss(self, entry: _Entry) -> None:
+    def _miss(self, entry: Stay) -> None:
         if entry.asked > 1 and not entry.retired:
             if len(self._missed) >= self._capacity:
                 del self._missed[next(iter(self._missed))]
@@ -237,7 +272,7 @@ class Residency:
             _, (name, version) = self._missed.popitem()
             self._spawn(self.preload_quietly(name, version))
 
-    def _release(self, entry: _Entry) -> None:
+    def _release(self, entry: Stay) -> None:
         entry.references -= 1
         if entry.references == 0:
             self._released.set()
@@ -249,13 +284,13 @@ class Residency:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _free_retired(self, entry: _Entry) -> None:
+    async def _free_retired(self, entry: Stay) -> None:
         async with self._one_load:
             if entry.retired and entry.references == 0 and self._drop(entry):
                 await self._engine.unload(entry.name, entry.version.engine_id)
         self._welcome_back()
 
-    def _drop(self, entry: _Entry) -> bool:
+    def _drop(self, entry: Stay) -> bool:
         """Nobody gets it from now on; whether it was there."""
         if self._entries.get(entry.version.engine_id) is not entry:
             return False
@@ -263,11 +298,3 @@ class Residency:
         self._occupied -= 1
         metrics.RESIDENT.set(self._occupied)
         return True
-
-
-def _unavailable(name: str, error: Exception) -> Unavailable:
-    """The version exists; whatever keeps it from the engine is this server's trouble."""
-    if isinstance(error, Unavailable):
-        return error
-    reason = error.message if isinstance(error, AttuneError) else type(error).__name__
-    return Unavailable(f"Adapter '{name.rpartition('/')[2]}' cannot be loaded now: {reason}")

@@ -13,9 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
 from adapters.artifacts.digest import ADAPTER_FILES
-from adapters.types import Adapter, Version
+from adapters.types import ArtifactInfo, Version
 from adapters.validate import validate_adapter
 from core.errors import Invalid
+from server.engine.trial import Absurd
 from server.routes.adapters import Trainable, Trainer, VersionView
 from server.routes.common import RuntimeOf, new_router, take_over
 from server.runtime import Runtime
@@ -47,7 +48,8 @@ async def push_version(
 ) -> VersionView:
     """Upload a PEFT adapter: multipart with adapter_config.json and adapter_model.safetensors.
 
-    It is validated before it is stored; `activate` (default true) makes it live.
+    It is validated and tried in the engine before it is a version; `activate` (default true)
+    makes it live.
     """
     # Read by hand: only now is it known that the adapter is the caller's.
     try:
@@ -58,9 +60,8 @@ async def push_version(
     activate = str(form.get("activate", "true")).lower() not in ("false", "0", "no")
     note = str(form.get("note", ""))[:500]
 
-    def push() -> Version:
-        uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-        version = _store(runtime, adapter, uploads, note)
+    def push(info: ArtifactInfo) -> Version:
+        version = runtime.registry.add_version(adapter.id, info, source="upload", note=note)
         if activate:
             runtime.registry.activate(
                 runtime.registry.by_id(adapter.id),
@@ -71,15 +72,21 @@ async def push_version(
         return runtime.registry.version(adapter.id, version.number)
 
     try:
-        version = await asyncio.to_thread(push)
+        uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        info = await asyncio.to_thread(_stored, runtime, uploads)
     finally:
         await form.close()
+    try:
+        await runtime.residency.try_out(adapter.name, info.digest)
+    except Absurd as error:
+        raise Invalid(error.message, param="file", code=error.code) from error
+    version = await asyncio.to_thread(push, info)
     if activate:
         await take_over(runtime)
     return VersionView.of(version, id=f"{adapter.name}@{version.number}")
 
 
-def _store(runtime: Runtime, adapter: Adapter, uploads: list[UploadFile], note: str) -> Version:
+def _stored(runtime: Runtime, uploads: list[UploadFile]) -> ArtifactInfo:
     names = [os.path.basename(upload.filename or "") for upload in uploads]
     if sorted(names) != sorted(ADAPTER_FILES) or names != [u.filename for u in uploads]:
         raise Invalid(
@@ -94,4 +101,4 @@ def _store(runtime: Runtime, adapter: Adapter, uploads: list[UploadFile], note: 
                 shutil.copyfileobj(upload.file, file)
         info = validate_adapter(staged, runtime.base, max_rank=runtime.settings.max_lora_rank)
         runtime.artifacts.put_folder(staged)
-        return runtime.registry.add_version(adapter.id, info, source="upload", note=note)
+        return info

@@ -1,26 +1,33 @@
 """vLLM 0.32 as an `EngineAdapters`: the one module that touches its LoRA internals.
 
 Relies on `OpenAIServingModels.lora_requests` (looked up by request model name),
-`OpenAIServingModels.model_name` (what responses say) and `AsyncLLM.add_lora/remove_lora`;
-tests/contract pins them.
+`OpenAIServingModels.model_name` (what responses say), `AsyncLLM.add_lora/remove_lora`, `generate`
+and `collective_rpc`; tests/contract pins them.
 """
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vllm import SamplingParams
 from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
 
 from core.errors import Unavailable
+from server.vllm.bounds.install import NOTE_SATURATED
+from server.vllm.bounds.log import BoundsLog
 
 
 class VllmEngine:
     """Adapters of a running vLLM server."""
 
-    def __init__(self, engine_client: Any, serving_models: Any) -> None:
+    def __init__(self, engine_client: Any, serving_models: Any, bounds: BoundsLog) -> None:
         self._client = engine_client
         self._models = serving_models
+        self._bounds = bounds
         _tell_public_names(serving_models)
 
     async def load(self, name: str, engine_id: int, path: Path) -> None:
@@ -36,6 +43,42 @@ class VllmEngine:
         """See `EngineAdapters.unload`."""
         self._models.lora_requests.pop(name, None)
         await self._client.remove_lora(engine_id)
+
+    async def answer(self, name: str, prompt_tokens: Sequence[int]) -> None:
+        """See `EngineAdapters.answer`. Prompts go through the whole vocabulary in even steps."""
+        request = self._models.lora_requests[name]
+        try:
+            for length in prompt_tokens:
+                await self._first_token(request, length)
+        except Exception as error:  # whatever a step raised
+            raise Unavailable(f"The engine cannot try adapter '{name}': {error}") from error
+
+    async def _first_token(self, request: LoRARequest, prompt_tokens: int) -> None:
+        config = self._client.model_config
+        length = min(prompt_tokens, config.max_model_len - 1)
+        step = config.get_vocab_size() // length
+        prompt = {"prompt_token_ids": [at * step for at in range(length)]}
+        one = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False)
+        async for _ in self._client.generate(
+            prompt, one, f"trial-{uuid.uuid4().hex}", lora_request=request
+        ):
+            pass
+
+    def is_large(self, engine_id: int) -> bool:
+        """See `EngineAdapters.is_large`."""
+        return self._bounds.is_large(engine_id)
+
+    async def has_left_bounds(self, engine_id: int) -> bool:
+        """See `EngineAdapters.has_left_bounds`. Only large adapters can have."""
+        if not self._bounds.is_large(engine_id):
+            return False
+        if current_platform.is_cuda_alike():
+            # Flags are on the device: the workers write them down when asked.
+            try:
+                await self._client.collective_rpc(NOTE_SATURATED)
+            except Exception as error:  # vLLM raises whatever its worker raised
+                raise Unavailable(f"The engine cannot tell of its adapters: {error}") from error
+        return self._bounds.has_saturated(engine_id)
 
 
 def _tell_public_names(serving_models: Any) -> None:

@@ -11,7 +11,6 @@ import sys
 from argparse import Namespace
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib import import_module
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,6 +24,7 @@ from server.door.gateway import Gateway
 from server.routes import attach
 from server.runtime import Runtime
 from server.vllm.adapters import VllmEngine
+from server.vllm.bounds.log import BoundsLog
 from server.vllm.many_loras import drop_combinations
 
 logger = logging.getLogger("attune.server")
@@ -35,14 +35,16 @@ _SWITCH_S = 0.0005
 def register() -> None:
     """`vllm.general_plugins`: runs in every vLLM process before a model is loaded."""
     from server.vllm import many_loras as vllm_many_loras
+    from server.vllm.bounds.install import install as install_bounds
 
     vllm_many_loras.install()
+    install_bounds()
     if os.environ.get("ATTUNE_CPU_LORA", "on") == "off":  # to compare: docs/benchmarks.md
         logger.warning("ATTUNE_CPU_LORA=off: LoRA by vLLM's own CPU code, slow and inexact.")
         return
-    from server.vllm.cpu_lora.install import install
+    from server.vllm.cpu_lora.install import install as install_cpu_lora
 
-    install()
+    install_cpu_lora()
 
 
 class AttuneEndpoints:
@@ -72,7 +74,7 @@ class AttuneEndpoints:
         models = state.openai_serving_models
         runtime = Runtime(
             settings,
-            VllmEngine(engine_client, models),
+            VllmEngine(engine_client, models, BoundsLog()),
             base=read_base(args.model),
             served_name=models.base_model_paths[0].name,
             max_model_len=engine_client.model_config.max_model_len,
@@ -95,11 +97,6 @@ class AttuneEndpoints:
                         await runtime.stop()
 
         return lifespan
-
-
-def endpoint() -> Any:
-    """What installations made before `deploy.plugin` name as their entry point."""
-    return import_module("deploy.plugin").endpoint()
 
 
 def _check(args: Namespace, settings: Settings) -> None:

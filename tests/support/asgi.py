@@ -13,6 +13,7 @@ import numpy as np
 from fastapi import FastAPI
 from safetensors.numpy import save_file
 
+from adapters.artifacts.store import ADAPTER_FILES
 from adapters.types import Learning
 from adapters.validate import BaseModel, validate_adapter
 from core.identity.types import Scope
@@ -21,6 +22,7 @@ from feedback.types import Interaction
 from server.door.gateway import Gateway
 from server.routes import attach
 from server.runtime import Runtime
+from support.engine import Engine
 
 Q = "model.layers.0.self_attn.q_proj"
 BASE = BaseModel("tiny", {Q: (6, 4)})
@@ -111,8 +113,8 @@ class Reply:
 class Door:
     """A running server without an engine, and a client for it."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, runtime: Runtime, engine: Engine) -> None:
+        self.runtime, self.engine = runtime, engine
         app = FastAPI()
         own = attach(app, KINDS)
         app.state.attune = runtime
@@ -171,6 +173,20 @@ class Door:
             "/v1/chat/completions", {"model": model, "messages": messages, **fields}
         )
 
+    async def upload(self, name: str, folder: Path) -> Reply:
+        """Push a tiny adapter over HTTP."""
+        write_adapter(folder)
+        parts = [
+            b'--x\r\ncontent-disposition: form-data; name="file"; filename="%b"\r\n\r\n%b\r\n'
+            % (file.encode(), (folder / file).read_bytes())
+            for file in ADAPTER_FILES
+        ]
+        return await self.call(
+            f"/v1/adapters/{name}/versions",
+            b"".join(parts) + b"--x--\r\n",
+            headers=[(b"content-type", b"multipart/form-data; boundary=x")],
+        )
+
     def recorded(self) -> list[Interaction]:
         """What is in the database, oldest first."""
         return list(reversed(self.runtime.interactions.list(self.tenant.id, limit=200).items))
@@ -178,15 +194,7 @@ class Door:
     def push(self, name: str, folder: Path, fill: float = 1.0) -> int:
         """Register a new version of `name` (made if need be) and make it live."""
         runtime = self.runtime
-        folder.mkdir(exist_ok=True)
-        stem = f"base_model.model.{Q}"
-        config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
-        (folder / "adapter_config.json").write_text(json.dumps(config))
-        tensors = {
-            f"{stem}.lora_A.weight": np.full((2, 4), fill, np.float32),
-            f"{stem}.lora_B.weight": np.zeros((6, 2), np.float32),
-        }
-        save_file(tensors, folder / "adapter_model.safetensors")
+        write_adapter(folder, fill)
         found = [a for a in runtime.registry.adapters(self.tenant.id) if a.name == name]
         never = Learning(exploration=0.0)
         adapter = (
@@ -197,6 +205,19 @@ class Door:
         version = runtime.registry.add_version(adapter.id, info, source="upload")
         runtime.registry.activate(adapter, version.number, actor="test", reason="")
         return version.engine_id
+
+
+def write_adapter(folder: Path, fill: float = 1.0) -> None:
+    """A tiny adapter of `BASE` that changes nothing."""
+    folder.mkdir(exist_ok=True)
+    stem = f"base_model.model.{Q}"
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    tensors = {
+        f"{stem}.lora_A.weight": np.full((2, 4), fill, np.float32),
+        f"{stem}.lora_B.weight": np.zeros((6, 2), np.float32),
+    }
+    save_file(tensors, folder / "adapter_model.safetensors")
 
 
 def runtime_tenant(runtime: Runtime, name: str) -> Any:

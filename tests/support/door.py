@@ -21,16 +21,7 @@ from deploy.kinds import KINDS
 from server.door.gateway import Gateway
 from server.routes import attach
 from server.runtime import Runtime
-
-
-class NoEngine:
-    """Takes every adapter and answers nothing."""
-
-    async def load(self, name: str, engine_id: int, path: Path) -> None:
-        assert path.is_absolute()
-
-    async def unload(self, name: str, engine_id: int) -> None:
-        pass
+from support.engine import Engine
 
 
 @dataclass
@@ -87,7 +78,7 @@ async def open_door(
     settings = Settings(home=home, database_url=database_url)
     base = BaseModel("tiny", {"model.layers.0.self_attn.q_proj": (6, 4)})
     runtime = Runtime(
-        settings, NoEngine(), base=base, served_name="base", max_model_len=512, kinds=kinds
+        settings, Engine(), base=base, served_name="base", max_model_len=512, kinds=kinds
     )
     await runtime.start()
     app = FastAPI()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,20 @@ class Engine:
         self.most = 0
         self.wrong: list[str] = []
         self.before_load: Callable[[int], Awaitable[None]] | None = None
+        self.large: set[int] = set()
+        self.absurd: set[int] = set()
+        self.tried: list[int] = []
+
+    async def answer(self, name: str, prompt_tokens: Sequence[int]) -> None:
+        (number,) = [n for n, known in self.loaded.items() if known == name]
+        self.tried.append(number)
+        await asyncio.sleep(0)
+
+    def is_large(self, engine_id: int) -> bool:
+        return engine_id in self.large
+
+    async def has_left_bounds(self, engine_id: int) -> bool:
+        return engine_id in self.absurd
 
     async def load(self, name: str, engine_id: int, path: Path) -> None:
         self.loads.append(engine_id)

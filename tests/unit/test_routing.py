@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from adapters.directory import Directory
 from adapters.routing import engine_name, route
 from adapters.types import Adapter, AdapterScope, Learning, Version
-from core.errors import NotFound
+from core.errors import Conflict, NotFound
 from core.ids import AdapterId, Digest, TenantId
 
 US, THEM = TenantId("ten_us"), TenantId("ten_them")
@@ -174,3 +174,10 @@ def test_no_name_reaches_another_tenants_weights(model: str) -> None:
     except NotFound:
         return
     assert found.adapter is None or found.adapter.tenant_id == US
+
+
+def test_a_quarantined_version_is_not_routed_to_by_its_number() -> None:
+    banned = replace(version(SUPPORT, 3), state="quarantined")
+    known = replace(ALL, versions={**ALL.versions, SUPPORT.id: {3: banned}})
+    with pytest.raises(Conflict, match="quarantined"):
+        route(known, US, "support@3", served_name="town")

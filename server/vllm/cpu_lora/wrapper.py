@@ -19,6 +19,8 @@ from vllm.lora.layers.logits_processor import LogitsProcessorWithLoRA
 from vllm.lora.layers.vocab_parallel_embedding import VocabParallelEmbeddingWithLoRA
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
+from server.vllm.bounds.watch import watch
+from server.vllm.cpu_lora.bounds import bound_rows, watched_part
 from server.vllm.cpu_lora.plan import Plan, plan
 from server.vllm.cpu_lora.slots import SlotWeights
 
@@ -26,7 +28,10 @@ _wrappers: weakref.WeakValueDictionary[int, CpuLoraWrapper] = weakref.WeakValueD
 
 
 class CpuLoraWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM ships no types
-    """Applies adapters group by group; rows without an adapter are never touched."""
+    """Applies adapters group by group; rows without an adapter are never touched.
+
+    Rows of watched adapters (see server.vllm.bounds) leave every layer within its bounds.
+    """
 
     def __init__(
         self,
@@ -39,6 +44,8 @@ class CpuLoraWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM ships no t
         self._adopted: dict[int, SlotWeights] = {}
         self._plan: Plan = ()
         self._sampler_plan: Plan | None = ()
+        self._engine_ids: Sequence[int | None] = ()  # by slot
+        self._watched: frozenset[int] = frozenset()  # slots
         self._number = id(self)
         _wrappers[self._number] = self
 
@@ -58,9 +65,15 @@ class CpuLoraWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM ships no t
         self._adopted[weights.b_views[0].data_ptr()] = weights
         _count_one_slot_at_a_write(layer, weights)
 
-    def update_metadata(self, *args: Any, **kwargs: Any) -> None:
+    def update_metadata(
+        self, mapping: Any, lora_index_to_id: list[int | None], *args: Any, **kwargs: Any
+    ) -> None:
         """Group the tokens of the coming step; vLLM calls this only when the mapping changed."""
-        super().update_metadata(*args, **kwargs)
+        super().update_metadata(mapping, lora_index_to_id, *args, **kwargs)
+        self._engine_ids = tuple(lora_index_to_id)
+        self._watched = frozenset(
+            slot for slot, engine_id in enumerate(self._engine_ids) if watch.watches(engine_id)
+        )
         self._plan = plan(self.token_lora_indices.numpy())
         self._sampler_plan = None
         self.no_lora = not self._plan
@@ -82,9 +95,8 @@ class CpuLoraWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM ships no t
             torch.ops.attune.cpu_lora_linear(
                 y, x, list(lora_a_stacked), list(lora_b_stacked), scale, self._number
             )
-        elif self._plan:
-            weights = self._weights(lora_a_stacked, lora_b_stacked)
-            weights.add(y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1]), self._plan, scale)
+        else:
+            self._add(y, x, lora_a_stacked, lora_b_stacked, self._plan, scale)
 
     def add_lora_embedding(
         self,
@@ -97,8 +109,8 @@ class CpuLoraWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM ships no t
         """Add B to y [tokens, hidden] for x [tokens, rank], the adapter's own embedding rows."""
         if torch.compiler.is_compiling():
             torch.ops.attune.cpu_lora_linear(y, x, [], [lora_b_stacked], 1.0, self._number)
-        elif self._plan:
-            self._weights((), (lora_b_stacked,)).add(y, x, self._plan)
+        else:
+            self._add(y, x, (), (lora_b_stacked,), self._plan, 1.0)
 
     def add_lora_logits(
         self,
@@ -113,9 +125,7 @@ class CpuLoraWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM ships no t
     ) -> None:
         """Add the adapters' part to y [rows, vocabulary], one row for each sampled token."""
         rows_plan = self._plan_of_samples()
-        if rows_plan:
-            weights = self._weights((lora_a_stacked,), (lora_b_stacked,))
-            weights.add(y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1]), rows_plan, scale)
+        self._add(y, x, (lora_a_stacked,), (lora_b_stacked,), rows_plan, scale)
 
     def add_shrink(
         self,
@@ -146,6 +156,7 @@ class CpuLoraWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM ships no t
             columns = y[:, offset_start : offset_start + outputs]
             _add_each(columns, hidden, b.transpose(-1, -2), self._plan, 1.0)
             offset_start += outputs
+        self._bound(y, self._plan)
 
     def apply_lora_full_linear(
         self,
@@ -159,6 +170,25 @@ class CpuLoraWrapper(PunicaWrapperCPU):  # type: ignore[misc]  # vLLM ships no t
         own = torch.zeros(x.shape[0], weight_stacked.shape[-2])
         _add_each(own, x, weight_stacked.transpose(-1, -2), self._plan_of_samples(), 1.0)
         y.copy_(self._select_full_linear_output(y, own, bias_stacked, module_enabled))
+
+    def _add(
+        self,
+        y: torch.Tensor,
+        x: torch.Tensor,
+        a: Sequence[torch.Tensor],
+        b: Sequence[torch.Tensor],
+        rows_plan: Plan,
+        scale: float,
+    ) -> None:
+        if rows_plan:
+            y = y.view(-1, y.shape[-1])
+            self._weights(a, b).add(y, x.view(-1, x.shape[-1]), rows_plan, scale)
+            self._bound(y, rows_plan)
+
+    def _bound(self, y: torch.Tensor, rows_plan: Plan) -> None:
+        if self._watched:
+            for slot in bound_rows(y, watched_part(rows_plan, self._watched), self._watched):
+                watch.saturated(self._engine_ids[slot])
 
     def _plan_of_samples(self) -> Plan:
         if self._sampler_plan is None:
@@ -204,8 +234,7 @@ def _cpu_lora_linear(
 ) -> None:
     # Compiled graphs must not bake one step's grouping in, so they call this as one opaque step.
     owner = _wrappers[wrapper]
-    if owner._plan:
-        owner._weights(a, b).add(y, x, owner._plan, scale)
+    owner._add(y, x, a, b, owner._plan, scale)
 
 
 @_cpu_lora_linear.register_fake  # type: ignore[untyped-decorator]

@@ -18,9 +18,10 @@ from server.runtime import Runtime
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     """Its follower sleeps for an hour: what is seen at once is seen without its help."""
     settings = Settings(home=tmp_path, sync_interval_s=3600.0, max_body_bytes=10_000)
+    engine = Engine()
     runtime = Runtime(
-        settings, Engine(), base=BASE, served_name="town", max_model_len=512, kinds=KINDS
+        settings, engine, base=BASE, served_name="town", max_model_len=512, kinds=KINDS
     )
     await runtime.start()
-    yield Door(runtime)
+    yield Door(runtime, engine)
     await runtime.stop()
