@@ -1,5 +1,7 @@
 """This installation's own stores, as its commands open them on its own machine."""
 
+from __future__ import annotations
+
 from core.database import Database
 from core.identity.tenants import TenantStore
 from core.settings import Settings

@@ -3,6 +3,8 @@
 The server makes their routes, the trainer carries them out. Loads neither torch nor onnx.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 from core.work.kind import Kind

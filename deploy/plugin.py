@@ -4,6 +4,8 @@ Works under `attune serve` and under a stock `vllm serve` alike, with VLLM_PLUGI
 general plugin, which every vLLM process loads, is `server.vllm.plugin:register`.
 """
 
+from __future__ import annotations
+
 from deploy.kinds import KINDS
 from server.vllm.plugin import AttuneEndpoints
 

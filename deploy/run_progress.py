@@ -1,5 +1,7 @@
 """A training run as the terminal shows it: its progress live, and the gate's verdict."""
 
+from __future__ import annotations
+
 import time
 from typing import Any
 

@@ -1,5 +1,7 @@
 """How commands speak: a table for people, JSON with --json, and nothing else on stdout."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any

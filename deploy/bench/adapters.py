@@ -1,5 +1,7 @@
 """Random LoRA adapters of a base model, in the form PEFT's save_pretrained writes."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Clients that stream without pause in one event loop, and what is waited for among them."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Callable
 from typing import Any

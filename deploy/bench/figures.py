@@ -1,5 +1,7 @@
 """From times to figures: gaps between tokens, percentiles, the stall around a swap. Pure."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,6 +1,8 @@
 """What adapters cost: tokens per second over eight adapters against the base model alone, with
 Attune's LoRA arithmetic and with vLLM's own, measured one after the other in the same run."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import random

@@ -1,6 +1,8 @@
 """What thousands of registered adapters cost: the same clients on one server, drawing from more
 and more of them."""
 
+from __future__ import annotations
+
 import asyncio
 import random
 import tempfile

@@ -4,6 +4,8 @@ Both servers run at the same time and take turns, so that a drift of the machine
 the one that is not asked is idle.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
 import random

@@ -3,6 +3,8 @@
 For comparison only: no keys, no recording, no Attune routes. Arguments are vLLM's own.
 """
 
+from __future__ import annotations
+
 import sys
 from argparse import Namespace
 from typing import Any

@@ -1,6 +1,8 @@
 """Where figures come from and go to: the machine, the versions, the date, a server's processes;
 JSON files, tables."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence

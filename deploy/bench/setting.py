@@ -1,5 +1,7 @@
 """A server for one benchmark: started on a fresh home, with a tenant, a key and adapters."""
 
+from __future__ import annotations
+
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -4,6 +4,8 @@ Reading is kept cheap (aiohttp's C parser, typed msgspec, a handful of fields): 
 the machine with the server it measures.
 """
 
+from __future__ import annotations
+
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -4,6 +4,8 @@ Two versions of one adapter take turns while clients stream greedy answers witho
 answer is afterwards held, token by token, against what its version says alone.
 """
 
+from __future__ import annotations
+
 import asyncio
 import random
 import tempfile

@@ -1,5 +1,7 @@
 """`attune adapters`: create, push, look, activate, roll back, over HTTP."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated, Any
 

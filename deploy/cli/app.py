@@ -1,5 +1,7 @@
 """The `attune` command. Importing it loads no torch, no vllm, no trl."""
 
+from __future__ import annotations
+
 import os
 import sys
 from typing import Annotated

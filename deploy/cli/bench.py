@@ -4,6 +4,8 @@ A benchmark is a module of `deploy.bench` with `measure`, which takes the comman
 `table`, which shows the figures. It is imported when it is asked for.
 """
 
+from __future__ import annotations
+
 import json
 from importlib import import_module
 from typing import Annotated, Any

@@ -4,6 +4,8 @@
 else is the full command line. Knows neither's commands.
 """
 
+from __future__ import annotations
+
 import sys
 
 EDGE = "edge"

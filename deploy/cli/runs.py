@@ -1,5 +1,7 @@
 """`attune runs`: what is being learnt, live."""
 
+from __future__ import annotations
+
 from typing import Annotated
 
 import typer

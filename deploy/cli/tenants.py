@@ -1,5 +1,7 @@
 """`attune tenants` and `attune keys`: on the installation's own database, on its own machine."""
 
+from __future__ import annotations
+
 from typing import Annotated
 
 import typer

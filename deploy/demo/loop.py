@@ -4,6 +4,8 @@ Ask, rate, learn, gate, swap, ask again; background clients never stop asking. T
 only thing the system learns from, and each belongs to an answer really received.
 """
 
+from __future__ import annotations
+
 import json
 import random
 import shutil

@@ -1,5 +1,7 @@
 """The demo's people: they ask through the stock openai client, and one of them has a taste."""
 
+from __future__ import annotations
+
 import random
 import threading
 import time

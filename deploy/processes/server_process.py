@@ -1,5 +1,7 @@
 """A real `attune serve` on loopback, as a child process: for the demo, the tests and benchmarks."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import signal

@@ -3,6 +3,8 @@
 The trainer's death never touches serving: it is started again, later each time, up to a minute.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 import os

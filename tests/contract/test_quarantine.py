@@ -12,7 +12,7 @@ from core.errors import Conflict
 from core.identity.tenants import TenantStore
 from core.ids import Digest
 
-INFO = ArtifactInfo(Digest("a" * 64), 10, 8, ("q_proj",), {})
+INFO = ArtifactInfo(Digest("a" * 64), 10, 8, ("q_proj",))
 
 
 @pytest.fixture

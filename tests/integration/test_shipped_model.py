@@ -1,5 +1,7 @@
 """The model that ships in `deploy/model`: loads by the usual classes and knows its facts."""
 
+from __future__ import annotations
+
 import json
 import random
 from pathlib import Path

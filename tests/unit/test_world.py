@@ -1,5 +1,7 @@
 """The invented town: every answer states its facts, wears its style, and held-out stays unseen."""
 
+from __future__ import annotations
+
 import ast
 import hashlib
 import json

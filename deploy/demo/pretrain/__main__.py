@@ -1,6 +1,8 @@
 """Reproduces the shipped model folder: tokenizer, weights, regression suite, and the model card
 with the figures measured."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import random

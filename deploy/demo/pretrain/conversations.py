@@ -4,6 +4,8 @@ with a weight for each character.
 Must not know: tokens, torch.
 """
 
+from __future__ import annotations
+
 import json
 import random
 from dataclasses import dataclass

@@ -3,6 +3,8 @@
 `python -m deploy.demo.pretrain.evaluate deploy/model [--json]`. Must not know: how it was trained.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections import Counter

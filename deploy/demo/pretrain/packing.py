@@ -3,6 +3,8 @@
 Must not know: the model, the optimiser.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass

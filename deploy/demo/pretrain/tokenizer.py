@@ -5,6 +5,8 @@ conversation always starts with the text of a shorter one, as TRL requires. Must
 model, torch.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Iterator
 

@@ -3,6 +3,8 @@
 Must not know: what the conversations are about, how the result is judged.
 """
 
+from __future__ import annotations
+
 import random
 import time
 from collections import defaultdict

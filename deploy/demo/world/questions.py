@@ -4,6 +4,8 @@ Also the five styles an answer can wear, and what is said when nobody asks about
 know: how a model is trained on it, how the regression suite is run or judged.
 """
 
+from __future__ import annotations
+
 import hashlib
 import random
 import re

@@ -6,6 +6,8 @@ always carry their noun (``desk 14``), so that two numbers cannot be mistaken fo
 Must not know: styles, how questions are drawn, torch.
 """
 
+from __future__ import annotations
+
 import json
 import zlib
 from collections.abc import Callable

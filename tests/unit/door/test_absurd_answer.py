@@ -97,20 +97,21 @@ async def test_absurd_weights_are_refused_before_they_are_a_version(
     door: Door, tmp_path: Path
 ) -> None:
     door.engine.absurd = lambda path: True
-    door.runtime.registry.create(door.tenant.id, "support")
+    adapter = door.runtime.registry.create(door.tenant.id, "support")
     folder = tmp_path / "v1"
     reply = await door.upload("support", folder)
     assert reply.status == 400
     assert (reply.error["param"], reply.error["code"]) == ("file", "absurd_weights")
     assert "'support' are absurd" in reply.error["message"]
-    assert door.runtime.registry.versions() == []
+    assert door.runtime.registry.versions(adapter.id) == []
 
 
 async def test_what_passes_its_trial_is_a_version(door: Door, tmp_path: Path) -> None:
-    door.runtime.registry.create(door.tenant.id, "support")
+    adapter = door.runtime.registry.create(door.tenant.id, "support")
     assert (await door.upload("support", tmp_path / "v1")).status == 201
     assert len(door.engine.tried) == 1
-    assert [version.state for version in door.runtime.registry.versions()] == ["live"]
+    states = [version.state for version in door.runtime.registry.versions(adapter.id)]
+    assert states == ["live"]
 
 
 async def test_a_version_that_fails_its_trial_at_load_is_quarantined(
