@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from core.errors import Invalid
+
 _ENCODE = msgspec.json.Encoder().encode
 _PLAIN = (str, int, bool, type(None))
 _UNSTORABLE = {0: "\ufffd"} | dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
@@ -47,3 +49,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value]
+
+
+def decoded(raw: bytes) -> Any:
+    """The JSON value of a body. Raises Invalid."""
+    try:
+        return msgspec.json.decode(raw)  # several times as quick as json
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        message = f"The request body is not valid JSON: {error}."
+        raise Invalid(message, code="invalid_json") from error

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from core.bodies import decoded, not_an_object
+from core.bodies import not_an_object
 from core.errors import Invalid
 from core.ids import TenantId
+from core.text import decoded
 
 _SAMPLING = (
     "temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "max_completion_tokens",

@@ -12,11 +12,12 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBearer
 from pydantic import BaseModel
 
-from core.bodies import Resource, decoded, invalid
+from core.bodies import Resource, invalid
 from core.errors import Unavailable
 from core.http_errors import ErrorEnvelope
 from core.identity.keys import require
 from core.identity.types import ApiKey, Scope
+from core.text import decoded
 from server.runtime import Runtime
 
 ERRORS: dict[int | str, dict[str, Any]] = {

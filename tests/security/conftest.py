@@ -16,7 +16,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """`attune serve` with few slots and places, and no trainer."""
     process = ServerProcess(
         tmp_path_factory.mktemp("attacked"),
-        arguments=("--no-trainer",),
+        command=("-m", "deploy.cli.app", "serve", "--no-trainer"),
         environment={"ATTUNE_MAX_LORAS": "4", "ATTUNE_MAX_CPU_LORAS": "6"},
     )
     process.start()

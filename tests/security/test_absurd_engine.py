@@ -16,8 +16,6 @@ from server.vllm.bounds.install import install as install_bounds
 from server.vllm.bounds.log import PATH_VARIABLE, BoundsLog
 from server.vllm.cpu_lora.install import install
 
-pytestmark = pytest.mark.engine
-
 NEW_TOKENS = 10
 NUMBERS = itertools.count(1)  # engine ids are never reused
 VICTIMS = [[1, 5, 9, 33], [1, 7], [1, *range(100, 140)], [1, 64, 3]]

@@ -23,8 +23,6 @@ from adapters.validate import read_base, validate_adapter
 from core.identity.tenants import TenantStore
 from core.settings import SHIPPED_MODEL
 
-pytestmark = pytest.mark.engine
-
 BASE = Path(SHIPPED_MODEL)
 VOCABULARY, TRIED = 1792, range(0, 1792, 14)
 RARE = 1001
