@@ -9,7 +9,7 @@ from core.ids import AdapterId, Digest, TenantId
 
 AdapterScope = Literal["tenant", "domain", "user"]
 MethodChoice = Literal["auto", "dpo", "kto", "sft"]
-VersionState = Literal["candidate", "canary", "live", "retired", "rejected", "quarantined"]
+VersionState = Literal["candidate", "live", "retired", "rejected", "quarantined"]
 
 
 @dataclass(frozen=True, slots=True)
