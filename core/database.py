@@ -85,6 +85,7 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_immediate)
+        self._writing = self.engine.execution_options(attune_write=True)
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -93,7 +94,7 @@ class Database:
         On SQLite it takes the write lock at once, so a check and the write that depends on it
         cannot interleave with another writer.
         """
-        with self.engine.execution_options(attune_write=True).begin() as connection:
+        with self._writing.begin() as connection:
             yield connection
 
     @contextmanager

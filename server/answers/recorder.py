@@ -122,9 +122,9 @@ class Recorder:
                 return
             failure = Unavailable(_REFUSED)
         for item, interaction in ready:
+            self._finish(item, failure)  # who waits goes on before the answer is counted
             if failure is None:
                 metrics.count_answer(interaction)
-            self._finish(item, failure)
 
     def _append_with_patience(self, interactions: list[Interaction]) -> Unavailable | None:
         """Raises what is not a matter of time."""

@@ -38,7 +38,7 @@ def attach(app: FastAPI, kinds: Sequence[type[Kind[Any, Any]]]) -> list[OwnRoute
     routes = [route for route in ours.routes if isinstance(route, Route)]
     taken = {route.path for route in routes}
     theirs = [r for r in app.router.routes if getattr(r, "path", "") not in taken]
-    app.router.routes[:] = [*routes, *theirs]
+    app.router.routes[:] = [*theirs, *routes]  # answers are asked for most, and looked up first
     return [_as_the_door_knows_it(route) for route in routes]
 
 

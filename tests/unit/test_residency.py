@@ -355,8 +355,9 @@ async def test_nothing_leaks_and_nothing_breaks_in_a_random_drill(seed: int) -> 
     assert sorted(house.residency.resident) == sorted(house.engine.loaded)
     for number in range(1, 7):
         house.residency.retire(number)
-    await settle(100)
-    assert house.engine.loaded == {}
+    async with asyncio.timeout(20):  # some leave by way of a thread
+        while house.engine.loaded:
+            await asyncio.sleep(0.001)
 
 
 async def test_everybody_in_the_queue_of_a_full_engine_hears_within_one_timeout() -> None:
