@@ -35,6 +35,17 @@ def test_a_fact_is_written_once(path: Path) -> None:
     assert path.read_text() == f"saturated {1 << 40}\n"
 
 
+def test_half_a_line_is_read_when_it_is_whole(path: Path) -> None:
+    reader = BoundsLog()
+    with path.open("ab", buffering=0) as writer:
+        writer.write(b"large 1\nsat")
+        assert (reader.is_large(1), reader.has_saturated(2)) == (True, False)
+        writer.write(b"urated 2\nlarge 3")
+        assert (reader.has_saturated(2), reader.is_large(3)) == (True, False)
+        writer.write(b"\n")
+    assert reader.is_large(3)
+
+
 def test_many_processes_write_at_once(path: Path) -> None:
     code = (
         "import sys; from server.vllm.bounds.log import BoundsLog; log = BoundsLog()\n"

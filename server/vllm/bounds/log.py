@@ -67,8 +67,11 @@ class BoundsLog:
         size = os.fstat(self._file).st_size
         if size > self._read_bytes:
             news = os.pread(self._file, size - self._read_bytes, self._read_bytes)
-            self._read_bytes = size
-            for line in news.decode().splitlines():
+            # A write under way shows in parts where it crosses a page: its line is read when it is
+            # whole, which it is once the write has returned.
+            whole = news[: news.rfind(b"\n") + 1]
+            self._read_bytes += len(whole)
+            for line in whole.decode().splitlines():
                 fact, _, number = line.partition(" ")
                 self._facts[fact].add(int(number))
         return self._facts
