@@ -21,6 +21,10 @@ NAME_PATTERN = "[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
 
 _NAME = re.compile(NAME_PATTERN)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+DEVICE_PATTERN = "[0-9a-f]{32}"
+"""What a device's id looks like."""
+
+_DEVICE = re.compile(DEVICE_PATTERN)
 _FREE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
@@ -50,6 +54,17 @@ def parse_digest(text: str) -> Digest:
     if not _DIGEST.fullmatch(text):
         raise Invalid("A digest is 64 lower-case hex digits (SHA-256).", param="digest")
     return Digest(text)
+
+
+def parse_device(text: str) -> str:
+    """The id a device gave itself: a UUID's 32 lower-case hex digits. Invalid otherwise."""
+    if not _DEVICE.fullmatch(text):
+        raise Invalid(
+            "device must be the 32 lower-case hex digits of a UUID; `attune edge info DIR` shows "
+            "them.",
+            param="device",
+        )
+    return text
 
 
 def parse_client_id(text: str, *, what: str = "id") -> str:

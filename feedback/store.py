@@ -30,13 +30,16 @@ class FeedbackStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def put(self, item: Feedback, *, newest_wins: bool = False) -> tuple[Feedback, Change]:
+    def put(
+        self, item: Feedback, *, newest_wins: bool = False, own_only: bool = False
+    ) -> tuple[Feedback, Change]:
         """Store an item, durable on return; yields it as stored and what that changed.
 
         The same statement under the same id changes nothing. Another statement under the id
         takes its place, keeps `created_at_s` and is news to the trainer again. With `newest_wins`
         one that was said earlier than the stored one does not, and Conflict is raised for an id
-        under which another answer is judged: whoever chose it could not know of the other.
+        under which another answer is judged: whoever chose it could not know of the other. With
+        `own_only` Conflict is raised for an id under which somebody else gave something.
         Raises NotFound when an answer it speaks of belongs to another tenant.
         """
         row = _row(item)
@@ -46,6 +49,12 @@ class FeedbackStore:
             lock_tenants(connection, [item.tenant_id])
             old = found(connection, query, Feedback)
             if old is not None:
+                if own_only and old.given_by != item.given_by:
+                    raise Conflict(
+                        f"Feedback '{item.id}' was given with another key. Choose another id; "
+                        "only a key with the scope 'feedback' changes what others gave.",
+                        param="id",
+                    )
                 if newest_wins and old.completion_id != item.completion_id:
                     raise Conflict(
                         f"Feedback '{item.id}' is about another answer already. Give each its "
@@ -57,7 +66,7 @@ class FeedbackStore:
                     return old, "unchanged"
             row["updated_at_s"] = item.said_at_s
             if old is None:
-                row["created_at_s"] = item.created_at_s
+                row |= {"created_at_s": item.created_at_s, "given_by": item.given_by}
                 connection.execute(feedback.insert().values(row))
             else:
                 connection.execute(feedback.update().where(mine).values(row))
@@ -112,9 +121,13 @@ class FeedbackStore:
             noun="feedback",
         )
 
-    def delete(self, tenant_id: TenantId, feedback_id: FeedbackId) -> bool:
-        """Erase an item; False if the tenant had none of that id."""
+    def delete(
+        self, tenant_id: TenantId, feedback_id: FeedbackId, *, given_by: str | None = None
+    ) -> bool:
+        """Erase an item, of `given_by` alone if named; False if there was none of that id."""
         mine = feedback.delete().where(_is(tenant_id, feedback_id))
+        if given_by is not None:
+            mine = mine.where(feedback.c.given_by == given_by)
         with self._database.write() as connection:
             return connection.execute(mine).rowcount > 0
 
@@ -188,8 +201,9 @@ class FeedbackStore:
 
 
 def _row(item: Feedback) -> dict[str, Any]:
-    """The row of an item, less `seq` and the times."""
-    values = {name: getattr(item, name) for name in item.__slots__ if not name.endswith("_at_s")}
+    """The row of what an item says: less `seq`, the times, and who gave it first."""
+    said = [name for name in item.__slots__ if name != "given_by" and not name.endswith("_at_s")]
+    values: dict[str, Any] = {name: getattr(item, name) for name in said}
     if isinstance(item.value, int | float) and not isinstance(item.value, bool):
         values["value"] = float(item.value)
     if item.comparison is not None:

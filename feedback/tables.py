@@ -58,6 +58,7 @@ feedback = sa.Table(
     sa.Column("end_user", sa.String(256)),
     sa.Column("tags", sa.JSON, nullable=False),
     sa.Column("metadata", sa.JSON, nullable=False),
+    sa.Column("given_by", sa.String(40)),  # the public part of a key, or the id of a device
     sa.UniqueConstraint("tenant_id", "id"),
     sa.Index("ix_feedback_completion", "completion_id"),
     sa.Index("ix_feedback_tenant_seq", "tenant_id", "seq"),

@@ -83,6 +83,7 @@ class Feedback:
     tags: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     updated_at_s: float | None = None  # set by the store; None where it was never stored
+    given_by: str | None = None  # who gave it first: a key's public part, or a device's id
 
     @property
     def said_at_s(self) -> float:

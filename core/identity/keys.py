@@ -13,7 +13,7 @@ import secrets
 import string
 
 from core.errors import Forbidden, Invalid, Unauthenticated
-from core.identity.types import SCOPES, ApiKey, Scope
+from core.identity.types import INCLUDED, SCOPES, ApiKey, Scope
 
 _ALPHABET = string.ascii_lowercase + string.digits
 _KEY = re.compile(r"sk-at-([a-z0-9]{12})-([a-z0-9]{48})")
@@ -55,9 +55,14 @@ def verify(key: ApiKey | None, secret_sha256: str, at_s: float) -> ApiKey:
     return key
 
 
+def has(key: ApiKey, scope: Scope) -> bool:
+    """Whether the key has `scope`, by name or within a wider one."""
+    return any(scope == held or scope in INCLUDED.get(held, ()) for held in key.scopes)
+
+
 def require(key: ApiKey, scope: Scope) -> None:
-    """Raises Forbidden unless the key has `scope` (`admin` includes every scope)."""
-    if scope not in key.scopes and "admin" not in key.scopes:
+    """Raises Forbidden unless the key has `scope`."""
+    if not has(key, scope):
         raise Forbidden(
             f"This API key lacks the scope '{scope}'; it has: {', '.join(sorted(key.scopes))}. "
             f"Make one with `attune keys create --scope {scope}`."

@@ -25,6 +25,7 @@ api_keys = sa.Table(
     sa.Column("created_at_s", sa.Float, nullable=False),
     sa.Column("expires_at_s", sa.Float),
     sa.Column("revoked_at_s", sa.Float),
+    sa.Column("device", sa.String(32)),
 )
 
 secrets = sa.Table(

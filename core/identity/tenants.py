@@ -15,7 +15,7 @@ from core.errors import Conflict, Invalid, NotFound
 from core.identity import tables
 from core.identity.keys import new_key, split_key
 from core.identity.types import ApiKey, Scope, Tenant
-from core.ids import TenantId, new_id, parse_name
+from core.ids import TenantId, new_id, parse_device, parse_name
 
 
 class TenantStore:
@@ -55,10 +55,21 @@ class TenantStore:
         *,
         label: str = "",
         expires_at_s: float | None = None,
+        device: str | None = None,
     ) -> tuple[ApiKey, str]:
-        """A new key and its text; the text is never shown again."""
+        """A new key and its text; the text is never shown again. `device`: whose key it is.
+
+        Raises Invalid for an expiry in the past, for what is no device's id, and for a device
+        where the scopes are not what binds a key to one.
+        """
         if expires_at_s is not None and expires_at_s <= now_s():
             raise Invalid("The expiry must lie in the future.", param="expires")
+        if device is not None and ("edge" not in scopes or scopes & {"feedback", "admin"}):
+            raise Invalid(
+                "Only a key with the scope 'edge', and without 'feedback' and 'admin', is one "
+                "device's.",
+                param="device",
+            )
         text = new_key()
         public_id, secret_sha256 = split_key(text)
         key = ApiKey(
@@ -69,6 +80,7 @@ class TenantStore:
             label=label[:128],
             created_at_s=now_s(),
             expires_at_s=expires_at_s,
+            device=None if device is None else parse_device(device),
         )
         with self._database.write() as connection:
             row = msgspec.to_builtins(key, order="deterministic")  # the scopes
@@ -98,6 +110,21 @@ class TenantStore:
                 connection.execute(changed.values(revoked_at_s=key.revoked_at_s))
                 announce(connection, "keys", public_id)
             return key
+
+    def bind_device(self, public_id: str, device: str) -> str:
+        """The device whose key it is: `device`, if it was nobody's before. NotFound for no key."""
+        this = tables.api_keys.c.public_id == public_id
+        nobodys = this & tables.api_keys.c.device.is_(None)
+        with self._database.write() as connection:
+            bound = connection.execute(
+                tables.api_keys.update().where(nobodys).values(device=device)
+            )
+            if bound.rowcount:
+                announce(connection, "keys", public_id)
+            key = found(connection, sa.select(tables.api_keys).where(this), ApiKey)
+        if key is None or key.device is None:
+            raise NotFound(f"No key '{public_id}'. See `attune keys list`.")
+        return key.device
 
     def secret(self, name: str) -> str:
         """The server-wide secret `name`, made at first use and shared by every replica."""

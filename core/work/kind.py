@@ -104,6 +104,10 @@ class Kind(ABC, Generic[Facts, Order]):
         """A file of an ended piece, for kinds with `has_files`: where it lies, and its hash."""
         raise NotFound(f"{self.spec.noun.capitalize()} {work.id} has no such file.", param="path")
 
+    def given_out(self, tenant_id: TenantId, model: str) -> frozenset[str]:
+        """The digests under which finished pieces of the tenant hold `model` for devices."""
+        return frozenset()
+
     def prepare(self) -> None:
         """Make the worker ready before its first look."""
 

@@ -8,6 +8,7 @@ import typer
 
 from core.clock import iso, now_s
 from core.identity.keys import parse_scopes
+from core.identity.types import SCOPES
 from deploy.installation import open_tenants
 from deploy.terminal import Json, console, show, show_one
 
@@ -37,18 +38,22 @@ def create_key(
     tenant: Annotated[str, typer.Option(help="The tenant's name.")],
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="inference, feedback, train or admin; repeat for several."),
+        typer.Option(help=f"{', '.join(SCOPES)}; repeat for several."),
     ] = None,
     label: Annotated[str, typer.Option(help="A note to recognise it by.")] = "",
     days: Annotated[float | None, typer.Option(help="Expires after this many days.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Of a key for edge: the device; default: the first that syncs with it."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Create a key and show it, this once."""
     store = open_tenants()
-    scopes = parse_scopes(scope or ["inference", "feedback"])
+    scopes = parse_scopes(scope or ["inference", "feedback:write", "feedback:read"])
     expires_at_s = now_s() + days * 86_400 if days is not None else None
     key, text = store.create_key(
-        store.by_name(tenant).id, scopes, label=label, expires_at_s=expires_at_s
+        store.by_name(tenant).id, scopes, label=label, expires_at_s=expires_at_s, device=device
     )
     show_one(
         {"key": text, "id": key.public_id, "scopes": sorted(key.scopes), "tenant": tenant},
@@ -72,6 +77,7 @@ def list_keys(
             "tenant": names[key.tenant_id],
             "scopes": sorted(key.scopes),
             "label": key.label,
+            "device": key.device,
             "created_at": iso(key.created_at_s),
             "expires_at": iso(key.expires_at_s),
             "revoked_at": iso(key.revoked_at_s),

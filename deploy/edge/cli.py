@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(run=_info)
     info.add_argument("--json", action="store_true", help="everything, as JSON")
 
-    key, said = os.environ.get("ATTUNE_API_KEY", ""), "an API key with the scope 'feedback'"
+    key, said = os.environ.get("ATTUNE_API_KEY", ""), "an API key with the scope 'edge'"
     for command in (sync, pull):
         command.add_argument("--key", default=key, help=f"{said} (ATTUNE_API_KEY)")
     for command in (chat, serve, sync, pull, info):

@@ -25,6 +25,7 @@ from core.errors import Conflict, NotFound
 from core.ids import AdapterId, Digest, TenantId, parse_digest
 from core.work.kind import Durable, Kind, Listing, Place
 from deploy.edge.manifest import Layout, Precision
+from deploy.export.given_out import digests_given
 from deploy.export.job import ExportSteps
 from deploy.export.process import CHILD
 from deploy.export.request import EXPORT, Exported, ExportFacts, ExportFile
@@ -90,7 +91,7 @@ class Export(Kind[ExportFacts, ExportOrder]):
     order = ExportOrder
     listing = ExportListing
     view = ExportView
-    readers = ("train", "feedback")  # whoever trains, and devices, which carry a key for feedback
+    readers = ("train", "edge")  # whoever trains, and devices
     has_files = True
     step_prefix = "export."
     builder: ClassVar[Sequence[str]] = CHILD
@@ -148,6 +149,10 @@ class Export(Kind[ExportFacts, ExportOrder]):
                 digest = parse_digest(file.sha256)
                 return self._artifacts.file(digest), digest
         return super().file(work, path)
+
+    def given_out(self, tenant_id: TenantId, model: str) -> frozenset[str]:
+        """The digests under which the tenant's finished exports hold a model."""
+        return digests_given(self.ledger, tenant_id, model)
 
     def workflow(self, durable: Durable) -> Callable[[str], object]:
         """First the base model, where it is shared and not exported yet; then what was asked."""

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from core.bodies import check_text, invalid
 from core.errors import AttuneError, Invalid
 from core.http_errors import ErrorEnvelope, error_body
+from core.identity.types import Scope
 from core.ids import AdapterId, CompletionId, TenantId
 from feedback.types import Change, Feedback, Interaction
 
@@ -28,6 +29,9 @@ class Caller(Protocol):
 
     tenant_id: TenantId
     now_s: float
+    key_id: str
+    own_only: bool
+    """Whether what other keys gave is out of reach."""
 
     def issued(self, completion_id: str) -> bool:
         """Whether the tenant was given an answer of this id."""
@@ -39,6 +43,14 @@ class Caller(Protocol):
 
     def adapter_id(self, name: str, version: int | None) -> AdapterId:
         """The tenant's adapter of that name. NotFound if it, or that version, does not exist."""
+        ...
+
+    def require_device(self, device: str) -> None:
+        """Raises Forbidden if the caller's key is another device's."""
+        ...
+
+    def was_given(self, model: str, digest: str) -> bool:
+        """Whether the tenant has a finished export with `model` of that digest in it."""
         ...
 
 
@@ -81,6 +93,8 @@ class Receiver(ABC, Generic[Sent]):
     """The type of the answer's body."""
     statuses: ClassVar[tuple[tuple[int, str], ...]] = ((200, "Stored."),)
     """The statuses an accepted call may be answered with, and what each means."""
+    scope: ClassVar[Scope] = "feedback:write"
+    """What a key needs."""
     auth: ClassVar[Literal["bearer", "basic"]] = "bearer"
     """How the key comes; by `basic` it is the password, whatever the user name."""
     max_items: ClassVar[int] = 200
@@ -101,6 +115,10 @@ class Receiver(ABC, Generic[Sent]):
     @abstractmethod
     def respond(self, sent: Sent, results: Sequence[Result]) -> tuple[int, BaseModel]:
         """Status and body of the answer, from one result per item. An error raised is it too."""
+
+    def giver(self, sent: Sent, caller: Caller) -> str:
+        """Who gives the items, and alone may change them later. Forbidden for an impostor."""
+        return caller.key_id
 
     def dry_run(self, sent: Sent) -> bool:
         """Whether the items are only to be checked."""

@@ -13,10 +13,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidatorFunctionWrapHandler, WrapValidator
 
+from adapters.routing import BASE
 from core.bodies import Body, is_shallow, says
-from core.errors import Invalid
+from core.errors import Invalid, NotFound
 from core.feedback_fields import MAX_TEXT, Comment, Name, Value
 from core.http_errors import ErrorBody, error_body
+from core.ids import DEVICE_PATTERN, AdapterId
 from feedback.receivers.base import Caller, Part, Receiver, Result, alone
 from feedback.receivers.native import Correction, Short, feedback_stated
 from feedback.types import Feedback, Interaction
@@ -100,7 +102,7 @@ class SyncBody(Body):
 
     device: Annotated[
         str,
-        Field(pattern=r"^[0-9a-f]{32}$"),
+        Field(pattern=f"^{DEVICE_PATTERN}$"),
         says("device must be the 32 lower-case hex digits of a UUID."),
     ]
     items: Annotated[
@@ -140,6 +142,7 @@ class DeviceReceiver(Receiver[SyncBody]):
     """
 
     name = "device"
+    scope = "edge"
     path = "/v1/edge/sync"
     body = SyncBody
     answer = SyncAnswer
@@ -149,6 +152,10 @@ class DeviceReceiver(Receiver[SyncBody]):
 
     def items(self, sent: SyncBody) -> Sequence[Any]:
         return sent.items
+
+    def giver(self, sent: SyncBody, caller: Caller) -> str:
+        caller.require_device(sent.device)
+        return sent.device  # its next key may go on where this one stopped
 
     def read(self, item: Any, sent: SyncBody, caller: Caller) -> Interaction | Feedback:
         if isinstance(item, InteractionItem):
@@ -177,17 +184,7 @@ def _interaction(sent: InteractionItem, device: str, caller: Caller) -> Interact
         )
     if len(json.dumps(sent.sampling)) > _MAX_SAMPLING_BYTES:
         raise Invalid(f"sampling: at most {_MAX_SAMPLING_BYTES:,} bytes of JSON.", param="sampling")
-    adapter_id = None
-    if sent.adapter is not None:
-        adapter_id = caller.adapter_id(sent.adapter, sent.version)
-    elif sent.version is not None:
-        raise Invalid("version: a version needs its adapter.", param="version")
-    answered = f"{sent.adapter}@{sent.version}"
-    if sent.version is not None and sent.model_answered != answered:
-        raise Invalid(
-            f"model_answered: adapter and version say it was {answered!r}.",
-            param="model_answered",
-        )
+    adapter_id = _what_answered(sent, caller)
     return Interaction(
         id=own_id,
         tenant_id=caller.tenant_id,
@@ -202,6 +199,30 @@ def _interaction(sent: InteractionItem, device: str, caller: Caller) -> Interact
         request={"edge": {"device": device, "export_digest": sent.export_digest, "id": sent.id}},
         **sent.model_dump(include=_AS_SENT),
     )
+
+
+def _what_answered(sent: InteractionItem, caller: Caller) -> AdapterId | None:
+    """The adapter that may learn from it. NotFound for what was never exported to the tenant."""
+    adapter_id = None
+    if sent.adapter is not None:
+        adapter_id = caller.adapter_id(sent.adapter, sent.version)
+    elif sent.version is not None:
+        raise Invalid("version: a version needs its adapter.", param="version")
+    answered = f"{sent.adapter}@{sent.version}"
+    if sent.version is not None and sent.model_answered != answered:
+        raise Invalid(
+            f"model_answered: adapter and version say it was {answered!r}.",
+            param="model_answered",
+        )
+    exported = BASE if sent.version is None else answered
+    if not caller.was_given(exported, sent.export_digest):
+        raise NotFound(
+            f"There is no finished export with '{exported}' of the digest "
+            f"{sent.export_digest[:12]}…; only answers of what was exported are taken.",
+            param="export_digest",
+            code="export_not_found",
+        )
+    return adapter_id
 
 
 def _feedback(sent: FeedbackItem, device: str, caller: Caller) -> Feedback:

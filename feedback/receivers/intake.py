@@ -5,6 +5,9 @@ Whether an answer was given to the caller is asked of `Caller`; nothing is store
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from core.errors import AttuneError, Invalid, NotFound, Unavailable
@@ -34,7 +37,8 @@ def take_in(
             param="items",
             code="too_many_items",
         )
-    results = [_read(receiver, item, sent, caller) for item in items]
+    giver = receiver.giver(sent, caller)
+    results = [_read(receiver, item, sent, caller, giver) for item in items]
     if receiver.dry_run(sent):
         return results
     answers = [result.item for result in results if isinstance(result.item, Interaction)]
@@ -42,16 +46,18 @@ def take_in(
     # An answer told before stays as it was: neither its row nor what is learnt from it may change.
     new = {answer.id: answer for answer in reversed(answers) if answer.id not in seen}
     interactions.append(list(reversed(new.values())))
-    return [_stored(receiver, result, seen, feedback) for result in results]
+    put = partial(feedback.put, newest_wins=receiver.newest_wins, own_only=caller.own_only)
+    return [_stored(result, seen, put) for result in results]
 
 
-def _read(receiver: Receiver[Any], item: Any, sent: Any, caller: Caller) -> Result:
+def _read(receiver: Receiver[Any], item: Any, sent: Any, caller: Caller, giver: str) -> Result:
     if isinstance(item, Result):
         return item
     try:
         read = receiver.read(item, sent, caller)
         if isinstance(read, Feedback):
             _check_issued(read, caller)
+            read = replace(read, given_by=giver)
     except Unavailable:
         raise  # the call as a whole can be sent again; an item that is refused is not
     except AttuneError as error:
@@ -71,7 +77,9 @@ def _check_issued(item: Feedback, caller: Caller) -> None:
 
 
 def _stored(
-    receiver: Receiver[Any], result: Result, seen: set[CompletionId], feedback: FeedbackStore
+    result: Result,
+    seen: set[CompletionId],
+    put: Callable[[Feedback], tuple[Feedback, Change]],
 ) -> Result:
     item = result.item
     if isinstance(item, Interaction):
@@ -80,7 +88,7 @@ def _stored(
         return Result(result.sent, item, change)
     if isinstance(item, Feedback):
         try:
-            return Result(result.sent, *feedback.put(item, newest_wins=receiver.newest_wins))
+            return Result(result.sent, *put(item))
         except Unavailable:
             raise
         except AttuneError as error:

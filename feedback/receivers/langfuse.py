@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, WrapValidator
 
-from core.errors import AttuneError, Forbidden, Invalid, NotFound, Unauthenticated
+from core.errors import AttuneError, Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 from core.feedback_fields import Comment, Name, Value, thumb_of
 from core.http_errors import status_of
 from feedback.receivers.base import Caller, Part, Receiver, Result, alone
@@ -23,6 +23,7 @@ _ERRORS: dict[type[AttuneError], str] = {
     Unauthenticated: "UnauthorizedError",
     Forbidden: "ForbiddenError",
     NotFound: "LangfuseNotFoundError",
+    Conflict: "LangfuseConflictError",
 }
 
 

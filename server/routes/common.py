@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from core.bodies import Resource, invalid
 from core.errors import Unavailable
 from core.http_errors import ErrorEnvelope
-from core.identity.keys import require
+from core.identity.keys import has, require
 from core.identity.types import ApiKey, Scope
 from core.text import decoded
 from server.runtime import Runtime
@@ -49,14 +49,14 @@ def key_with(
 ) -> Callable[..., Awaitable[ApiKey]]:
     """A dependency: the caller's key, verified by the door. Forbidden without any of `scopes`.
 
-    `scheme` only tells the API's description how the key is sent.
+    `scheme` tells the API's description how the key is sent, beside which scopes open.
     """
 
-    shown = Security(scheme)
+    shown = Security(scheme, scopes=list(scopes))
 
     async def key_of(request: Request, _shown: Any = shown) -> ApiKey:
         key: ApiKey = request.state.attune_key
-        if not any(scope in key.scopes for scope in scopes):
+        if not any(has(key, scope) for scope in scopes):
             require(key, scopes[-1])
         return key
 

@@ -11,7 +11,8 @@ from fastapi import APIRouter, Body, Depends, Query
 from fastapi.responses import JSONResponse
 
 from core.clock import now_s
-from core.errors import NotFound
+from core.errors import Forbidden, NotFound
+from core.identity.keys import has
 from core.identity.types import ApiKey
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from core.work.kind import Listing
@@ -26,7 +27,8 @@ from server.runtime import Runtime
 
 router = new_router("feedback")
 
-Key = Annotated[ApiKey, Depends(key_with("feedback"))]
+Reader = Annotated[ApiKey, Depends(key_with("feedback:read"))]
+Giver = Annotated[ApiKey, Depends(key_with("feedback:write", "feedback:read"))]
 
 _TYPES = ("interaction", "feedback")
 _STATUSES = {"created": "stored", "updated": "stored", "unchanged": "already_stored"}
@@ -44,7 +46,7 @@ class FeedbackListing(Listing):
 
 @router.get("/v1/feedback")
 def list_feedback(
-    asked: Annotated[FeedbackListing, Query()], key: Key, runtime: RuntimeOf
+    asked: Annotated[FeedbackListing, Query()], key: Reader, runtime: RuntimeOf
 ) -> PageOf[FeedbackView]:
     """Newest first; filters: completion_id, kind, name, user, adapter; cursor: after."""
     adapter = runtime.registry.get(key.tenant_id, asked.adapter) if asked.adapter else None
@@ -62,19 +64,26 @@ def list_feedback(
 
 
 @router.get("/v1/feedback/{feedback_id}")
-def get_feedback(feedback_id: str, key: Key, runtime: RuntimeOf) -> FeedbackView:
-    """One item. 404 if it is not the caller's."""
-    return feedback_view(runtime.feedback.get(key.tenant_id, FeedbackId(feedback_id[:128])))
+def get_feedback(feedback_id: str, key: Giver, runtime: RuntimeOf) -> FeedbackView:
+    """One item. 404 if it is not the caller's: without `feedback:read`, what this key gave."""
+    item = runtime.feedback.get(key.tenant_id, FeedbackId(feedback_id[:128]))
+    if item.given_by != key.public_id and not has(key, "feedback:read"):
+        raise _missing(item.id)
+    return feedback_view(item)
 
 
 @dataclass(slots=True)
 class _Caller:
-    """One tenant in one call; an adapter is looked up once."""
+    """One key in one call; an adapter, and what exports hold, is looked up once."""
 
     runtime: Runtime
+    key: ApiKey
     tenant_id: TenantId
+    key_id: str
+    own_only: bool
     now_s: float
     known: dict[tuple[str, int | None], AdapterId] = field(default_factory=dict)
+    given: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def issued(self, completion_id: str) -> bool:
         return self.runtime.signer.issued_to(completion_id, self.tenant_id)
@@ -91,15 +100,43 @@ class _Caller:
             self.known[name, version] = adapter.id
         return self.known[name, version]
 
+    def require_device(self, device: str) -> None:
+        if has(self.key, "feedback"):
+            return
+        bound = self.key.device or self.runtime.tenants.bind_device(self.key_id, device)
+        if bound != device:
+            raise Forbidden(
+                f"This API key is the device {bound}'s alone. Make one for each device: `attune "
+                "keys create --scope edge`.",
+                param="device",
+                code="another_device",
+            )
+
+    def was_given(self, model: str, digest: str) -> bool:
+        if model not in self.given:
+            kinds = self.runtime.work.values()
+            digests = (kind.given_out(self.tenant_id, model) for kind in kinds)
+            self.given[model] = frozenset().union(*digests)
+        return digest in self.given[model]
+
+
+def _caller(runtime: Runtime, key: ApiKey) -> _Caller:
+    own_only = not has(key, "feedback")
+    return _Caller(runtime, key, key.tenant_id, key.public_id, own_only, now_s())
+
+
+def _missing(feedback_id: FeedbackId) -> NotFound:
+    return NotFound(f"No feedback {feedback_id!r}.", param="id")
+
 
 def mounted(receiver: Receiver[Any]) -> APIRouter:
     """The routes of a receiver: POST its path, and DELETE what it took if it erases."""
     routes = new_router("feedback")
     scheme = BASIC if receiver.auth == "basic" else BEARER
-    key_of = Annotated[ApiKey, Depends(key_with("feedback", scheme=scheme))]
+    key_of = Annotated[ApiKey, Depends(key_with(receiver.scope, scheme=scheme))]
 
     def receive(sent: Any, key: Any, runtime: RuntimeOf) -> JSONResponse:
-        caller = _Caller(runtime, key.tenant_id, now_s())
+        caller = _caller(runtime, key)
         results = take_in(receiver, sent, caller, runtime.interactions, runtime.feedback)
         for result in results:
             _count(receiver, result)
@@ -107,10 +144,14 @@ def mounted(receiver: Receiver[Any]) -> APIRouter:
         return JSONResponse(answer.model_dump(mode="json"), status)
 
     def erase(feedback_id: str, key: Any, runtime: RuntimeOf) -> JSONResponse:
-        """Take one item back for good. 404 if it is not the caller's."""
+        """Take one item back for good. 404 if it is not the caller's: this key must have given it.
+
+        A key with the scope `feedback` takes back what any of the tenant's gave.
+        """
         item_id = FeedbackId(feedback_id[:128])
-        if not runtime.feedback.delete(key.tenant_id, item_id):
-            raise NotFound(f"No feedback '{item_id}'.", param="id")
+        given_by = None if has(key, "feedback") else key.public_id
+        if not runtime.feedback.delete(key.tenant_id, item_id, given_by=given_by):
+            raise _missing(item_id)
         answer = receiver.erased(feedback_id)
         assert answer is not None
         return JSONResponse(answer.model_dump(mode="json"))

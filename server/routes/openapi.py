@@ -72,7 +72,10 @@ padding:.15rem 1rem .15rem 0}:root{color-scheme:light dark}</style>
 {%- for tag, operations in by_tag.items() %}<h2>{{ tag }}</h2>
 {%- for method, path, operation in operations %}
 <details><summary><b>{{ method | upper }}</b> <code>{{ path }}</code> {{ operation.summary -}}
-</summary><p>{{ operation.description }}<table>
+</summary><p>{{ operation.description }}
+  {%- if operation.security %}<p>Scope:
+  {%- for one in operation.security %}{% for scopes in one.values() %} <code>{{ scopes[0] }}</code>
+  {%- endfor %}{{ " or" if not loop.last }}{% endfor %}{% endif %}<table>
 {%- for one in operation.parameters %}{{ field(one.name, one.schema, one.required) }}{% endfor %}
 {%- for kind, body in (operation.requestBody.content or {}).items() -%}
   {{ field("body: " + kind, body.schema, true) }}{% endfor %}</table><table>
@@ -117,13 +120,22 @@ def describe(routes: Sequence[BaseRoute]) -> dict[str, Any]:
         "description": ERRORS["4XX"]["description"],
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}},
     }
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            # FastAPI names all scopes at once, which reads as if every one were needed.
+            operation["security"] = [
+                {scheme: [scope]}
+                for needed in operation.get("security", [])
+                for scheme, scopes in needed.items()
+                for scope in dict.fromkeys(scopes)
+            ]
     for path, text in _ENGINE.items():
         document["paths"][path] = {
             "post": {
                 "tags": ["engine"],
                 "summary": text,
                 "operationId": "engine" + path.replace("/", "_"),
-                "security": [{"HTTPBearer": []}],
+                "security": [{"HTTPBearer": ["inference"]}],
                 "requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}},
                 "responses": {"200": {"description": "As the engine answers."}, "4XX": refused},
             }
