@@ -69,8 +69,8 @@ def _send_all(store: Store, server: Server, report: Report) -> None:
             continue
         except (Unauthenticated, Forbidden) as error:
             raise type(error)(
-                f"{error.message} Nothing more was sent. A sync needs a key of this device's own, "
-                "with the scope 'edge'.",
+                f"{error.message} Nothing more was sent. A sync needs a key with the scope "
+                "'edge', one for each device.",
                 code=error.code,
             ) from error
         outcomes = _outcomes(batch, answer, report)

@@ -13,7 +13,7 @@ import re
 
 from core.ids import TenantId
 
-_TOKEN = re.compile(r"(?:chatcmpl-|cmpl-|resp_)([0-9a-f]{24})([0-9a-f]{16})")
+_ID = re.compile(r"(chatcmpl-|cmpl-|resp_)([0-9a-f]{24})([0-9a-f]{16})")
 
 PREFIXES = {
     "chat.completions": "chatcmpl-",
@@ -32,15 +32,18 @@ class IdSigner:
         # waits for it.
         self._key = hashlib.blake2b(self._secret).digest()
 
-    def token(self, tenant_id: TenantId) -> str:
-        """40 hex digits: 96 random bits and a 64-bit MAC over them and the tenant."""
+    def token(self, tenant_id: TenantId, endpoint: str = "chat.completions") -> str:
+        """40 hex digits: 96 random bits and a 64-bit MAC over prefix, these and the tenant.
+
+        What follows the endpoint's prefix in an id; behind another prefix it is none.
+        """
         nonce = os.urandom(12).hex()
-        return nonce + self._mac(nonce, tenant_id)
+        return nonce + self._mac(PREFIXES.get(endpoint, "") + nonce, tenant_id)
 
     def derived(self, tenant_id: TenantId, *parts: str) -> str:
-        """A token as of `token` that is the same for the same tenant and parts, on any replica.
+        """A token that is the same for the same tenant and parts, on any replica.
 
-        For answers given elsewhere that may be reported more than once. Without the secret it
+        It goes behind the prefix of chats. For answers given elsewhere that may be reported more than once. Without the secret it
         cannot be told from a random one.
         """
         # Lengths keep ("ab", "c") and ("a", "bc") apart; the prefix keeps it apart from `_mac`.
@@ -50,13 +53,27 @@ class IdSigner:
         return nonce + self._hmac(nonce, tenant_id)
 
     def issued_to(self, completion_id: str, tenant_id: TenantId) -> bool:
-        """Whether some replica issued this id to this tenant."""
-        match = _TOKEN.fullmatch(completion_id)
+        """Whether some replica issued this id, prefix and all, to this tenant."""
+        match = _ID.fullmatch(completion_id)
         if match is None:
             return False
-        nonce, signature = match.groups()
-        return hmac.compare_digest(signature, self._mac(nonce, tenant_id)) or (
+        prefix, nonce, signature = match.groups()
+        return hmac.compare_digest(signature, self._mac(prefix + nonce, tenant_id)) or (
             # Derived, or issued before BLAKE2b was used.
+            prefix == PREFIXES["chat.completions"]
+            and hmac.compare_digest(signature, self._hmac(nonce, tenant_id))
+        )
+
+    def issued_before(self, completion_id: str, tenant_id: TenantId) -> bool:
+        """Whether an earlier release issued it, whose signature says nothing of the prefix.
+
+        Such an id is an answer's only if an answer is recorded under it.
+        """
+        match = _ID.fullmatch(completion_id)
+        if match is None:
+            return False
+        _, nonce, signature = match.groups()
+        return hmac.compare_digest(signature, self._mac(nonce, tenant_id)) or (
             hmac.compare_digest(signature, self._hmac(nonce, tenant_id))
         )
 
@@ -64,6 +81,6 @@ class IdSigner:
         message = f"{nonce}:{tenant_id}".encode()
         return hmac.new(self._secret, message, hashlib.sha256).hexdigest()[:16]
 
-    def _mac(self, nonce: str, tenant_id: TenantId) -> str:
-        message = f"{nonce}:{tenant_id}".encode()
+    def _mac(self, signed: str, tenant_id: TenantId) -> str:
+        message = f"{signed}:{tenant_id}".encode()
         return hashlib.blake2b(message, key=self._key, digest_size=8).hexdigest()

@@ -31,7 +31,7 @@ async def choose_route(call: Call, onward: Onward) -> None:
         call.engine_model = call.runtime.served_name
     else:
         call.engine_model = engine_name(key.tenant_id, adapter, version)
-    token = call.runtime.signer.token(key.tenant_id)
+    token = call.runtime.signer.token(key.tenant_id, call.endpoint)
     call.completion_id = CompletionId(PREFIXES.get(call.endpoint, "") + token)
     body = engine_body(
         asked,

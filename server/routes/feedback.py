@@ -86,7 +86,12 @@ class _Caller:
     given: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def issued(self, completion_id: str) -> bool:
-        return self.runtime.signer.issued_to(completion_id, self.tenant_id)
+        signer = self.runtime.signer
+        if signer.issued_to(completion_id, self.tenant_id):
+            return True
+        return signer.issued_before(completion_id, self.tenant_id) and bool(
+            self.runtime.interactions.stored(self.tenant_id, [CompletionId(completion_id)])
+        )
 
     def derived_id(self, *parts: str) -> CompletionId:
         token = self.runtime.signer.derived(self.tenant_id, *parts)

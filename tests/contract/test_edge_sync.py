@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from support.door import Door, open_door
+from support.exports import record_export
 from support.stored import count, stored_answer
 
 from core.database import Database
@@ -28,6 +29,9 @@ DEVICE = "d" * 32
 @pytest_asyncio.fixture
 async def door(tmp_path: Path, database_url: str) -> AsyncIterator[Door]:
     opened = await open_door(tmp_path, database_url)
+    for tenant in ("acme", "other"):
+        for model in ("support@1", "base"):
+            record_export(opened.runtime.database, opened.tenant(tenant), model, "e" * 64)
     yield opened
     await opened.runtime.stop()
 
@@ -305,7 +309,7 @@ async def test_a_call_out_of_form_is_refused_whole(
 class BusyStore(FeedbackStore):
     """A store whose database cannot be reached."""
 
-    def put(self, item: Feedback, *, newest_wins: bool = False) -> Any:
+    def put(self, item: Feedback, *, newest_wins: bool = False, own_only: bool = False) -> Any:
         raise Unavailable("The database is busy.")
 
 

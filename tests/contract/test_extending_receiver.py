@@ -135,7 +135,7 @@ async def test_feedback_arrives_through_a_receiver_of_one_file_and_one_line(door
         {"oops": "Unknown field 'moons'. Known: stars."},
     )
     assert (stranger.status_code, set(stranger.json())) == (401, {"oops"})
-    assert described["security"] == [{"HTTPBasic": []}]
+    assert described["security"] == [{"HTTPBasic": ["feedback:write"]}]
     assert described["description"] == "Stars from a toy."
 
 

@@ -130,7 +130,7 @@ class FakeServer:
 
     url: str = ""
     cuts: Cuts = field(default_factory=lambda: Cuts(0))
-    key_scopes: tuple[str, ...] = ("feedback",)
+    key_scopes: tuple[str, ...] = ("edge",)
     refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     unknown_adapters: set[str] = field(default_factory=set)
     max_bytes: int = 4_000_000
@@ -235,8 +235,8 @@ class _Handler(BaseHTTPRequestHandler):
             if self.headers.get("authorization") != f"Bearer {KEY}":
                 error = {"message": "No such key.", "code": "invalid_api_key"}
                 self._json(401, {"error": error}, {}, None)
-            elif "feedback" not in fake.key_scopes:
-                error = {"message": "The key lacks the scope feedback.", "code": "forbidden"}
+            elif "edge" not in fake.key_scopes:
+                error = {"message": "The key lacks the scope edge.", "code": "forbidden"}
                 self._json(403, {"error": error}, {}, None)
             elif fake.refusals:
                 status, headers = fake.refusals.pop(0)

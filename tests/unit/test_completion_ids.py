@@ -13,12 +13,34 @@ US, THEM = TenantId("ten_us"), TenantId("ten_them")
 SIGNER = IdSigner("s" * 64)
 
 
-@pytest.mark.parametrize("prefix", sorted(set(PREFIXES.values())))
-def test_an_issued_id_is_known_to_every_replica_and_to_no_other_tenant(prefix: str) -> None:
-    completion_id = prefix + SIGNER.token(US)
+@pytest.mark.parametrize("endpoint", PREFIXES)
+def test_an_issued_id_is_known_to_every_replica_and_to_no_other_tenant(endpoint: str) -> None:
+    completion_id = PREFIXES[endpoint] + SIGNER.token(US, endpoint)
     assert IdSigner("s" * 64).issued_to(completion_id, US)
     assert not SIGNER.issued_to(completion_id, THEM)
     assert not IdSigner("t" * 64).issued_to(completion_id, US)
+
+
+@pytest.mark.parametrize("endpoint", [*PREFIXES, "tokens"])
+def test_an_id_is_one_only_behind_the_prefix_it_was_issued_with(endpoint: str) -> None:
+    token = SIGNER.token(US, endpoint)
+    passing = {prefix for prefix in PREFIXES.values() if SIGNER.issued_to(prefix + token, US)}
+    assert passing == ({PREFIXES[endpoint]} if endpoint in PREFIXES else set())
+    derived = SIGNER.derived(US, "device", "edge-1")
+    assert {p for p in PREFIXES.values() if SIGNER.issued_to(p + derived, US)} == {"chatcmpl-"}
+
+
+def test_an_id_of_an_earlier_release_is_known_as_such_and_not_as_issued_now() -> None:
+    """python -c 'from hashlib import blake2b as b; print(b(b"0" * 24 + b":acme",
+    key=b(b"secret").digest(), digest_size=8).hexdigest())'"""
+    signer, acme = IdSigner("secret"), TenantId("acme")
+    token = "0" * 24 + "a0466f7731060dcd"
+    for prefix in PREFIXES.values():
+        assert signer.issued_before(prefix + token, acme)
+        assert not signer.issued_to(prefix + token, acme)
+        assert not signer.issued_before(prefix + token, TenantId("other"))
+        assert not signer.issued_before(prefix + signer.token(acme, "messages"), acme)
+    assert not signer.issued_before("msg_" + token, acme)
 
 
 def test_tokens_do_not_repeat() -> None:
@@ -29,7 +51,8 @@ def test_tokens_do_not_repeat() -> None:
 def test_no_digit_of_an_id_may_change(at: int) -> None:
     token = SIGNER.token(US)
     other = "0" if token[at] != "0" else "1"
-    assert not SIGNER.issued_to(f"cmpl-{token[:at]}{other}{token[at + 1 :]}", US)
+    assert SIGNER.issued_to(f"chatcmpl-{token}", US)
+    assert not SIGNER.issued_to(f"chatcmpl-{token[:at]}{other}{token[at + 1 :]}", US)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +65,7 @@ def test_no_digit_of_an_id_may_change(at: int) -> None:
 )  # fmt: skip
 def test_another_form_is_no_id(change: object) -> None:
     assert callable(change)
-    assert not SIGNER.issued_to(change(SIGNER.token(US)), US)
+    assert not SIGNER.issued_to(change(SIGNER.token(US, "completions")), US)
 
 
 @given(st.text(max_size=80))

@@ -89,7 +89,7 @@ def test_a_device_that_forgot_what_it_sent_adds_nothing(store: Store, fake: Fake
 
 def test_a_wrong_key_is_named_and_nothing_is_lost(store: Store, fake: FakeServer) -> None:
     fill(store, 3)
-    with pytest.raises(Unauthenticated, match=r"does not know this key.*scope 'feedback'"):
+    with pytest.raises(Unauthenticated, match=r"does not know this key.*scope 'edge'"):
         send(store, fake, key="sk-at-wrong")
     assert len(store.waiting(10)) == 6
     assert fake.calls == ["/v1/edge/sync"]
@@ -98,7 +98,7 @@ def test_a_wrong_key_is_named_and_nothing_is_lost(store: Store, fake: FakeServer
 def test_a_key_without_the_scope_is_told_which_it_needs(store: Store, fake: FakeServer) -> None:
     fill(store, 3)
     fake.key_scopes = ("inference",)
-    with pytest.raises(Forbidden, match="key with the scope 'feedback'"):
+    with pytest.raises(Forbidden, match="key with the scope 'edge'"):
         send(store, fake)
     assert len(store.waiting(10)) == 6
 
@@ -200,6 +200,8 @@ def test_what_is_sent_is_what_the_server_takes(store: Store) -> None:
     class Known:
         tenant_id = TenantId("t_1")
         now_s = 5_000.0
+        key_id = "k"
+        own_only = True
 
         def derived_id(self, *parts: str) -> CompletionId:
             return CompletionId(f"chatcmpl-{parts[-1]}")
@@ -210,6 +212,13 @@ def test_what_is_sent_is_what_the_server_takes(store: Store) -> None:
         def adapter_id(self, name: str, version: int | None) -> AdapterId:
             return AdapterId(f"{name}@{version}")
 
+        def require_device(self, device: str) -> None:
+            assert device == store.device
+
+        def was_given(self, model: str, digest: str) -> bool:
+            return (model, digest) in {(one.model_answered, one.export_digest) for one in sent_by}
+
+    sent_by = [answered(1, "support"), answered(2)]
     device = DeviceReceiver()
     call = {"device": store.device, "items": store.waiting(100)}
     sent = SyncBody.model_validate(json.loads(json.dumps(call)))

@@ -12,8 +12,8 @@ import pytest
 
 from core.errors import Forbidden, Invalid, Unauthenticated
 from core.identity import keys
-from core.identity.keys import new_key, parse_scopes, require, split_key, verify
-from core.identity.types import SCOPES, ApiKey
+from core.identity.keys import has, new_key, parse_scopes, require, split_key, verify
+from core.identity.types import INCLUDED, SCOPES, ApiKey
 from core.ids import TenantId
 
 MADE = new_key()
@@ -101,8 +101,19 @@ def test_admin_includes_every_scope_and_no_other_includes_admin(scope: Any) -> N
     require(replace(KEY, scopes=frozenset({"admin"})), scope)
     require(replace(KEY, scopes=frozenset({scope})), scope)
     for other in set(SCOPES) - {scope, "admin"}:
+        if scope in INCLUDED.get(other, ()):
+            require(replace(KEY, scopes=frozenset({other})), scope)
+            continue
         with pytest.raises(Forbidden, match=scope):
             require(replace(KEY, scopes=frozenset({other})), scope)
+
+
+def test_what_feedback_meant_before_it_was_divided_is_all_it_includes() -> None:
+    old = replace(KEY, scopes=frozenset({"feedback"}))
+    allowed = {scope for scope in SCOPES if has(old, scope)}
+    assert allowed == {"feedback", "feedback:write", "feedback:read", "edge"}
+    divided = replace(KEY, scopes=frozenset({"feedback:write", "feedback:read", "edge"}))
+    assert not has(divided, "feedback")  # its parts do not add up to what others gave
 
 
 def test_a_key_without_scopes_may_nothing() -> None:

@@ -11,9 +11,11 @@ from typing import Any
 import httpx
 import pytest
 from support.edge import answered, note
+from support.exports import record_export
 from support.tenant import Tenant
 from typer.testing import CliRunner
 
+from core.identity.tenants import TenantStore
 from deploy.cli.app import app
 from deploy.demo.world.questions import answer, ask
 from deploy.edge.http import Patience, Server
@@ -23,6 +25,7 @@ from deploy.edge.store import Store
 from deploy.edge.sync import Report, sync
 
 DEVICE = "ab" * 16
+DIGEST = "e" * 64
 EXPORT_TIMEOUT_S = 300
 
 
@@ -52,7 +55,7 @@ def test_a_pushed_adapter_is_exported_verified_downloaded_and_whole(
     part = tenant.http.get(graph, headers={"range": "bytes=100-"})
     assert (part.status_code, part.content) == (206, (out / "model/model.onnx").read_bytes()[100:])
     assert part.headers["etag"].strip('"') == manifest.files["model/model.onnx"].sha256
-    key = tenant.server.key(tenant.name, "feedback")
+    key = tenant.server.key(tenant.name, "edge")
     device = Server(tenant.server.url, key, Patience(say=lambda _: None))
     puller = Puller(tmp_path / "device", device)
     assert puller.pull("support", None, None) == ["support@1"]
@@ -62,10 +65,19 @@ def test_a_pushed_adapter_is_exported_verified_downloaded_and_whole(
     assert 'attune_exports{state="ready"}' in tenant.http.get("/metrics").text
 
 
+def export_of(tenant: Tenant, model: str, digest: str) -> None:
+    """Have the tenant's device own a model."""
+    database = tenant.server.database()
+    owner = TenantStore(database).by_name(tenant.name)
+    record_export(database, owner.id, model, digest)
+    database.dispose()
+
+
 def test_500_offline_answers_sent_twice_and_cut_off_start_one_run(tenant: Tenant) -> None:
     """Twenty calls break off at random, before or after the server has them; items are doubled."""
     body = {"name": "support", "learning": {"min_minority": 3, "new_items": 500}}
     assert tenant.http.post("/v1/adapters", json=body).status_code == 201
+    export_of(tenant, "base", DIGEST)
     rng = random.Random(15)
     items = offline(rng, 500)
     cuts = 20
@@ -104,6 +116,7 @@ def test_a_wrong_key_or_scope_or_anothers_adapter_stores_nothing(
     tenant: Tenant, other_tenant: Tenant
 ) -> None:
     tenant.http.post("/v1/adapters", json={"name": "support"})
+    export_of(tenant, "base", DIGEST)
     body = {"device": DEVICE, "items": offline(random.Random(1), 1)[:1]}
     url = f"{tenant.server.url}/v1/edge/sync"
     inference = tenant.server.key(tenant.name, "inference")
@@ -117,6 +130,7 @@ def test_a_wrong_key_or_scope_or_anothers_adapter_stores_nothing(
 
 
 def test_what_a_device_kept_is_taken_by_the_real_server(tenant: Tenant, tmp_path: Path) -> None:
+    export_of(tenant, "base", answered(0).export_digest)
     store = Store(tmp_path / "edge.db")
     for number in range(3):
         store.add_answer(answered(number))
@@ -152,7 +166,7 @@ def offline(rng: random.Random, count: int) -> list[dict[str, Any]]:
             "model_answered": "base",
             "adapter": "support",
             "version": None,
-            "export_digest": "e" * 64,
+            "export_digest": DIGEST,
             "messages": [{"role": "user", "content": question.text}],
             "answer": answer(question, "pirate" if liked else "formal", rng),
             "finish_reason": "stop",
