@@ -3,6 +3,8 @@ an exit message. Library errors are translated into one of these where they ente
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class AttuneError(Exception):
     """Something Attune refuses or cannot do; the message says what to do about it.
@@ -42,6 +44,26 @@ class NotFound(AttuneError):
     """It does not exist, or belongs to another tenant, which is the same to the caller."""
 
     code = "not_found"
+
+
+class WrongMethod(AttuneError):
+    """It exists, but not for this method; `allowed` are those it takes."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allowed: Sequence[str] = (), **more: str | None) -> None:
+        super().__init__(message, **more)
+        self.allowed = tuple(allowed)
+
+
+class BeyondEnd(AttuneError):
+    """The part of a file that was asked for lies behind its end, at `size_bytes`."""
+
+    code = "range_not_satisfiable"
+
+    def __init__(self, message: str, *, size_bytes: int = 0, **more: str | None) -> None:
+        super().__init__(message, **more)
+        self.size_bytes = size_bytes
 
 
 class Conflict(AttuneError):

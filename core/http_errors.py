@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from core.errors import (
     AttuneError,
+    BeyondEnd,
     Conflict,
     Forbidden,
     Invalid,
@@ -18,6 +19,7 @@ from core.errors import (
     TooLarge,
     Unauthenticated,
     Unavailable,
+    WrongMethod,
 )
 
 _HTTP: Mapping[type[AttuneError], tuple[int, str, Mapping[str, str]]] = {
@@ -25,9 +27,11 @@ _HTTP: Mapping[type[AttuneError], tuple[int, str, Mapping[str, str]]] = {
     Unauthenticated: (401, "authentication_error", {"www-authenticate": "Bearer"}),
     Forbidden: (403, "permission_error", {}),
     NotFound: (404, "not_found_error", {}),
+    WrongMethod: (405, "invalid_request_error", {}),
     # The openai client would retry a 409; ours is final.
     Conflict: (409, "conflict_error", {"x-should-retry": "false"}),
     TooLarge: (413, "invalid_request_error", {}),
+    BeyondEnd: (416, "invalid_request_error", {}),
     Unavailable: (503, "service_unavailable_error", {"retry-after": "1"}),
 }
 
@@ -54,7 +58,12 @@ def status_of(error: AttuneError) -> int:
 
 def headers_of(error: AttuneError) -> Mapping[str, str]:
     """Headers that go with it, names in lower case."""
-    return _known(error)[2]
+    headers = dict(_known(error)[2])
+    if isinstance(error, WrongMethod):
+        headers["allow"] = ", ".join(error.allowed)
+    if isinstance(error, BeyondEnd):
+        headers["content-range"] = f"bytes */{error.size_bytes}"
+    return headers
 
 
 def error_body(error: AttuneError) -> ErrorBody:

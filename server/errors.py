@@ -6,7 +6,7 @@ import json
 
 from starlette.responses import Response
 
-from core.errors import AttuneError
+from core.errors import AttuneError, NotFound
 from core.http_errors import ErrorEnvelope, error_body, headers_of, status_of
 from feedback.receivers import receiver_at
 
@@ -21,6 +21,11 @@ def error_response(error: AttuneError, path: str = "") -> Response:
     # In ASCII, which also takes the half of a UTF-16 pair that a caller may have sent.
     body = json.dumps(said.model_dump())
     return Response(body, status_of(error), headers_of(error), media_type="application/json")
+
+
+def no_endpoint(method: str, path: str) -> NotFound:
+    """What is said of a path that does not exist, or that is nobody's business here."""
+    return NotFound(f"No such endpoint: {method[:20]} {path[:200]}. See /docs.")
 
 
 def error_event(endpoint: str, error: AttuneError) -> bytes:

@@ -10,10 +10,11 @@ from core.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class OwnRoute:
-    """One path: its template, what matches it, and what the door allows there."""
+    """One path: its template, what matches it, its methods, and what the door allows there."""
 
     path: str
     form: re.Pattern[str]
+    methods: frozenset[str]
     takes_files: bool = False
     max_bytes: int = 0  # of a body, where that is more than the server's own limit
     takes_basic: bool = False  # the key may come as the password of Basic authentication

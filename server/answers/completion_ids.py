@@ -43,8 +43,8 @@ class IdSigner:
     def derived(self, tenant_id: TenantId, *parts: str) -> str:
         """A token that is the same for the same tenant and parts, on any replica.
 
-        It goes behind the prefix of chats. For answers given elsewhere that may be reported more than once. Without the secret it
-        cannot be told from a random one.
+        It goes behind the prefix of chats. For answers given elsewhere that may be reported more
+        than once. Without the secret it cannot be told from a random one.
         """
         # Lengths keep ("ab", "c") and ("a", "bc") apart; the prefix keeps it apart from `_mac`.
         text = "".join(f"{len(part)}:{part}" for part in (tenant_id, *parts))

@@ -3,25 +3,32 @@ longer than it may be. Everything that is not listed here does not exist."""
 
 from __future__ import annotations
 
-import base64
 import hmac
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from starlette.types import Message, Receive
 
 from core.clock import now_s
-from core.errors import Invalid, NotFound, TooLarge, Unauthenticated
+from core.errors import Invalid, TooLarge, Unauthenticated, WrongMethod
 from core.identity.keys import require, split_key, verify
 from server.answers.transcript import ENDPOINTS
 from server.door.call import COUNTING, Call, Onward
+from server.door.credentials import key_text
 from server.door.requests import parse_request
+from server.errors import no_endpoint
 from server.own_route import OwnRoute
 
 _ENGINE = ENDPOINTS | dict.fromkeys(
     ("/tokenize", "/detokenize", "/v1/messages/count_tokens"), COUNTING
 )
-_OPEN = frozenset({"/health", "/ping", "/version", "/load"})
+_OPEN: Mapping[str, tuple[str, ...]] = {
+    "/health": ("GET",),
+    "/ping": ("GET", "POST"),
+    "/version": ("GET",),
+    "/load": ("GET",),
+    "/metrics": ("GET",),
+}
 _DESCRIPTION = frozenset({"/openapi.json", "/docs"})
 
 
@@ -33,25 +40,38 @@ class AllowList:
 
     def __init__(self, own: Sequence[OwnRoute]) -> None:
         self._own = own
-        self._open = _OPEN | (_DESCRIPTION & {route.path for route in own})
+        description = _DESCRIPTION & {route.path for route in own}
+        self._open = {**_OPEN, **dict.fromkeys(description, ("GET",))}
 
     async def __call__(self, call: Call, onward: Onward) -> None:
         path, method = call.scope["path"], call.scope["method"]
         if path in self._open:
+            _check_method(method, path, self._open[path])
+            if path == "/metrics":
+                _check_metrics(call)
             await call.answer()
             return
-        if path == "/metrics":
-            _check_metrics(call)
-            await call.answer()
-            return
-        call.endpoint = _ENGINE.get(path, "")
-        if not call.endpoint:
-            call.own = next((route for route in self._own if route.form.fullmatch(path)), None)
-        if not (call.own or (call.endpoint and method == "POST")):
-            raise NotFound(f"No such endpoint: {method} {path[:200]}.")
+        if path in _ENGINE:
+            _check_method(method, path, ("POST",))
+            call.endpoint = _ENGINE[path]
+        else:
+            call.own = self._route(method, path)
         if "\0" in path or b"%00" in call.scope.get("query_string", b""):
             raise Invalid("The address holds a NUL character.")  # Postgres takes none, SQLite does
         await onward(call)
+
+    def _route(self, method: str, path: str) -> OwnRoute:
+        here = [route for route in self._own if route.form.fullmatch(path)]
+        if not here:
+            raise no_endpoint(method, path)
+        _check_method(method, path, sorted({known for route in here for known in route.methods}))
+        return next(route for route in here if method in route.methods)
+
+
+def _check_method(method: str, path: str, allowed: Sequence[str]) -> None:
+    if method not in allowed:
+        takes = ", ".join(allowed)
+        raise WrongMethod(f"{path[:200]} takes {takes}, not {method[:20]}.", allowed=allowed)
 
 
 def _check_metrics(call: Call) -> None:
@@ -69,35 +89,13 @@ def _check_metrics(call: Call) -> None:
 async def check_key(call: Call, onward: Onward) -> None:
     """Unauthenticated without a valid key, Forbidden without the scope for inference; our own
     routes find the key in the request's state and say themselves which scope they need."""
-    public_id, secret_sha256 = split_key(_key_text(call))
+    takes_basic = call.own is not None and call.own.takes_basic
+    public_id, secret_sha256 = split_key(key_text(call.headers, takes_basic=takes_basic))
     call.key = verify(await call.runtime.sync.key(public_id), secret_sha256, now_s())
     call.scope.setdefault("state", {})["attune_key"] = call.key
     if call.endpoint:
         require(call.key, "inference")
     await onward(call)
-
-
-def _key_text(call: Call) -> str:
-    scheme, _, given = call.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    if scheme.lower() == "bearer":
-        text = given.strip()
-    elif scheme.lower() == "basic" and call.own and call.own.takes_basic:
-        text = _password(given)
-    else:  # how Anthropic's client sends it
-        text = call.headers.get(b"x-api-key", b"").decode("latin-1")
-    if not text:
-        raise Unauthenticated(
-            "No API key. Send 'Authorization: Bearer sk-at-…'; make one with "
-            "`attune keys create --tenant NAME`."
-        )
-    return text
-
-
-def _password(credentials: str) -> str:
-    try:
-        return base64.b64decode(credentials).decode("latin-1").partition(":")[2]
-    except ValueError:
-        return ""
 
 
 async def take_body(call: Call, onward: Onward) -> None:

@@ -16,6 +16,7 @@ from core.errors import AttuneError, Unavailable
 from server import metrics
 from server.door.admission import AllowList, check_key, take_body
 from server.door.call import Call, Onward, Stage
+from server.door.credentials import read_headers
 from server.door.routing import choose_route, hold_lease
 from server.door.tap import record
 from server.errors import error_response
@@ -63,7 +64,7 @@ class Gateway:
             runtime = self._runtime()
             if runtime is None:
                 raise Unavailable("The server is still starting; try again in a moment.")
-            headers = dict(scope["headers"])
+            headers = read_headers(scope["headers"])
             await self._enter(Call(runtime, self._app, scope, receive, noting, headers))
         except AttuneError as error:
             if started:

@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from core.errors import AttuneError
+from core.errors import AttuneError, Invalid
 from core.work.kind import Kind
 from feedback.receivers import RECEIVERS, receiver_at
-from server.errors import error_response
+from server.errors import error_response, no_endpoint
 from server.own_route import OwnRoute
 from server.routes import adapters, feedback, models, openapi, uploads
 from server.routes.work import routes_of
@@ -35,6 +36,7 @@ def attach(app: FastAPI, kinds: Sequence[type[Kind[Any, Any]]]) -> list[OwnRoute
         ours.include_router(router)
     openapi.describe_in(ours)
     app.add_exception_handler(AttuneError, _on_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
     routes = [route for route in ours.routes if isinstance(route, Route)]
     taken = {route.path for route in routes}
     theirs = [r for r in app.router.routes if getattr(r, "path", "") not in taken]
@@ -43,12 +45,22 @@ def attach(app: FastAPI, kinds: Sequence[type[Kind[Any, Any]]]) -> list[OwnRoute
 
 
 def _as_the_door_knows_it(route: Route) -> OwnRoute:
-    known = OwnRoute(route.path, route.path_regex, takes_files=route.path in TAKE_FILES)
+    methods = frozenset(route.methods or ())
+    known = OwnRoute(route.path, route.path_regex, methods, takes_files=route.path in TAKE_FILES)
     receiver = receiver_at(route.path)
     if receiver is None:
         return known
     basic = receiver.auth == "basic"
     return replace(known, max_bytes=receiver.max_bytes or 0, takes_basic=basic)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """What the framework refuses by itself."""
+    assert isinstance(error, HTTPException)
+    refusal: AttuneError = Invalid(str(error.detail))
+    if error.status_code in (404, 405):  # the door knows it, but this vLLM does not
+        refusal = no_endpoint(request.method, request.url.path)
+    return error_response(refusal, request.url.path)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -20,12 +21,14 @@ from core.identity.types import ApiKey, Scope
 from core.text import decoded
 from server.runtime import Runtime
 
+logger = logging.getLogger("attune.server")
+
 ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {
         "model": ErrorEnvelope,
         "description": "400: malformed, `param` names where. 401: no key this server knows. 403: "
-        "the key lacks the scope. 404: the key's tenant has no such thing. 409: the state has "
-        "moved on, or the name is taken. 413: the body is over the limit.",
+        "the key lacks the scope. 404: the key's tenant has no such thing. 405: not this method. "
+        "409: the state has moved on, or the name is taken. 413: the body is over the limit.",
     },
     503: {"model": ErrorEnvelope, "description": "Not now; try again."},
 }
@@ -100,6 +103,13 @@ class Route(APIRoute):
                 return await handle(request)
             except RequestValidationError as error:
                 raise invalid(error.errors()) from error
+            except OSError as error:  # its text names places of this machine
+                logger.exception("A route met trouble with a file or a connection.")
+                raise Unavailable(
+                    "A file or a connection of this server cannot be used now; its log says which. "
+                    "Try again, then tell your administrator.",
+                    code="store_unavailable",
+                ) from error
 
         return handler
 

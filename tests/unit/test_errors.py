@@ -15,8 +15,10 @@ STATUS = {
     "Unauthenticated": 401,
     "Forbidden": 403,
     "NotFound": 404,
+    "WrongMethod": 405,
     "Conflict": 409,
     "TooLarge": 413,
+    "BeyondEnd": 416,
     "Unavailable": 503,
 }
 KINDS = [

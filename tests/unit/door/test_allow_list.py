@@ -49,7 +49,7 @@ async def test_our_own_prefixes_lead_nowhere_else(door: Door, path: str) -> None
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/tokenize", "/v1/messages"])
 async def test_inference_is_asked_by_post_alone(door: Door, path: str) -> None:
     for method in ("GET", "PUT", "DELETE", "OPTIONS", "HEAD"):
-        assert (await door.call(path, {"model": "base"}, method=method)).status == 404
+        assert (await door.call(path, {"model": "base"}, method=method)).status == 405
     assert door.vllm.asked == []
 
 
@@ -94,7 +94,7 @@ async def test_under_our_own_prefixes_only_our_routes_exist(door: Door, path: st
 
 async def test_the_description_of_the_api_needs_no_key_and_is_ours_or_none(door: Door) -> None:
     """vLLM's app has the same paths, with routes that nobody here may know of."""
-    described = [OwnRoute("/openapi.json", re.compile(r"^/openapi\.json$"))]
+    described = [OwnRoute("/openapi.json", re.compile(r"^/openapi\.json$"), frozenset({"GET"}))]
     for known, status in ((described, 200), ([], 404)):
         door.gateway = Gateway(door.vllm, lambda: door.runtime, known)
         reply = await door.call("/openapi.json", key="", method="GET")

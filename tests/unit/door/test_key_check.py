@@ -70,7 +70,9 @@ async def test_basic_authentication_opens_only_the_routes_that_say_so(
     door: Door, takes_basic: bool
 ) -> None:
     """Its password is the key; the name before it is anybody's choice."""
-    models = OwnRoute("/v1/models", re.compile(r"^/v1/models$"), takes_basic=takes_basic)
+    models = OwnRoute(
+        "/v1/models", re.compile(r"^/v1/models$"), frozenset({"GET"}), takes_basic=takes_basic
+    )
     door.gateway = Gateway(door.vllm, lambda: door.runtime, [models])
 
     async def status(authorization: bytes) -> int:
