@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core.errors import Conflict, Unavailable
+from core.places import reason_of
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -148,7 +149,7 @@ def disk_trouble(where: str, then: str) -> Iterator[None]:
             raise Unavailable(
                 f"The disk of {where} is full: free some space. {then}", code="disk_full"
             ) from error
-        reason = error.strerror or str(error)
+        reason = reason_of(error)
         raise Unavailable(
             f"No access to {where}: {reason}. {then}", code="store_unavailable"
         ) from error

@@ -26,6 +26,7 @@ import feedback.types
 import trainer.types
 from core.database import Database
 from core.errors import AttuneError, Conflict
+from core.places import reason_of
 from core.settings import Settings
 from core.work.kind import Kind, Place
 
@@ -141,9 +142,10 @@ class _Runner:
                 cancelled = isinstance(error, Conflict) and error.code == "cancelled"
                 fail(work_id, error.message, cancelled=cancelled)
                 outcome = "cancelled" if cancelled else "failed"
+                logger.info("%s %s %s: %s", noun, work_id, outcome, error.message)
             except Exception as error:
                 logger.exception("%s %s failed.", noun, work_id)
-                fail(work_id, f"{type(error).__name__}: {error}", cancelled=False)
+                fail(work_id, f"{type(error).__name__}: {reason_of(error)}", cancelled=False)
                 outcome = "failed"
             finally:
                 trim_heap()

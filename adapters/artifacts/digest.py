@@ -20,7 +20,7 @@ def adapter_digest(folder: Path) -> Digest:
     for name in ADAPTER_FILES:
         path = folder / name
         if not path.is_file() or path.is_symlink():
-            raise NotFound(f"{name} is missing from {folder}.")
+            raise NotFound(f"{name} is missing from the adapter's folder.")
     return Digest(digest_of({name: sha256_of(folder / name) for name in ADAPTER_FILES}))
 
 

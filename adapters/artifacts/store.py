@@ -48,7 +48,7 @@ class Remote:
         try:
             self._filesystem().get_file(f"{self.url}/{key}", str(target))
         except FileNotFoundError as error:
-            raise NotFound(f"{key} is missing from {self.url}.") from error
+            raise NotFound(f"{key} is missing from the artifact store.") from error
 
     def has(self, key: str, size_bytes: int) -> bool:
         """Whether a file of that size is there."""
@@ -98,14 +98,12 @@ class ArtifactStore:
             if target.is_dir():
                 return target
             if self._remote is None:
-                raise NotFound(f"Artifact {digest[:12]}… is missing from {self._root}.")
+                raise NotFound(f"Artifact {digest} is missing from the artifact store.")
             with self.staging() as staged:
                 for name in ADAPTER_FILES:
                     self._remote.download(_folder_key(digest) + f"/{name}", staged / name)
                 if adapter_digest(staged) != digest:
-                    raise Unavailable(
-                        f"Artifact {digest[:12]}… arrived damaged from {self._remote.url}."
-                    )
+                    raise Unavailable(f"Artifact {digest} arrived damaged from the artifact store.")
                 self._publish(staged, target)
         return target
 
@@ -123,8 +121,8 @@ class ArtifactStore:
             ):
                 return target
         raise Unavailable(
-            f"Artifact {digest[:12]}… in {target} is damaged: its content no longer matches "
-            "its digest. Restore the folder from a backup or roll the adapter back."
+            f"Artifact {digest} is damaged: its content no longer matches its digest. Restore "
+            f"{_folder_key(digest)} in the artifact store from a backup, or roll the adapter back."
         )
 
     def put_bytes(self, content: bytes) -> Digest:
@@ -158,7 +156,7 @@ class ArtifactStore:
                 return target
             if self._remote is None:
                 if not target.is_file():
-                    raise NotFound(f"Blob {digest[:12]}… is missing from {self._root}.")
+                    raise NotFound(f"Blob {digest} is missing from the artifact store.")
                 raise Unavailable(
                     f"Blob {digest[:12]}… is damaged: its content no longer matches its digest. "
                     "Restore it from a backup, or have it made again."
@@ -166,9 +164,7 @@ class ArtifactStore:
             with self.staging() as staged:
                 self._remote.download(_blob_key(digest), staged / "blob")
                 if files.sha256_of(staged / "blob") != digest:
-                    raise Unavailable(
-                        f"Blob {digest[:12]}… arrived damaged from {self._remote.url}."
-                    )
+                    raise Unavailable(f"Blob {digest} arrived damaged from the artifact store.")
                 files.put(staged / "blob", target)
         return target
 

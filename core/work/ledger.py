@@ -18,6 +18,7 @@ from core.database import Database, insert_ignoring_duplicates
 from core.errors import Conflict
 from core.ids import AdapterId, TenantId, new_id
 from core.page import Page, read_page
+from core.places import without_places
 from core.text import fit
 from core.work.tables import QUERIED, work, work_events
 from core.work.types import Facts, Spec, Work, WorkEvent
@@ -210,7 +211,7 @@ class Ledger(Generic[Facts]):
             "key": key,
             "at_s": now_s(),
             "type": type,
-            "message": fit(message, _MAX_TEXT),
+            "message": fit(without_places(message), _MAX_TEXT),
             "data": data or {},
         }
         try:
@@ -268,7 +269,7 @@ class Ledger(Generic[Facts]):
         """Set the facts named and the columns that are not None."""
         changed = {name: value for name, value in columns.items() if value is not None}
         for name in changed.keys() & {"message", "error"}:
-            changed[name] = fit(changed[name], _MAX_TEXT)
+            changed[name] = fit(without_places(changed[name]), _MAX_TEXT)
         if facts:
             changed |= _columns_of(replace(found.facts, **facts))  # type: ignore[type-var]
         changed["updated_at_s"] = now_s()

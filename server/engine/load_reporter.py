@@ -9,6 +9,7 @@ from functools import partial
 from adapters.load_reports import LoadReports
 from adapters.types import Version
 from core.errors import AttuneError
+from core.places import without_places
 
 logger = logging.getLogger("attune.server")
 
@@ -26,7 +27,7 @@ class LoadReporter:
         engine_id = version.engine_id
         if error is not None:
             self._failed.add(engine_id)
-            outcome = ("failed", error.message)
+            outcome = ("failed", without_places(error.message))
         elif engine_id in self._failed:
             self._failed.discard(engine_id)
             outcome = ("resident", "")

@@ -17,6 +17,7 @@ from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 
 from core.errors import Unavailable
+from core.places import reason_of
 from server.vllm.bounds.install import NOTE_SATURATED
 from server.vllm.bounds.log import BoundsLog
 
@@ -36,7 +37,7 @@ class VllmEngine:
         try:
             await self._client.add_lora(request)
         except Exception as error:  # vLLM raises whatever its worker raised
-            raise Unavailable(f"The engine refused adapter '{name}': {error}") from error
+            raise Unavailable(f"The engine refused {_public(name)}: {reason_of(error)}") from error
         self._models.lora_requests[name] = request
 
     async def unload(self, name: str, engine_id: int) -> None:
@@ -51,7 +52,9 @@ class VllmEngine:
             for length in prompt_tokens:
                 await self._first_token(request, length)
         except Exception as error:  # whatever a step raised
-            raise Unavailable(f"The engine cannot try adapter '{name}': {error}") from error
+            raise Unavailable(
+                f"The engine cannot try {_public(name)}: {reason_of(error)}"
+            ) from error
 
     async def _first_token(self, request: LoRARequest, prompt_tokens: int) -> None:
         config = self._client.model_config
@@ -77,8 +80,14 @@ class VllmEngine:
             try:
                 await self._client.collective_rpc(NOTE_SATURATED)
             except Exception as error:  # vLLM raises whatever its worker raised
-                raise Unavailable(f"The engine cannot tell of its adapters: {error}") from error
+                raise Unavailable(
+                    f"The engine cannot tell of its adapters: {reason_of(error)}"
+                ) from error
         return self._bounds.has_saturated(engine_id)
+
+
+def _public(name: str) -> str:
+    return f"adapter '{name.rpartition('/')[2]}'"
 
 
 def _tell_public_names(serving_models: Any) -> None:

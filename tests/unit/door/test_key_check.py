@@ -19,7 +19,7 @@ from server.own_route import OwnRoute
 
 @pytest.mark.parametrize("key", ["", "x", "sk-at-aaaaaaaaaaaa-" + "a" * 48, "é", "Bearer x"])
 async def test_without_a_key_of_ours_nothing_is_asked_or_told(door: Door, key: str) -> None:
-    for path in ("/v1/chat/completions", "/v1/models", "/v1/feedback", "/tokenize"):
+    for path in ("/v1/chat/completions", "/v1/messages", "/v1/feedback", "/tokenize"):
         reply = await door.call(path, {"model": "base"}, key=key)
         assert reply.status == 401
     assert door.vllm.asked == []
