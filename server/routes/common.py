@@ -12,9 +12,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBearer
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from core.bodies import Resource, invalid
-from core.errors import Unavailable
+from core.errors import AttuneError, Unavailable
 from core.http_errors import ErrorEnvelope
 from core.identity.keys import has, require
 from core.identity.types import ApiKey, Scope
@@ -103,12 +105,19 @@ class Route(APIRoute):
                 return await handle(request)
             except RequestValidationError as error:
                 raise invalid(error.errors()) from error
+            except (AttuneError, HTTPException, ClientDisconnect):
+                raise
             except OSError as error:  # its text names places of this machine
                 logger.exception("A route met trouble with a file or a connection.")
                 raise Unavailable(
                     "A file or a connection of this server cannot be used now; its log says which. "
                     "Try again, then tell your administrator.",
                     code="store_unavailable",
+                ) from error
+            except Exception as error:  # vLLM would answer with its text, whatever that tells
+                logger.exception("A route failed.")
+                raise AttuneError(
+                    "The server failed at this request; its log says why. Tell your administrator."
                 ) from error
 
         return handler

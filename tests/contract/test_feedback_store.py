@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from support.stored import count, stored_answer
 
 from core.database import Database
-from core.errors import Invalid, NotFound
+from core.errors import Conflict, Invalid, NotFound
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from feedback.interactions import InteractionStore
 from feedback.learning.datasets import freeze, register
@@ -247,6 +247,24 @@ def test_an_older_word_that_comes_late_does_not_replace_a_newer_one(said: Feedba
     assert said.put(replace(newer, value=True, created_at_s=400.0), newest_wins=True)[0].value
     assert said.put(older)[0].said_at_s == 400.0  # the same statement again
     assert said.put(replace(older, value=False))[0].said_at_s == 200.0
+
+
+def test_who_gave_an_item_alone_replaces_and_erases_it_where_that_is_asked(
+    said: FeedbackStore,
+) -> None:
+    said.put(thumb("f1", "c1", given_by="ann"))
+    said.put(thumb("f0", "c1"))  # of before givers were kept: nobody's
+    for other in (thumb("f1", "c1", given_by="bob"), thumb("f0", "c1", False, given_by="ann")):
+        with pytest.raises(Conflict):
+            said.put(other, own_only=True)
+    assert not said.delete(ACME, FeedbackId("f1"), given_by="bob")
+    assert not said.delete(ACME, FeedbackId("f0"), given_by="ann")
+    assert said.put(thumb("f1", "c1", given_by="ann"), own_only=True)[1] == "unchanged"
+    assert said.put(thumb("f1", "c1", given_by="bob"))[1] == "unchanged"  # the same statement
+    changed, change = said.put(thumb("f1", "c1", False, given_by="bob"))
+    assert (changed.value, changed.given_by, change) == (False, "ann", "updated")
+    assert said.delete(ACME, FeedbackId("f1"), given_by="ann")
+    assert said.delete(ACME, FeedbackId("f0"))
 
 
 def test_a_thumb_that_becomes_the_score_one_is_a_change(said: FeedbackStore) -> None:

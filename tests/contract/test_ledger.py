@@ -322,3 +322,17 @@ def test_an_exported_base_is_remembered_by_digest_and_precision(database: Databa
     bases.record("b" * 64, "int4", {"format": 1, "created_at": "later"})
     assert bases.get("b" * 64, "int4") == {"format": 1, "created_at": "later"}
     assert bases.get("b" * 64, "int8") is None
+
+
+def test_what_a_piece_says_to_clients_names_no_place_of_the_machine(
+    exports: Ledger[ExportFacts],
+) -> None:
+    """Errors of any library are written down in it, and its log is read by its tenant."""
+    export = exported(exports)
+    said = "FileNotFoundError: '/srv/attune/blobs/ab/graph.onnx'; see GET /v1/exports."
+    left = "FileNotFoundError: '…/graph.onnx'; see GET /v1/exports."
+    exports.advance(export.id, "building", message=said)
+    exports.event(export.id, "message", said)
+    ended = exports.finish(export.id, "failed", error=said)
+    assert (ended.message, ended.error) == (left, left)
+    assert [event.message for event in exports.events(export.id)] == [left]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from core.clock import now_s
 from core.database import Database
 from core.errors import Conflict, Invalid, NotFound, Unauthenticated
 from core.identity.keys import split_key, verify
 from core.identity.tenants import TenantStore
+from deploy.cli.app import app
 
 
 @pytest.fixture
@@ -132,3 +138,65 @@ def test_all_replicas_share_one_secret_however_they_race(
     assert len(set(found)) == 1
     assert len(found[0]) == 64
     assert store.secret("other") != found[0]
+
+
+def test_a_key_is_the_first_devices_however_they_race(
+    store: TenantStore, database_url: str
+) -> None:
+    key, _ = store.create_key(store.create("acme").id, frozenset({"edge"}))
+    before = store.keys()[0]
+    assert before.device is None
+    told: dict[str, str] = {}
+    start = threading.Barrier(4)
+
+    def bind(device: str) -> None:
+        database = Database(database_url)
+        start.wait()
+        told[device] = TenantStore(database).bind_device(key.public_id, device)
+        database.dispose()
+
+    threads = [threading.Thread(target=bind, args=(digit * 32,)) for digit in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(told) == 4
+    (winner,) = set(told.values())
+    assert store.keys()[0] == replace(before, device=winner)
+    with pytest.raises(NotFound):
+        store.bind_device("nobody", "a" * 32)
+
+
+def test_a_key_is_bound_to_a_device_at_its_birth_only_where_that_means_something(
+    store: TenantStore,
+) -> None:
+    tenant = store.create("acme").id
+    key, _ = store.create_key(tenant, frozenset({"edge"}), device="a" * 32)
+    assert store.bind_device(key.public_id, "b" * 32) == key.device == "a" * 32
+    for scopes in ({"inference"}, {"feedback"}, {"edge", "feedback"}, {"edge", "admin"}):
+        with pytest.raises(Invalid, match="edge"):
+            store.create_key(tenant, frozenset(scopes), device="a" * 32)  # type: ignore[arg-type]
+    for device in ("", "me", "A" * 32, "a" * 31, "a" * 32 + "\n"):
+        with pytest.raises(Invalid, match="32"):
+            store.create_key(tenant, frozenset({"edge"}), device=device)
+
+
+def test_the_command_makes_narrow_keys_and_tells_whose_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTUNE_HOME", str(tmp_path))
+
+    def run(*words: str) -> Any:
+        done = CliRunner().invoke(app, [*words, "--json"])
+        return json.loads(done.stdout) if done.exit_code == 0 else done.exception
+
+    run("tenants", "create", "acme")
+    create = ("keys", "create", "--tenant", "acme")
+    assert run(*create)["scopes"] == ["feedback:read", "feedback:write", "inference"]
+    assert run(*create, "--scope", "feedback")["scopes"] == ["feedback"]
+    device = run(*create, "--scope", "edge", "--device", "a" * 32)
+    listed = {key["id"]: key["device"] for key in run("keys", "list")}
+    assert listed.pop(device["id"]) == "a" * 32
+    assert set(listed.values()) == {None}
+    for wrong in (("--scope", "feedback:all"), ("--scope", "edge", "--device", "me")):
+        assert isinstance(run(*create, *wrong), Invalid)

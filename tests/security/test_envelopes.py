@@ -1,58 +1,30 @@
-"""Whatever is asked in whatever manner: refused in one envelope, and nothing of the machine told.
-
-The sweep's paths are vLLM's own, read from its source, so that they follow the release in use.
-"""
+"""Whatever is asked in whatever manner: refused in one envelope, with no word of the machine."""
 
 from __future__ import annotations
 
 import base64
 import re
 from collections.abc import AsyncIterator
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote
 
 import httpx
 import pytest
 import pytest_asyncio
+from fastapi import Depends
 from support.door import Door, open_door
 from support.exports import record_export
+from support.sweep import COUNTING, METHODS, ODD, OPEN, refused, vllms_paths
 
+from core.identity.types import ApiKey
 from core.settings import SHIPPED_MODEL
 from core.work.ledger import Ledger
 from deploy.export.request import EXPORT, ExportFile
 from server.answers.completion_ids import PREFIXES
 from server.answers.transcript import ENDPOINTS
-
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PURGE")
-OPEN = {"/health", "/ping", "/version", "/load", "/metrics", "/openapi.json", "/docs"}
-COUNTING = {"/tokenize", "/detokenize", "/v1/messages/count_tokens"}
-ODD = [
-    "/", "//", "/v1", "/v1/", "//v1/models", "/v1//models", "/v1/models/", "/V1/models", "*",
-    "/v1/model", "/v1/%2e%2e/adapters", "/v1/../adapters", "/v1/./models", "/v1/models%2f",
-    "/v1/feedback/", "/v1/models/%2e%2e/%2e%2e/sleep", "/v1/models/../../sleep", "/v1/models%00",
-    "/v1/models%0a", "/v1/models;x=1", "/docs/", "/docs/oauth2-redirect", "/redoc", "/static/x",
-    "/openapi.json/", "/favicon.ico", "/robots.txt", "/.env", "/.git/config", "/etc/passwd",
-    "/%2e%2e/%2e%2e/etc/passwd", "/../../etc/passwd", "/metrics/", "/health/", "/v1/files",
-    "/v1/fine_tuning/jobs", "/v1/edge", "/api/public", "/api/public/ingestion",
-    "/v1/models/a/b", "/v1/%ff%fe", "/v1/" + "x" * 4000, "",
-]  # fmt: skip
-
-
-def vllms_paths() -> list[str]:
-    """Every path that a decorator of vLLM's entrypoints names, parameters filled in."""
-    spec = find_spec("vllm")
-    assert spec is not None
-    assert spec.origin is not None
-    source = Path(spec.origin).parent / "entrypoints"
-    named = re.compile(
-        r"\.(?:get|post|put|delete|patch|head|api_route|websocket|add_api_route)\(\s*\"(/[^\"]*)\""
-    )
-    found = {
-        path for file in source.rglob("*.py") for path in named.findall(file.read_text("utf-8"))
-    }
-    return sorted(re.sub(r"\{[^}]+\}", "x", path) for path in found)
+from server.routes import ROUTERS
+from server.routes.common import key_with, new_router
 
 
 @pytest_asyncio.fixture
@@ -67,21 +39,6 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
 
     yield opened
     await opened.runtime.stop()
-
-
-def refused(response: httpx.Response, *statuses: int) -> dict[str, Any]:
-    """The error of a refusal in OpenAI's form, and in no other."""
-    assert response.status_code in statuses, (response.request.url, response.text)
-    assert response.headers["content-type"] == "application/json"
-    if response.request.method == "HEAD":
-        return {"message": "", "code": ""}  # which has no body
-    body = response.json()
-    assert set(body) == {"error"}
-    error: dict[str, Any] = body["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert isinstance(error["code"], str)
-    assert error["message"]
-    return error
 
 
 async def as_it_comes(app: Any, method: str, path: str, key: bytes) -> httpx.Response:
@@ -159,6 +116,41 @@ async def test_what_the_app_refuses_by_itself_has_our_form_too(door: Door) -> No
     app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", "") != "/load"]
     async with door.client("acme", "admin") as client:
         refused(await client.get("/load"), 404)
+
+
+TROUBLE: dict[str, tuple[Exception, int]] = {
+    "a file": (PermissionError(13, "Permission denied", "/srv/attune/blobs/ab"), 503),
+    "an error of the system": (OSError("cannot map /srv/attune/blobs/ab"), 503),
+    "a fault of ours": (KeyError("/srv/attune/attune.db"), 500),
+    "a value": (ValueError("SELECT secret FROM /srv/attune"), 500),
+    "a library's": (RuntimeError("File at path /srv/attune/x does not exist."), 500),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+async def test_whatever_fails_in_a_route_is_told_in_our_words_alone(
+    tmp_path: Path, trouble: str
+) -> None:
+    error, status = TROUBLE[trouble]
+    router = new_router("toys")
+
+    @router.get("/v1/toys")
+    def fail(key: Annotated[ApiKey, Depends(key_with("inference"))]) -> None:
+        """Fail."""
+        raise error
+
+    ROUTERS.append(router)
+    try:
+        opened = await open_door(tmp_path, f"sqlite:///{tmp_path / 'attune.db'}")
+    finally:
+        ROUTERS.pop()
+    async with opened.client("acme", "inference") as client:
+        response = await client.get("/v1/toys")
+    await opened.runtime.stop()
+    told = refused(response, status)
+    assert "log" in told["message"]
+    assert "srv" not in response.text
+    assert "SELECT" not in response.text
 
 
 async def test_a_body_out_of_form_is_400_in_our_envelope(door: Door) -> None:
