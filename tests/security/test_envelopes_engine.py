@@ -65,7 +65,7 @@ def places(tenant: Tenant) -> list[str]:
     here = Path(__file__).parents[2]
     return [
         str(tenant.server.home), str(Path.home()), str(here), str(SHIPPED_MODEL), sys.prefix,
-        "site-packages", ".py", "Traceback",
+        "site-packages", '.py"', ".py:", "Traceback",
     ]  # fmt: skip
 
 
