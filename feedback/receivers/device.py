@@ -24,6 +24,7 @@ from feedback.receivers.native import Correction, Short, feedback_stated
 from feedback.types import Feedback, Interaction
 
 _EDGE_ID = re.compile(r"edge-[0-9a-f]{24,40}")
+_PINNED = re.compile(r"[^@]+@[0-9]+")
 _FINISHED = frozenset({"stop", "length"})
 _MAX_SAMPLING_BYTES = 2_000
 _MAX_SAMPLING_DEPTH = 16
@@ -208,13 +209,17 @@ def _what_answered(sent: InteractionItem, caller: Caller) -> AdapterId | None:
         adapter_id = caller.adapter_id(sent.adapter, sent.version)
     elif sent.version is not None:
         raise Invalid("version: a version needs its adapter.", param="version")
-    answered = f"{sent.adapter}@{sent.version}"
-    if sent.version is not None and sent.model_answered != answered:
+    exported = BASE if sent.version is None else f"{sent.adapter}@{sent.version}"
+    if sent.version is None and _PINNED.fullmatch(sent.model_answered):
         raise Invalid(
-            f"model_answered: adapter and version say it was {answered!r}.",
+            "model_answered: it names a version, so send its adapter and version.",
             param="model_answered",
         )
-    exported = BASE if sent.version is None else answered
+    if sent.version is not None and sent.model_answered != exported:
+        raise Invalid(
+            f"model_answered: adapter and version say it was {exported!r}.",
+            param="model_answered",
+        )
     if not caller.was_given(exported, sent.export_digest):
         raise NotFound(
             f"There is no finished export with '{exported}' of the digest "

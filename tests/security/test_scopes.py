@@ -281,6 +281,23 @@ async def test_answers_are_taken_from_exports_that_exist(
         assert result["error"]["param"] == "export_digest"
 
 
+async def test_an_export_that_is_not_ready_has_given_nothing_out(door: Door) -> None:
+    database, tenant = door.runtime.database, door.tenant("acme")
+    item = offline(version=2, model_answered="support@2", export_digest="c" * 64)
+    async with door.client("acme", "edge") as device:
+        for state in ("failed", "cancelled", "ready"):
+            record_export(database, tenant, "support@2", "c" * 64, state=state)
+            (result,) = (await sync(device, [item])).json()["results"]
+            assert result["status"] == ("stored" if state == "ready" else "rejected")
+
+
+async def test_an_answer_of_the_base_does_not_go_by_a_versions_name(door: Door) -> None:
+    async with door.client("acme", "edge") as device:
+        item = offline(version=None, export_digest=BASE_DIGEST)
+        (result,) = (await sync(device, [item])).json()["results"]
+        assert (result["status"], result["error"]["param"]) == ("rejected", "model_answered")
+
+
 async def test_another_tenants_export_is_none_of_ours(door: Door, tmp_path: Path) -> None:
     door.version(door.adapter("other", "support"), tmp_path / "theirs")
     async with door.client("other", "edge") as device:

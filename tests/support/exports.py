@@ -10,9 +10,15 @@ from deploy.export.request import EXPORT, ExportFacts
 
 
 def record_export(
-    database: Database, tenant_id: TenantId, model: str, digest: str, *, base: str | None = None
+    database: Database,
+    tenant_id: TenantId,
+    model: str,
+    digest: str,
+    *,
+    base: str | None = None,
+    state: str = "ready",
 ) -> str:
-    """Record `model` as given out under `digest`, merged or as a part of `base`; its id."""
+    """Record `model` as exported under `digest`, merged or as a part of `base`; its id."""
     version = int(model.partition("@")[2] or 0) or None
     layout = "merged" if base is None else "base+adapters"
     facts = ExportFacts(model, version, layout, "fp32")  # type: ignore[arg-type]
@@ -20,5 +26,5 @@ def record_export(
     work, _ = exports.open(tenant_id, f"{model} {digest}"[:60], facts)
     whole = {"model_digest": base or digest}
     part = {"files": {ADAPTER_FILE: {"sha256": digest}}} if base else None
-    exports.finish(work.id, "ready", manifest=whole, adapter_manifest=part)
+    exports.finish(work.id, state, manifest=whole, adapter_manifest=part)
     return work.id
