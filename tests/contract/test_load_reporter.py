@@ -55,3 +55,10 @@ async def test_a_report_that_cannot_be_written_is_logged_and_disturbs_no_load(
         assert caplog.text == ""
         report(VERSION, Unavailable("no"))
         await until(lambda: "Cannot write a load report." in caplog.text)
+
+
+async def test_a_failure_is_told_without_the_places_it_names(sqlite: Database) -> None:
+    reports = LoadReports(sqlite)
+    report = LoadReporter(reports, "here")
+    report(VERSION, Unavailable("No file '/srv/attune/adapters/ab/adapter_model.safetensors'."))
+    await until(lambda: said(reports) == [("failed", "No file '…/adapter_model.safetensors'.")])

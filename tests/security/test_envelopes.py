@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -312,6 +313,40 @@ async def test_trouble_with_files_names_no_place_of_the_machine(door: Door, tmp_
         said.append(response.text)
     for text in said:
         assert not any(place in text for place in places(tmp_path)), text
+
+
+JUNK = [b"", b"{}", b"x" * 100, b"\xff" * 100, (2**40).to_bytes(8, "little"), b"\x80\x04K\x01."]
+HEADERS = [
+    {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 10**9]}},
+    {"a": {"dtype": "X", "shape": [1], "data_offsets": [0, 4]}},
+    {"../../a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
+    {"a": 7},
+]
+
+
+async def test_an_upload_of_whatever_kind_is_refused_without_a_place(
+    door: Door, tmp_path: Path
+) -> None:
+    made = [json.dumps(header).encode() for header in HEADERS]
+    weights = JUNK + [len(text).to_bytes(8, "little") + text + b"\0" * 4 for text in made]
+    configs = [*JUNK, b'{"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"]}', b"[" * 999]
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    async with door.client("acme", "train") as client:
+        for config, tensors in [(configs[-2], one) for one in weights] + [
+            (one, weights[-1]) for one in configs
+        ]:
+            files = [
+                ("file", (name, sent)) for name, sent in zip(names, (config, tensors), strict=True)
+            ]
+            response = await client.post("/v1/adapters/support/versions", files=files)
+            refused(response, 400)
+            assert not any(place in response.text for place in places(tmp_path)), response.text
+        for form in (b"", b"--x", b"--x\r\n\r\n\r\n--x--", b"\xff"):
+            for kind in ("multipart/form-data", "multipart/form-data; boundary=x", "text/plain"):
+                response = await client.post(
+                    "/v1/adapters/support/versions", content=form, headers={"content-type": kind}
+                )
+                refused(response, 400)
 
 
 async def test_why_a_version_does_not_load_names_no_place(door: Door, tmp_path: Path) -> None:
