@@ -1,15 +1,23 @@
-"""How commands speak: a table for people, JSON with --json, and nothing else on stdout."""
+"""How commands speak: a table for people, JSON with --json, and nothing else on stdout.
+
+Everything for people passes the console here, whoever wrote the text: nothing in it is markup, and
+what a terminal would obey is spelt out.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from core.text import shown
 
 Url = Annotated[str, typer.Option(envvar="ATTUNE_URL", help="The server.", show_default=True)]
 Key = Annotated[str, typer.Option(envvar="ATTUNE_API_KEY", help="An API key.")]
@@ -17,9 +25,40 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
-console = Console()
-
 _COPIED = ("id", "key", "name")
+
+
+class Terminal(Console):
+    """rich's console, but text is only text."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """What of `renderable` is written, as rich asks for it: its own cursor moves stay."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(shown(segment.text, lines=True), segment.style)
+
+
+console = Terminal()
+errors = Terminal(stderr=True)
+
+
+def progress(figures: str, *, hidden: bool = False) -> Progress:
+    """A bar for each task, between its description and `figures`, a format of the task."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn(figures, markup=False),
+        TimeElapsedColumn(),
+        console=console,
+        disable=hidden,
+    )
 
 
 def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
@@ -48,7 +87,7 @@ def show_one(row: Mapping[str, Any], *, as_json: bool) -> None:
     table.add_column(style="bold")
     table.add_column()
     for name, value in row.items():
-        table.add_row(name.replace("_", " "), Text(_cell(value)))
+        table.add_row(Text(shown(name.replace("_", " "))), Text(_cell(value)))
     _print_whole(table)
 
 
@@ -62,5 +101,5 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, list | tuple | frozenset | set):
-        return ", ".join(str(item) for item in sorted(value, key=str))
-    return str(value)
+        return shown(", ".join(str(item) for item in sorted(value, key=str)))
+    return shown(str(value))

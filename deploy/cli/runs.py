@@ -39,9 +39,7 @@ def show_run(run_id: str, url: Url = DEFAULT_URL, key: Key = "", as_json: Json =
     print_verdict(verdict)
     for event in run_events(client, run_id):
         if event["type"] == "message":
-            console.print(
-                f"{event['created_at'][11:19]} {event['message']}", highlight=False, markup=False
-            )
+            console.print(f"{event['created_at'][11:19]} {event['message']}")
 
 
 @app.command("start")

@@ -20,6 +20,7 @@ import httpx
 
 from core.errors import Forbidden, Invalid, NotFound, TooLarge, Unauthenticated, Unavailable
 from core.files import size_of
+from core.plain import say
 from deploy.edge.manifest import FileEntry
 
 MAX_WAIT_S = 60.0
@@ -43,7 +44,7 @@ class Patience:
     timeout_s: float = 60.0
     first_wait_s: float = 0.5
     sleep: Callable[[float], None] = time.sleep
-    say: Callable[[str], None] = print
+    say: Callable[[str], None] = say
 
     def keep_trying(
         self, call: Callable[[], Result], progress: Callable[[], object] = lambda: None

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, WrapValidator
 from core.bodies import Body, Resource, Time, invalid, says
 from core.feedback_fields import MAX_TEXT, Comment, Name, Value, named, one_of, refusal
 from core.ids import CompletionId, FeedbackId, TenantId, new_id, parse_client_id
+from core.names import Title
 from feedback.receivers.base import Caller, Receiver, Result, alone
 from feedback.types import Comparison, Feedback, Kind
 
@@ -41,7 +42,7 @@ class SourceBody(Body):
     """Who says it: a person, a model as judge, or a program."""
 
     kind: Literal["human", "llm", "code"] = "human"
-    id: Short | None = None
+    id: Title | None = None
 
 
 class FeedbackBody(Body):
@@ -58,8 +59,8 @@ class FeedbackBody(Body):
     correction: Correction = None
     comparison: ComparisonBody | None = None
     source: SourceBody = SourceBody()
-    end_user: Short | None = None
-    user: Short | None = None
+    end_user: Title | None = None
+    user: Title | None = None
     tags: Annotated[dict[Name, Short], Field(max_length=32)] = Field(default_factory=dict)
     metadata: Annotated[dict[str, Any], Field(max_length=64)] = Field(default_factory=dict)
     id: str | None = None
