@@ -44,4 +44,5 @@ class _Clean:
 
 def _told(error: Any) -> str:
     """The traceback, indented: no line of it looks like a record."""
-    return textwrap.indent(shown("".join(traceback.format_exception(*error)), lines=True), "    ")
+    told = "".join(traceback.format_exception(*error)).rstrip("\n")
+    return textwrap.indent(shown(told, lines=True), "    ")

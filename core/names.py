@@ -50,14 +50,14 @@ Title = Annotated[
 """A name in a body."""
 
 
-def title_of(sent: object, param: str) -> str | None:
+def title_of(sent: object, param: str, *, limit: int = MAX_NAME) -> str | None:
     """What a caller says under `param`; None for nothing. Raises Invalid for what is no name."""
     if sent is None or sent == "":
         return None
     if not isinstance(sent, str):
         raise Invalid(f"{param} must be a string.", param=param)
     try:
-        return parse_title(sent)
+        return parse_title(sent, limit=limit)
     except ValueError as error:
         raise Invalid(f"{param}: {error}.", param=param) from error
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
+from core.text import shown
 from deploy.edge.http import Server
 from deploy.terminal import console, progress
 
@@ -17,21 +18,21 @@ def watch(client: Server, run_id: str, *, timeout_s: float = 3600.0) -> dict[str
     """Show a run's progress until it ends; the run as it ended."""
     deadline = time.monotonic() + timeout_s
     after = 0
-    with progress("{task.completed:.0f}/{task.total:.0f}  {task.fields[figures]}") as shown:
+    with progress("{task.completed:.0f}/{task.total:.0f}  {task.fields[figures]}") as screen:
         bars: dict[str, Any] = {}
         while True:
             run = client.get(f"/v1/runs/{run_id}")
             for event in run_events(client, run_id, after):
                 after = int(event["id"])
                 if event["type"] == "message":
-                    console.print(f"  {event['message']}")
+                    console.print(f"  {shown(event['message'])}")
                     continue
                 data = event["data"]
                 name = event["message"]
                 if name not in bars:
-                    bars[name] = shown.add_task(name, total=data["steps"], figures="")
+                    bars[name] = screen.add_task(shown(name), total=data["steps"], figures="")
                 figures = f"loss {data['loss']:.4f}" if "loss" in data else ""
-                shown.update(bars[name], completed=data["step"], figures=figures)
+                screen.update(bars[name], completed=data["step"], figures=figures)
             if run["state"] in _ENDED or time.monotonic() > deadline:
                 return run
             time.sleep(0.3)
@@ -45,7 +46,7 @@ def print_verdict(verdict: dict[str, Any] | None) -> None:
     console.print(Text.assemble("The gate: ", word))
     for check in verdict["checks"]:
         mark = ("  ✓ ", "green") if check["passed"] else ("  ✗ ", "red")
-        console.print(Text.assemble(mark, f"{check['name']}: {check['detail']}"))
+        console.print(Text.assemble(mark, shown(f"{check['name']}: {check['detail']}")))
 
 
 def run_events(client: Server, run_id: str, after: int = 0) -> list[dict[str, Any]]:

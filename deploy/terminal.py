@@ -26,6 +26,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 _COPIED = ("id", "key", "name")
+_WIDEST = 100_000
 
 
 class Terminal(Console):
@@ -72,7 +73,8 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: 
     table = Table(box=None, header_style="bold")
     for column in columns:
         # Ids and keys are there to be copied: they are never cut or wrapped.
-        table.add_column(column.replace("_", " "), no_wrap=column in _COPIED)
+        title = column.replace("_", " ")
+        table.add_column(title, no_wrap=column in _COPIED, overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(row.get(column))) for column in columns))
     _print_whole(table)
@@ -84,17 +86,19 @@ def show_one(row: Mapping[str, Any], *, as_json: bool) -> None:
         print(json.dumps(row, indent=2, default=str))
         return
     table = Table(box=None, show_header=False)
-    table.add_column(style="bold")
-    table.add_column()
+    table.add_column(style="bold", overflow="fold")
+    table.add_column(overflow="fold")
     for name, value in row.items():
         table.add_row(Text(shown(name.replace("_", " "))), Text(_cell(value)))
     _print_whole(table)
 
 
 def _print_whole(table: Table) -> None:
-    """Print at the table's own width if it is wider than the terminal: nothing is lost."""
-    needed = console.measure(table).maximum
-    console.print(table, width=max(console.width, needed), crop=False, soft_wrap=True)
+    """Print wider than the terminal where a word would not fit else: nothing is lost."""
+    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum
+    if needed > console.width:
+        table.width = needed
+    console.print(table, crop=False, soft_wrap=True)
 
 
 def _cell(value: Any) -> str:

@@ -91,7 +91,9 @@ class FeedbackStore:
         Raises Invalid for a limit outside 1 to 200, NotFound for an unknown cursor.
         """
         wanted = {feedback.c.kind: kind, feedback.c.name: name, feedback.c.end_user: end_user}
-        where = [column.in_(spellings(value)) for column, value in wanted.items() if value]
+        where = [
+            column.in_(spellings(value)) for column, value in wanted.items() if value is not None
+        ]
         target = feedback_targets.c
         if completion_id is not None:
             about = sa.select(target.feedback_seq).where(target.completion_id == completion_id)

@@ -9,13 +9,16 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from core.clock import now_s
+from core.clock import END_OF_TIME_S, now_s
 from core.database import Database, announce, found, insert_ignoring_duplicates
 from core.errors import Conflict, Invalid, NotFound
 from core.identity import tables
 from core.identity.keys import new_key, split_key
 from core.identity.types import ApiKey, Scope, Tenant
 from core.ids import TenantId, new_id, parse_name
+from core.names import title_of
+
+_MAX_LABEL = 128
 
 
 class TenantStore:
@@ -56,9 +59,15 @@ class TenantStore:
         label: str = "",
         expires_at_s: float | None = None,
     ) -> tuple[ApiKey, str]:
-        """A new key and its text; the text is never shown again."""
-        if expires_at_s is not None and expires_at_s <= now_s():
-            raise Invalid("The expiry must lie in the future.", param="expires")
+        """A new key and its text; the text is never shown again.
+
+        Raises Invalid for an expiry that is past or that no calendar has, and for a label that is
+        no title.
+        """
+        if expires_at_s is not None and not now_s() < expires_at_s < END_OF_TIME_S:
+            raise Invalid(
+                "The expiry must lie in the future, before the year 10000.", param="expires"
+            )
         text = new_key()
         public_id, secret_sha256 = split_key(text)
         key = ApiKey(
@@ -66,7 +75,7 @@ class TenantStore:
             tenant_id=tenant_id,
             secret_sha256=secret_sha256,
             scopes=scopes,
-            label=label[:128],
+            label=title_of(label, "label", limit=_MAX_LABEL) or "",
             created_at_s=now_s(),
             expires_at_s=expires_at_s,
         )

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from adapters.artifacts.digest import ADAPTER_FILES
 from core.errors import Invalid
+from core.text import shown
 from deploy.edge.http import Server
 from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, show, show_one
 
@@ -49,8 +50,8 @@ def show_adapter(name: str, url: Url = DEFAULT_URL, key: Key = "", as_json: Json
         show_one(adapter, as_json=True)
         return
     live = adapter["live_version"]
-    title = f": live version {live if live is not None else 'base'}"
-    console.print(Text.assemble((name, "bold"), title))
+    title = shown(f": live version {live if live is not None else 'base'}")
+    console.print(Text.assemble((shown(name), "bold"), title))
     columns = ("version", "state", "source", "rank", "size_bytes", "created_at", "load_error")
     show(adapter["versions"], columns, as_json=False)
     show(adapter["history"], ("at", "version", "previous", "actor", "reason"), as_json=False)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from core.errors import Conflict
+from core.text import shown
 from deploy.edge.http import Patience, Server
 from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, progress, show_one
 
@@ -35,7 +36,8 @@ def export(
     asked = {"model": model, "layout": layout, "precision": precision}
     found = _wait(client, client.post("/v1/exports", json=asked), quiet=as_json)
     if found["state"] != "ready":
-        raise Conflict(f"The export is {found['state']}: {found['error'] or found['message']}")
+        why = shown(str(found["error"] or found["message"]))
+        raise Conflict(f"The export is {found['state']}: {why}")
     come: list[str] = []
     if out is not None:
         from deploy.edge.download import fetch_export
@@ -50,15 +52,15 @@ def export(
 
 def _wait(client: Server, export: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """The export once it has ended, its progress shown meanwhile."""
-    with progress("{task.percentage:>3.0f}%", hidden=quiet) as shown:
-        task = shown.add_task(str(export["message"]), total=1.0)
+    with progress("{task.percentage:>3.0f}%", hidden=quiet) as screen:
+        task = screen.add_task(shown(str(export["message"])), total=1.0)
         while export["state"] in _UNDER_WAY:
-            shown.update(
-                task, description=str(export["message"]), completed=float(export["progress"])
+            screen.update(
+                task, description=shown(str(export["message"])), completed=float(export["progress"])
             )
             time.sleep(_POLL_S)
             export = client.get(f"/v1/exports/{export['id']}")
-        shown.update(task, description=str(export["message"]), completed=1.0)
+        screen.update(task, description=shown(str(export["message"])), completed=1.0)
     return export
 
 

@@ -21,6 +21,7 @@ import httpx
 from core.errors import Forbidden, Invalid, NotFound, TooLarge, Unauthenticated, Unavailable
 from core.files import size_of
 from core.plain import say
+from core.text import shown
 from deploy.edge.manifest import FileEntry
 
 MAX_WAIT_S = 60.0
@@ -158,7 +159,8 @@ class Server:
         status = response.status_code
         try:
             problem = response.json()["error"]
-            told, code = str(problem["message"])[:1_000], str(problem.get("code"))
+            told = shown(str(problem["message"])[:1_000])  # in one line
+            code = str(problem.get("code"))
         except (ValueError, LookupError, TypeError, AttributeError):
             told, code = f"status {status}", "refused"
         if status == 429 or status >= 500:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, WrapValidator
 
-from core.bodies import Body, Resource, Time, invalid, says
+from core.bodies import Body, Resource, Time, invalid, is_shallow, says
 from core.feedback_fields import MAX_TEXT, Comment, Name, Value, named, one_of, refusal
 from core.ids import CompletionId, FeedbackId, TenantId, new_id, parse_client_id
 from core.names import Title
@@ -20,6 +20,8 @@ from feedback.receivers.base import Caller, Receiver, Result, alone
 from feedback.types import Comparison, Feedback, Kind
 
 MAX_JSON_BYTES = 16_384
+_WRITABLE_DEPTH = 200
+_TOO_DEEP = {"unreadable": "This metadata is nested too deeply to be shown."}
 
 Answer = Annotated[str, Field(min_length=1, max_length=160)]
 Short = Annotated[str, Field(min_length=1, max_length=256)]
@@ -96,7 +98,9 @@ class FeedbackView(Resource):
 def feedback_view(item: Feedback) -> FeedbackView:
     """The view of an item."""
     source = {"kind": item.source_kind, "id": item.source_id}
-    return FeedbackView.of(item, kind=item.kind, source=source)
+    # Stored before such depths were refused: a list must not fail for one item of it.
+    metadata = item.metadata if is_shallow(item.metadata, _WRITABLE_DEPTH) else _TOO_DEEP
+    return FeedbackView.of(item, kind=item.kind, source=source, metadata=metadata)
 
 
 class Checked(FeedbackView):
