@@ -29,6 +29,7 @@ _UNSEEN = re.compile(
     # Joiners have a meaning between letters that join, and between emoji, not beside Latin ones.
     "|(?<=[\\x00-\u024f])[\u200c\u200d]|[\u200c\u200d](?=[\\x00-\u024f])"
 )
+_LATIN = re.compile("[\\x00-\u024f]")
 
 
 def fit(text: str, limit: int) -> str:
@@ -87,4 +88,7 @@ def _spelt(match: re.Match[str]) -> str:
 
 
 def _spelt_in_lines(match: re.Match[str]) -> str:
-    return match.group() if match.group() in "\n\t" else _spelt(match)
+    beside = match.string[max(0, match.start() - 1) : match.end() + 1]
+    # Khmer and Thai mark where a line may end by a space of no width.
+    marks_a_line_end = match.group() == "\u200b" and not _LATIN.search(beside)
+    return match.group() if match.group() in "\n\t" or marks_a_line_end else _spelt(match)

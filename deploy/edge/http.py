@@ -146,6 +146,10 @@ class Server:
                     response.read()
                     raise self._refusal(response)
                 yield response
+        except UnicodeEncodeError as error:
+            raise Invalid(
+                "What was typed is not valid Unicode; check the terminal's encoding."
+            ) from error
         except httpx.HTTPError as error:
             reason = str(error)[:200] or type(error).__name__
             if response is not None:

@@ -4,6 +4,8 @@ escape sequence, no markup and no turned text reaches the screen, and no line th
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,10 +21,12 @@ from support.speaker import ScriptedSpeaker
 
 from adapters.artifacts.digest import ADAPTER_FILES
 from core.database import Database
+from core.errors import Invalid
 from core.identity import tables
 from core.identity.tenants import TenantStore
 from deploy.cli.entry import main
 from deploy.edge import cli as device
+from deploy.edge.http import Server
 from deploy.edge.store import Outcome, Store
 from deploy.terminal import Terminal, progress, show, show_one
 
@@ -260,3 +264,18 @@ def test_one_long_name_hides_nothing_of_a_table(capsys: pytest.CaptureFixture[st
     assert written.count("because") == 40
     assert written.count("s") == 100 + "subject reason version".count("s") + 40
     assert "…" not in written
+
+
+def test_what_an_encoding_lacks_is_spelt_out_and_no_crash(hostile: str, tmp_path: Path) -> None:
+    """東京 on a terminal of Latin-1, and an argument that is no Unicode."""
+    make_model(tmp_path)
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    words = [sys.executable, "-m", "deploy.cli.entry", "edge", "info", "東京"]
+    shown = subprocess.run(words, env=environment, capture_output=True, timeout=60)
+    assert b"\\u6771\\u4eac" in shown.stdout + shown.stderr
+    assert b"Traceback" not in shown.stderr
+    server = Server(hostile, "sk-at-any")
+    with pytest.raises(Invalid, match="not valid Unicode"):
+        server.post("/v1/adapters", json={"name": "\udcff"})
+    with pytest.raises(Invalid, match="not valid Unicode"):
+        server.get("/v1/adapters/\udcff")
