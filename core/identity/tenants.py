@@ -42,9 +42,11 @@ class TenantStore:
 
     def by_name(self, name: str) -> Tenant:
         """The tenant of that name. Raises NotFound, naming the command that makes one."""
+        missing = NotFound(f"No tenant '{name}'. Create it with `attune tenants create {name}`.")
+        if not name.isascii():
+            raise missing  # no tenant can be called that; not every name is text to SQL
         query = sa.select(tables.tenants).where(tables.tenants.c.name == name)
-        missing = f"No tenant '{name}'. Create it with `attune tenants create {name}`."
-        return self._database.get(query, Tenant, NotFound(missing))
+        return self._database.get(query, Tenant, missing)
 
     def all(self) -> list[Tenant]:
         """Every tenant, oldest first."""
@@ -98,7 +100,8 @@ class TenantStore:
         public_id = public_id.removeprefix("sk-at-").split("-")[0]
         this = tables.api_keys.c.public_id == public_id
         with self._database.write() as connection:
-            key = found(connection, sa.select(tables.api_keys).where(this), ApiKey)
+            query = sa.select(tables.api_keys).where(this)
+            key = found(connection, query, ApiKey) if public_id.isascii() else None
             if key is None:
                 raise NotFound(f"No key '{public_id}'. See `attune keys list`.")
             if key.revoked_at_s is None:

@@ -12,7 +12,7 @@ from support.door import Door, open_door
 
 from core.clock import now_s
 from core.database import Database
-from core.errors import Invalid
+from core.errors import Invalid, NotFound
 from core.identity.tenants import TenantStore
 from core.ids import CompletionId, FeedbackId
 from feedback.types import Feedback
@@ -91,6 +91,11 @@ def test_a_keys_label_is_kept_as_it_was_given_or_refused(database: Database) -> 
     for label in ("a\0", "\ud83d", "a\x1b[2J", "x" * 129):
         with pytest.raises(Invalid, match="label"):
             store.create_key(tenant.id, frozenset({"inference"}), label=label)
+    for odd in ("東京", "\udcff"):
+        with pytest.raises(NotFound):
+            store.by_name(odd)
+        with pytest.raises(NotFound):
+            store.revoke_key(odd)
     for expires_at_s in (float("nan"), float("inf"), 1e15, -float("inf"), 0.0):
         with pytest.raises(Invalid, match="expiry"):
             store.create_key(tenant.id, frozenset({"inference"}), expires_at_s=expires_at_s)

@@ -41,12 +41,12 @@ def test_what_the_door_refuses_is_the_clients_own_exception(tenant: Tenant) -> N
     with pytest.raises(anthropic.NotFoundError) as missing:
         client(tenant).messages.create(model="nobody", **asked)
     assert told(missing.value) == "not_found_error"
+    poor = tenant.server.key(tenant.name, "feedback")
     with pytest.raises(anthropic.PermissionDeniedError) as forbidden:
-        poor = tenant.server.key(tenant.name, "feedback")
         client(tenant, poor).messages.create(model="base", **asked)
     assert told(forbidden.value) == "permission_error"
+    big: Any = [{"role": "user", "content": "x" * 2_100_000}]
     with pytest.raises(anthropic.RequestTooLargeError) as large:
-        big: Any = [{"role": "user", "content": "x" * 2_100_000}]
         client(tenant).messages.create(model="base", max_tokens=8, messages=big)
     assert told(large.value) == "request_too_large"
 
