@@ -25,19 +25,18 @@ _GROWTH = 4
 takes quadratic time for a run of accents."""
 
 
-def parse_title(text: str, *, limit: int = MAX_NAME) -> str:
+def parse_title(text: str) -> str:
     """A name as it is kept and compared: in NFC, so that `ü` is one character however typed.
 
     Joiners stay: Hindi, Persian and emoji need them. Raises ValueError with the rule for control
-    and bidirectional formatting characters, for half a UTF-16 pair and for more than `limit`
-    characters.
+    and bidirectional formatting characters, for half a UTF-16 pair and for what is too long.
     """
-    if len(text) <= limit * _GROWTH and not _REFUSED.search(text):
+    if len(text) <= MAX_NAME * _GROWTH and not _REFUSED.search(text):
         title = unicodedata.normalize("NFC", text)
-        if len(title) <= limit:
+        if len(title) <= MAX_NAME:
             return title
     raise ValueError(
-        f"use at most {limit} characters of any language, without control or "
+        f"use at most {MAX_NAME} characters of any language, without control or "
         "text-direction characters"
     )
 
@@ -50,14 +49,14 @@ Title = Annotated[
 """A name in a body."""
 
 
-def title_of(sent: object, param: str, *, limit: int = MAX_NAME) -> str | None:
+def title_of(sent: object, param: str) -> str | None:
     """What a caller says under `param`; None for nothing. Raises Invalid for what is no name."""
     if sent is None or sent == "":
         return None
     if not isinstance(sent, str):
         raise Invalid(f"{param} must be a string.", param=param)
     try:
-        return parse_title(sent, limit=limit)
+        return parse_title(sent)
     except ValueError as error:
         raise Invalid(f"{param}: {error}.", param=param) from error
 

@@ -64,7 +64,7 @@ class TenantStore:
         """A new key and its text; the text is never shown again.
 
         Raises Invalid for an expiry that is past or that no calendar has, and for a label that is
-        no title.
+        no title; of a long one the beginning is kept.
         """
         if expires_at_s is not None and not now_s() < expires_at_s < END_OF_TIME_S:
             raise Invalid(
@@ -77,7 +77,7 @@ class TenantStore:
             tenant_id=tenant_id,
             secret_sha256=secret_sha256,
             scopes=scopes,
-            label=title_of(label, "label", limit=_MAX_LABEL) or "",
+            label=(title_of(label[:_MAX_LABEL], "label") or "")[:_MAX_LABEL],
             created_at_s=now_s(),
             expires_at_s=expires_at_s,
         )
