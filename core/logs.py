@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from core.text import shown
+from core.shown import shown
 
 
 def keep_logs_clean() -> None:

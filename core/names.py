@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from core.errors import Invalid
-from core.text import BIDI
+from core.shown import BIDI
 
 MAX_NAME = 256
 """The longest name, in characters."""

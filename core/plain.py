@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from core.text import shown
+from core.shown import shown
 
 
 def say(text: object, *, end: str = "\n", error: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from core.text import shown
+from core.shown import shown
 from deploy.edge.http import Server
 from deploy.terminal import console, progress
 

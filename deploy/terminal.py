@@ -17,7 +17,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from core.text import shown
+from core.shown import shown
 
 Url = Annotated[str, typer.Option(envvar="ATTUNE_URL", help="The server.", show_default=True)]
 Key = Annotated[str, typer.Option(envvar="ATTUNE_API_KEY", help="An API key.")]

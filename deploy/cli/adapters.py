@@ -10,7 +10,7 @@ from rich.text import Text
 
 from adapters.artifacts.digest import ADAPTER_FILES
 from core.errors import Invalid
-from core.text import shown
+from core.shown import shown
 from deploy.edge.http import Server
 from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, show, show_one
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from core.errors import Conflict
-from core.text import shown
+from core.shown import shown
 from deploy.edge.http import Patience, Server
 from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, progress, show_one
 

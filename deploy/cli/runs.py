@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from core.text import shown
+from core.shown import shown
 from deploy.edge.http import Server
 from deploy.run_progress import print_verdict, run_events, watch
 from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, show, show_one

@@ -21,7 +21,7 @@ import httpx
 from core.errors import Forbidden, Invalid, NotFound, TooLarge, Unauthenticated, Unavailable
 from core.files import size_of
 from core.plain import say
-from core.text import shown
+from core.shown import shown
 from deploy.edge.manifest import FileEntry
 
 MAX_WAIT_S = 60.0

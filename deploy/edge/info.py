@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.errors import AttuneError
-from core.text import shown
+from core.shown import shown
 from deploy.edge.installed import Installation
 from deploy.edge.store import Store
 

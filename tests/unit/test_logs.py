@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
-from logging import LogRecord
 
 import pytest
 
@@ -60,14 +59,13 @@ def test_vllms_lines_stay_for_its_own_formatter_begins_each_anew(written: io.Str
     assert written.getvalue() == "WARNING vllm.engine: one\ntwo\\x1b[31m\n"
 
 
-def test_uvicorns_arguments_stay_as_its_formatters_read_them(written: io.StringIO) -> None:
-    seen: list[LogRecord] = []
-    logger = logging.getLogger("uvicorn.access")
-    keep = lambda record: seen.append(record) or True  # noqa: E731
-    logger.addFilter(keep)
-    logger.warning('%s - "%s %s HTTP/%s" %d', "1.2.3.4:5", "GET", "/%0a", "1.1", 200)
-    logger.removeFilter(keep)
-    assert seen[0].args == ("1.2.3.4:5", "GET", "/%0a", "1.1", 200)
+@pytest.mark.usefixtures("written")
+def test_uvicorns_arguments_stay_as_its_formatters_read_them() -> None:
+    make = logging.getLogRecordFactory()
+    said = ("1.2.3.4:5", "GET", "/%0a", "1.1", 200)
+    form = '%s - "%s %s HTTP/%s" %d'
+    assert make("uvicorn.access", logging.INFO, "f.py", 1, form, said, None).args == said
+    assert make("attune.server", logging.INFO, "f.py", 1, form, said, None).args == ()
 
 
 def test_a_message_that_does_not_fit_its_arguments_is_logging_own_affair(
