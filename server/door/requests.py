@@ -102,9 +102,10 @@ def recorded_prompt(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str
     if endpoint == "completions":
         prompt = body.get("prompt")
         return prompt if isinstance(prompt, str) else msgspec.json.encode(prompt).decode()
-    messages = body.get("input" if endpoint == "responses" else "messages") or []
+    messages = body.get("input" if endpoint == "responses" else "messages")
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
+    messages = messages if isinstance(messages, list) else []
     system = body.get(_SYSTEM.get(endpoint, ""))
     if system:  # text, or in Anthropic's form also its parts
         messages = [{"role": "system", "content": system}, *messages]

@@ -157,6 +157,7 @@ def test_usage_of_a_stream_is_asked_for_when_the_client_did_not(options: Any, ou
         ("chat.completions", {}, ()),
         ("responses", {"input": "Hi", "instructions": "Be brief"},
          ({"role": "system", "content": "Be brief"}, {"role": "user", "content": "Hi"})),
+        ("responses", {"input": ""}, ({"role": "user", "content": ""},)),
         ("responses", {"input": [{"role": "user", "content": "Hi"}]},
          ({"role": "user", "content": "Hi"},)),
         ("responses", {"instructions": "Be brief"}, ({"role": "system", "content": "Be brief"},)),
