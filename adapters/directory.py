@@ -106,10 +106,9 @@ def _renewed(
     by_subject = dict(known.by_subject)
     for adapter in adapters:
         # The oldest adapter of a subject wins, so that adding another changes nobody's answers.
-        subject = (adapter.tenant_id, adapter.scope, adapter.subject)
-        before = by_subject.get(subject)
+        before = by_subject.get(adapter.serves)
         if before is None or before.id == adapter.id or _age(adapter) < _age(before):
-            by_subject[subject] = adapter
+            by_subject[adapter.serves] = adapter
     directory = Directory(
         change=change,
         tenants={**known.tenants, **{tenant.id: tenant for tenant in tenants}},

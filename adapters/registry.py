@@ -19,6 +19,7 @@ from core.clock import now_s
 from core.database import Database, announce, found, row_of
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import AdapterId, TenantId, new_id, parse_name
+from core.names import title_of
 
 
 class Registry:
@@ -53,7 +54,7 @@ class Registry:
             tenant_id=tenant_id,
             name=parse_name(name),
             scope=scope,
-            subject=subject,
+            subject=title_of(subject, "subject"),
             created_at_s=now_s(),
             live_version=None,
             generation=0,

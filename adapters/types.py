@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from core.ids import AdapterId, Digest, TenantId
+from core.names import one_spelling
 
 AdapterScope = Literal["tenant", "domain", "user"]
 MethodChoice = Literal["auto", "dpo", "kto", "sft"]
@@ -50,6 +51,11 @@ class Adapter:
     live_version: int | None
     generation: int
     learning: Learning = field(default_factory=Learning)
+
+    @property
+    def serves(self) -> tuple[TenantId, AdapterScope, str | None]:
+        """Whom it answers under `auto`, the name in the one spelling requests are read in."""
+        return self.tenant_id, self.scope, one_spelling(self.subject)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from core.bodies import says
 from core.errors import Invalid
@@ -13,6 +13,16 @@ MAX_TEXT = 100_000
 _UP = frozenset({"up", "thumbs_up", "good", "like"})
 _DOWN = frozenset({"down", "thumbs_down", "bad", "dislike"})
 
+_EXACT = 2**53
+"""Up to here every whole number is a float of its own."""
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, int) and abs(value) > _EXACT:
+        raise ValueError
+    return value
+
+
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Comment = Annotated[str, Field(max_length=10_000)]
 Value = Annotated[
@@ -20,7 +30,11 @@ Value = Annotated[
     | Annotated[float, Field(allow_inf_nan=False)]
     | Annotated[str, Field(max_length=1_000)]
     | None,
-    says("value: send true or false, a finite number, or a string of at most 1,000 characters."),
+    BeforeValidator(_exact),
+    says(
+        "value: send true or false, a finite number (whole ones up to 2^53), or a string "
+        "of at most 1,000 characters."
+    ),
 ]
 
 

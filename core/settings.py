@@ -70,6 +70,10 @@ class Settings(BaseSettings):
     metrics_token: str = Field(
         default="", description="Bearer token for `/metrics`; empty: loopback only."
     )
+    cors_origins: str = Field(
+        default="",
+        description="Origins whose pages may call here, comma-separated, or `*`; empty: none.",
+    )
     request_secret: str = Field(
         default="",
         description="Key that signs completion ids, alike on all servers; empty: in the database.",

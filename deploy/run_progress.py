@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from core.shown import shown
 from deploy.edge.http import Server
-from deploy.terminal import console
+from deploy.terminal import console, progress
 
 _ENDED = ("succeeded", "rejected", "failed", "cancelled")
 
@@ -18,27 +18,21 @@ def watch(client: Server, run_id: str, *, timeout_s: float = 3600.0) -> dict[str
     """Show a run's progress until it ends; the run as it ended."""
     deadline = time.monotonic() + timeout_s
     after = 0
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[figures]}"),
-        TimeElapsedColumn(),
-        console=console,
-    ) as progress:
+    with progress("{task.completed:.0f}/{task.total:.0f}  {task.fields[figures]}") as screen:
         bars: dict[str, Any] = {}
         while True:
             run = client.get(f"/v1/runs/{run_id}")
             for event in run_events(client, run_id, after):
                 after = int(event["id"])
                 if event["type"] == "message":
-                    progress.console.print(f"  {event['message']}", highlight=False, markup=False)
+                    console.print(f"  {shown(event['message'])}")
                     continue
                 data = event["data"]
                 name = event["message"]
                 if name not in bars:
-                    bars[name] = progress.add_task(name, total=data["steps"], figures="")
+                    bars[name] = screen.add_task(shown(name), total=data["steps"], figures="")
                 figures = f"loss {data['loss']:.4f}" if "loss" in data else ""
-                progress.update(bars[name], completed=data["step"], figures=figures)
+                screen.update(bars[name], completed=data["step"], figures=figures)
             if run["state"] in _ENDED or time.monotonic() > deadline:
                 return run
             time.sleep(0.3)
@@ -48,11 +42,11 @@ def print_verdict(verdict: dict[str, Any] | None) -> None:
     """The gate's checks, one a line."""
     if verdict is None:
         return
-    word = "[green]promoted[/green]" if verdict["promoted"] else "[red]rejected[/red]"
-    console.print(f"The gate: {word}")
+    word = ("promoted", "green") if verdict["promoted"] else ("rejected", "red")
+    console.print(Text.assemble("The gate: ", word))
     for check in verdict["checks"]:
         mark = ("  ✓ ", "green") if check["passed"] else ("  ✗ ", "red")
-        console.print(Text.assemble(mark, f"{check['name']}: {check['detail']}"))
+        console.print(Text.assemble(mark, shown(f"{check['name']}: {check['detail']}")))
 
 
 def run_events(client: Server, run_id: str, after: int = 0) -> list[dict[str, Any]]:

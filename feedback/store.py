@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from core.database import Database, Noun, found, row_of
 from core.errors import Conflict, NotFound
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
+from core.names import spellings
 from core.page import Page, read_page
 from feedback.tables import feedback, feedback_targets, interactions
 from feedback.targets import lock_tenants, write_targets
@@ -99,7 +100,9 @@ class FeedbackStore:
         Raises Invalid for a limit outside 1 to 200, NotFound for an unknown cursor.
         """
         wanted = {feedback.c.kind: kind, feedback.c.name: name, feedback.c.end_user: end_user}
-        where = [column == value for column, value in wanted.items() if value is not None]
+        where = [
+            column.in_(spellings(value)) for column, value in wanted.items() if value is not None
+        ]
         target = feedback_targets.c
         if completion_id is not None:
             about = sa.select(target.feedback_seq).where(target.completion_id == completion_id)

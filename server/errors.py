@@ -1,26 +1,34 @@
-"""An error as a whole answer, in the form OpenAI clients read."""
+"""An error as a whole answer, in the form the clients of its path read."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from starlette.responses import Response
 
 from core.errors import AttuneError, NotFound
 from core.http_errors import ErrorEnvelope, error_body, headers_of, status_of
 from feedback.receivers import receiver_at
+from server import anthropic
 
 
 def error_response(error: AttuneError, path: str = "") -> Response:
     """Its status, headers and JSON; the body as whoever listens at `path` forms it.
 
-    Elsewhere it is `{"error": {message, type, param, code}}`.
+    That is Anthropic's form for /v1/messages, elsewhere `{"error": {message, type, param, code}}`.
     """
+    # In ASCII, which also takes the half of a UTF-16 pair that a caller may have sent.
+    body = json.dumps(_told(error, path))
+    return Response(body, status_of(error), headers_of(error), media_type="application/json")
+
+
+def _told(error: AttuneError, path: str) -> dict[str, Any]:
+    if anthropic.speaks(path):
+        return anthropic.envelope(status_of(error), error.message)
     receiver = receiver_at(path)
     said = receiver.refusal(error) if receiver else ErrorEnvelope(error=error_body(error))
-    # In ASCII, which also takes the half of a UTF-16 pair that a caller may have sent.
-    body = json.dumps(said.model_dump())
-    return Response(body, status_of(error), headers_of(error), media_type="application/json")
+    return said.model_dump()
 
 
 def no_endpoint(method: str, path: str) -> NotFound:
@@ -32,7 +40,7 @@ def error_event(endpoint: str, error: AttuneError) -> bytes:
     """The last bytes of a stream that ends with an error, as clients of its endpoint read it."""
     told = error_body(error).model_dump()
     if endpoint == "messages":
-        told = {"type": "error", "error": {"type": "api_error", "message": error.message}}
+        told = anthropic.envelope(500, error.message)
     elif endpoint == "responses":
         told = {**told, "type": "error", "error": told}
     else:

@@ -9,13 +9,16 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from core.clock import now_s
+from core.clock import END_OF_TIME_S, now_s
 from core.database import Database, announce, found, insert_ignoring_duplicates
 from core.errors import Conflict, Invalid, NotFound
 from core.identity import tables
 from core.identity.keys import new_key, split_key
 from core.identity.types import ApiKey, Scope, Tenant
 from core.ids import TenantId, new_id, parse_device, parse_name
+from core.names import title_of
+
+_MAX_LABEL = 128
 
 
 class TenantStore:
@@ -39,9 +42,11 @@ class TenantStore:
 
     def by_name(self, name: str) -> Tenant:
         """The tenant of that name. Raises NotFound, naming the command that makes one."""
+        missing = NotFound(f"No tenant '{name}'. Create it with `attune tenants create {name}`.")
+        if not name.isascii():
+            raise missing  # no tenant can be called that; not every name is text to SQL
         query = sa.select(tables.tenants).where(tables.tenants.c.name == name)
-        missing = f"No tenant '{name}'. Create it with `attune tenants create {name}`."
-        return self._database.get(query, Tenant, NotFound(missing))
+        return self._database.get(query, Tenant, missing)
 
     def all(self) -> list[Tenant]:
         """Every tenant, oldest first."""
@@ -59,11 +64,14 @@ class TenantStore:
     ) -> tuple[ApiKey, str]:
         """A new key and its text; the text is never shown again. `device`: whose key it is.
 
-        Raises Invalid for an expiry in the past, for what is no device's id, and for a device
+        Raises Invalid for an expiry that is past or that no calendar has, for a label that is no
+        title (of a long one the beginning is kept), for what is no device's id, and for a device
         where the scopes are not what binds a key to one.
         """
-        if expires_at_s is not None and expires_at_s <= now_s():
-            raise Invalid("The expiry must lie in the future.", param="expires")
+        if expires_at_s is not None and not now_s() < expires_at_s < END_OF_TIME_S:
+            raise Invalid(
+                "The expiry must lie in the future, before the year 10000.", param="expires"
+            )
         if device is not None and ("edge" not in scopes or scopes & {"feedback", "admin"}):
             raise Invalid(
                 "Only a key with the scope 'edge', and without 'feedback' and 'admin', is one "
@@ -77,7 +85,7 @@ class TenantStore:
             tenant_id=tenant_id,
             secret_sha256=secret_sha256,
             scopes=scopes,
-            label=label[:128],
+            label=(title_of(label[:_MAX_LABEL], "label") or "")[:_MAX_LABEL],
             created_at_s=now_s(),
             expires_at_s=expires_at_s,
             device=None if device is None else parse_device(device),
@@ -101,7 +109,8 @@ class TenantStore:
         public_id = public_id.removeprefix("sk-at-").split("-")[0]
         this = tables.api_keys.c.public_id == public_id
         with self._database.write() as connection:
-            key = found(connection, sa.select(tables.api_keys).where(this), ApiKey)
+            query = sa.select(tables.api_keys).where(this)
+            key = found(connection, query, ApiKey) if public_id.isascii() else None
             if key is None:
                 raise NotFound(f"No key '{public_id}'. See `attune keys list`.")
             if key.revoked_at_s is None:

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import aiohttp
 import httpx
-from rich.console import Console
 
 from adapters.artifacts.digest import ADAPTER_FILES
 from core.errors import AttuneError
 from deploy.edge.http import Server
 from deploy.processes.server_process import ServerProcess
+from deploy.terminal import Terminal
 
 TENANT = "bench"
 # Progress goes to stderr, so that stdout holds the results only.
-progress = Console(stderr=True)
+progress = Terminal(stderr=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from adapters.artifacts.digest import ADAPTER_FILES
 from core.errors import Invalid
+from core.shown import shown
 from deploy.edge.http import Server
 from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, show, show_one
 
@@ -48,7 +50,8 @@ def show_adapter(name: str, url: Url = DEFAULT_URL, key: Key = "", as_json: Json
         show_one(adapter, as_json=True)
         return
     live = adapter["live_version"]
-    console.print(f"[bold]{name}[/bold]: live version {live if live is not None else 'base'}")
+    title = shown(f": live version {live if live is not None else 'base'}")
+    console.print(Text.assemble((shown(name), "bold"), title))
     columns = ("version", "state", "source", "rank", "size_bytes", "created_at", "load_error")
     show(adapter["versions"], columns, as_json=False)
     show(adapter["history"], ("at", "version", "previous", "actor", "reason"), as_json=False)

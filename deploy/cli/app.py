@@ -7,12 +7,12 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from core.errors import AttuneError
 from core.settings import Settings
 from deploy.cli import adapters, bench, export, runs, tenants
+from deploy.terminal import errors
 
 _REST = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -83,9 +83,7 @@ def main() -> None:
     try:
         app()
     except AttuneError as error:
-        Console(stderr=True).print(
-            Text.assemble(("error: ", "red"), error.message), highlight=False, soft_wrap=True
-        )
+        errors.print(Text.assemble(("error: ", "red"), error.message), soft_wrap=True)
         sys.exit(1)
 
 

@@ -11,9 +11,8 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from deploy.terminal import console
+from deploy.terminal import console, errors
 
 JsonLine = Annotated[
     bool, typer.Option("--json", help="One line of JSON on stdout; the table goes to stderr.")
@@ -115,7 +114,7 @@ def _run(name: str, as_json: bool = False, *, write: bool = False, **options: An
     benchmark = import_module(f"deploy.bench.{_MODULES[name]}")
     began = surroundings()
     figures = benchmark.measure(**options)
-    (Console(stderr=True) if as_json else console).print(benchmark.table(figures))
+    (errors if as_json else console).print(benchmark.table(figures))
     if as_json:
         print(json.dumps({"benchmark": name, **began, "figures": rounded(figures)}))
     if write:

@@ -7,6 +7,7 @@ else is the full command line. Knows neither's commands.
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 EDGE = "edge"
 
@@ -16,6 +17,9 @@ def main() -> None:
 
     Where the packages of the one asked for are missing, exit status 1 and the extra to install.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name the terminal's encoding lacks is no crash
+            stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:]
     extra = EDGE if arguments[:1] == [EDGE] else "server"
     try:

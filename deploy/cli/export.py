@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core.errors import Conflict
+from core.shown import shown
 from deploy.edge.http import Patience, Server
-from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, show_one
+from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, progress, show_one
 
 _POLL_S = 0.5
 _UNDER_WAY = ("queued", "building", "verifying")
@@ -38,13 +36,14 @@ def export(
     asked = {"model": model, "layout": layout, "precision": precision}
     found = _wait(client, client.post("/v1/exports", json=asked), quiet=as_json)
     if found["state"] != "ready":
-        raise Conflict(f"The export is {found['state']}: {found['error'] or found['message']}")
+        why = shown(str(found["error"] or found["message"]))
+        raise Conflict(f"The export is {found['state']}: {why}")
     come: list[str] = []
     if out is not None:
         from deploy.edge.download import fetch_export
 
-        say = partial(Console(quiet=as_json).print, highlight=False, markup=False)
-        come = fetch_export(Server(url, key, Patience(say=say)), found, out)
+        patience = Patience(say=(lambda _: None) if as_json else console.print)
+        come = fetch_export(Server(url, key, patience), found, out)
     if as_json:
         show_one({**found, "downloaded": come}, as_json=True)
         return
@@ -53,22 +52,15 @@ def export(
 
 def _wait(client: Server, export: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """The export once it has ended, its progress shown meanwhile."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        console=console,
-        disable=quiet,
-    ) as progress:
-        task = progress.add_task(str(export["message"]), total=1.0)
+    with progress("{task.percentage:>3.0f}%", hidden=quiet) as screen:
+        task = screen.add_task(shown(str(export["message"])), total=1.0)
         while export["state"] in _UNDER_WAY:
-            progress.update(
-                task, description=str(export["message"]), completed=float(export["progress"])
+            screen.update(
+                task, description=shown(str(export["message"])), completed=float(export["progress"])
             )
             time.sleep(_POLL_S)
             export = client.get(f"/v1/exports/{export['id']}")
-        progress.update(task, description=str(export["message"]), completed=1.0)
+        screen.update(task, description=shown(str(export["message"])), completed=1.0)
     return export
 
 
@@ -84,10 +76,8 @@ def _show(export: dict[str, Any], out: Path | None, come: list[str]) -> None:
     }
     show_one(row, as_json=False)
     if out is None:
-        console.print("Made. Add --out DIR to download it.", highlight=False)
+        console.print("Made. Add --out DIR to download it.")
     else:
         console.print(
-            f"{out} is complete; {len(come)} files were downloaded. Try it: attune edge chat {out}",
-            highlight=False,
-            markup=False,
+            f"{out} is complete; {len(come)} files were downloaded. Try it: attune edge chat {out}"
         )

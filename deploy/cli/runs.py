@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from core.shown import shown
 from deploy.edge.http import Server
 from deploy.run_progress import print_verdict, run_events, watch
 from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, show, show_one
@@ -39,9 +40,7 @@ def show_run(run_id: str, url: Url = DEFAULT_URL, key: Key = "", as_json: Json =
     print_verdict(verdict)
     for event in run_events(client, run_id):
         if event["type"] == "message":
-            console.print(
-                f"{event['created_at'][11:19]} {event['message']}", highlight=False, markup=False
-            )
+            console.print(shown(f"{event['created_at'][11:19]} {event['message']}"))
 
 
 @app.command("start")

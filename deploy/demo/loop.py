@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import openai
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from core.errors import AttuneError, Unavailable
+from core.plain import say
 from deploy.demo.users import Answered, Crowd, ask_many, ask_one, likes, score
 from deploy.demo.world.questions import ask
 from deploy.edge.http import Server
 from deploy.processes.server_process import ServerProcess
 from deploy.run_progress import print_verdict, run_events, watch
-from deploy.terminal import console
+from deploy.terminal import console, progress
 
 HOME = Path(".attune-demo")
 ADAPTER = "support"
@@ -58,8 +59,8 @@ def run_demo(*, keep: bool = False) -> int:
         return result
     except (AttuneError, openai.OpenAIError) as error:
         cause = f" ({error.__cause__!r})" if error.__cause__ else ""
-        console.print(f"[red]The demo failed:[/red] {error}{cause}", highlight=False)
-        console.print(server.tail(), highlight=False, markup=False)
+        console.print(Text.assemble(("The demo failed:", "red"), f" {error}{cause}"))
+        console.print(server.tail())
         return 1
     finally:
         if not keep:
@@ -197,8 +198,7 @@ def _print_table(figures: Mapping[str, Any]) -> None:
         f"to the first answer by {figures['live_version']}.\n"
         f"{figures['background_requests']} background requests meanwhile: "
         f"{figures['background_failures']} failed, {figures['mixed_version_answers']} of mixed "
-        "versions.",
-        highlight=False,
+        "versions."
     )
 
 
@@ -216,15 +216,15 @@ def _passed(figures: Mapping[str, Any]) -> bool:
     }
     for promise, kept in promises.items():
         if not kept:
-            console.print(f"[red]Not kept:[/red] {promise}")
+            console.print(Text.assemble(("Not kept:", "red"), f" {promise}"))
     return all(promises.values())
 
 
 def _show_examples(before: list[Answered], after: list[Answered]) -> None:
     for old, new in list(zip(before, after, strict=True))[:3]:
-        console.print(f"\n  [bold]{old.question.text}[/bold]", highlight=False)
-        console.print(f"    before: {old.text}", highlight=False, markup=False)
-        console.print(f"    after:  {new.text}", highlight=False, markup=False)
+        console.print(f"\n  {old.question.text}", style="bold")
+        console.print(f"    before: {old.text}")
+        console.print(f"    after:  {new.text}")
     console.print()
 
 
@@ -233,7 +233,7 @@ def _say_where(server: ServerProcess, key: str) -> None:
     body = json.dumps(
         {"model": ADAPTER, "messages": [{"role": "user", "content": "What is on today?"}]}
     )
-    print(
+    say(
         f"export ATTUNE_URL={server.url} ATTUNE_API_KEY={key}\n"
         f'curl {server.url}/v1/chat/completions -H "Authorization: Bearer $ATTUNE_API_KEY" '
         f"-H 'Content-Type: application/json' -d '{body}'\n"
@@ -244,7 +244,6 @@ def _say_where(server: ServerProcess, key: str) -> None:
 @contextmanager
 def _bar(title: str, total: int) -> Iterator[Callable[[], None]]:
     """A progress bar with a title, advanced by calling what `with` yields."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda: progress.advance(task)
+    with progress("{task.completed:.0f}/{task.total:.0f}") as shown:
+        task = shown.add_task(title, total=total)
+        yield lambda: shown.advance(task)

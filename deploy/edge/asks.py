@@ -17,6 +17,7 @@ from core.bodies import Body, check_text, invalid, says
 from core.errors import Invalid
 from core.feedback_fields import MAX_TEXT, Comment, Name, Value, named, one_of, refusal
 from core.ids import parse_client_id
+from core.names import parse_title, title_in_header
 from deploy.edge.types import Message, Note, Sampling
 
 MAX_MESSAGES = 1_000
@@ -45,10 +46,8 @@ class ChatAsk:
     conversation_id: str | None = None
 
 
-def _printable(text: str) -> str | None:
-    if not text.isprintable():
-        raise ValueError("printable characters only")
-    return text or None
+def _title(text: str) -> str | None:
+    return parse_title(text) or None
 
 
 def _role(role: str) -> str:
@@ -65,7 +64,7 @@ def _joined(content: Any) -> Any:
     return "".join(str(text) for text in texts)
 
 
-Short: TypeAlias = Annotated[str, Field(max_length=256), AfterValidator(_printable)]
+Short: TypeAlias = Annotated[str, AfterValidator(_title)]
 Text: TypeAlias = Annotated[str, Field(max_length=MAX_TEXT)]
 StopText: TypeAlias = Annotated[str, Field(min_length=1, max_length=1_000)]
 Tokens: TypeAlias = Annotated[int, Field(ge=1, le=1 << 30)]
@@ -152,8 +151,6 @@ def parse_chat(body: Mapping[str, Any], headers: Mapping[str, str]) -> ChatAsk:
             code="missing_required_parameter",
         )
     asked = _parsed(_ChatBody, {key: value for key, value in body.items() if value is not None})
-    names = {"domain": "x-attune-domain", "conversation_id": "x-attune-conversation"}
-    headed = _parsed(_Metadata, {name: headers.get(header) for name, header in names.items()})
     about = asked.metadata
     return ChatAsk(
         model=asked.model,
@@ -169,9 +166,14 @@ def parse_chat(body: Mapping[str, Any], headers: Mapping[str, str]) -> ChatAsk:
         stream=asked.stream,
         include_usage=bool(asked.stream_options.include_usage),
         user=asked.safety_identifier or asked.user or about.user_id,
-        domain=headed.domain or about.domain,
-        conversation_id=headed.conversation_id or about.conversation_id,
+        domain=_headed(headers, "X-Attune-Domain") or about.domain,
+        conversation_id=_headed(headers, "X-Attune-Conversation") or about.conversation_id,
     )
+
+
+def _headed(headers: Mapping[str, str], name: str) -> str | None:
+    # Starlette reads headers as Latin-1, which keeps every byte.
+    return title_in_header(headers.get(name.lower(), "").encode("latin-1"), name)
 
 
 def parse_note(body: Mapping[str, Any], *, now_s: float) -> Note:

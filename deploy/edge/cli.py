@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from core.errors import AttuneError
+from core.plain import say
 
 LAYOUTS = ("merged", "base+adapters")
 PRECISIONS = ("fp32", "int8", "int4")
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except AttuneError as error:
-        print(f"error: {error.message}", file=sys.stderr)
+        say(f"error: {error.message}", error=True)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -44,7 +45,7 @@ def _chat(options: argparse.Namespace) -> int:
     )
     engine, store = Engine(installation), Store(installation.database)
     answering = Answering(installation, engine, store)
-    write = partial(print, end="", flush=True)
+    write = partial(say, end="")
     Chat(installation, answering, store, model, sampling, write).run(_lines())
     return 0
 
@@ -69,9 +70,9 @@ def _sync(options: argparse.Namespace) -> int:
     try:
         sync(store, options.dir, server, report)
     finally:
-        print(report)
+        say(report)
         if report.rejected:
-            print(f"`attune edge info {options.dir}` says why items were rejected.")
+            say(f"`attune edge info {options.dir}` says why items were rejected.")
     return 0 if report.left == 0 and report.rejected == 0 else 1
 
 
@@ -81,7 +82,7 @@ def _pull(options: argparse.Namespace) -> int:
 
     server = Server(options.source, options.key, Patience())
     come = Puller(options.dir, server).pull(options.adapter, options.layout, options.precision)
-    print(f"Now installed: {', '.join(come)}." if come else "Nothing new.")
+    say(f"Now installed: {', '.join(come)}." if come else "Nothing new.")
     return 0
 
 
@@ -90,7 +91,7 @@ def _info(options: argparse.Namespace) -> int:
     from deploy.edge.installed import Installation
 
     found = inspect(Installation(options.dir))
-    print(json.dumps(found, indent=2) if options.json else told(found))
+    say(json.dumps(found, indent=2) if options.json else told(found))
     return 0 if found["whole"] else 1
 
 

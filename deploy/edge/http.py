@@ -20,6 +20,8 @@ import httpx
 
 from core.errors import Forbidden, Invalid, NotFound, TooLarge, Unauthenticated, Unavailable
 from core.files import size_of
+from core.plain import say
+from core.shown import shown
 from deploy.edge.manifest import FileEntry
 
 MAX_WAIT_S = 60.0
@@ -43,7 +45,7 @@ class Patience:
     timeout_s: float = 60.0
     first_wait_s: float = 0.5
     sleep: Callable[[float], None] = time.sleep
-    say: Callable[[str], None] = print
+    say: Callable[[str], None] = say
 
     def keep_trying(
         self, call: Callable[[], Result], progress: Callable[[], object] = lambda: None
@@ -144,6 +146,10 @@ class Server:
                     response.read()
                     raise self._refusal(response)
                 yield response
+        except UnicodeEncodeError as error:
+            raise Invalid(
+                "What was typed is not valid Unicode; check the terminal's encoding."
+            ) from error
         except httpx.HTTPError as error:
             reason = str(error)[:200] or type(error).__name__
             if response is not None:
@@ -157,7 +163,8 @@ class Server:
         status = response.status_code
         try:
             problem = response.json()["error"]
-            told, code = str(problem["message"])[:1_000], str(problem.get("code"))
+            told = shown(str(problem["message"])[:1_000])  # in one line
+            code = str(problem.get("code"))
         except (ValueError, LookupError, TypeError, AttributeError):
             told, code = f"status {status}", "refused"
         if status == 429 or status >= 500:

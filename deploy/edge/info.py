@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.errors import AttuneError
+from core.shown import shown
 from deploy.edge.installed import Installation
 from deploy.edge.store import Store
 
@@ -75,4 +76,4 @@ def told(found: dict[str, Any]) -> str:
         )
     for item in found["items"]["rejected"]:
         lines.append(f"    rejected {item['type']} {item['id']}: {item['reason']}")
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-import sys
 
 import uvicorn
 
 from core.errors import Invalid, Unavailable
+from core.logs import keep_logs_clean
+from core.plain import say
 from deploy.edge.answering import Answering
 from deploy.edge.app import edge_app
 from deploy.edge.engine import Engine
@@ -27,11 +28,12 @@ def serve(installation: Installation, host: str, port: int, key: str | None) -> 
             f"{host} can be reached by others: give a key with --key or in ATTUNE_EDGE_KEY, which "
             "clients then send as their API key."
         )
+    keep_logs_clean()
     store = Store(installation.database)
     engine = Engine(installation)
     answering = Answering(installation, engine, store)
     for name, reason in installation.problems().items():
-        print(f"warning: {name} is not used: {reason}", file=sys.stderr)
+        say(f"warning: {name} is not used: {reason}", error=True)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -43,7 +45,7 @@ def serve(installation: Installation, host: str, port: int, key: str | None) -> 
         taken = listening.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         names = ", ".join(installation.names())
-        print(f"Serving {names} at http://{shown}:{taken}/v1", flush=True)
+        say(f"Serving {names} at http://{shown}:{taken}/v1")
         app = edge_app(installation, answering, store, key)
         config = uvicorn.Config(
             app,

@@ -22,6 +22,7 @@ from typing import Any
 from core import errors
 from core.child_process import dying_with_parent
 from core.errors import AttuneError, Unavailable
+from core.logs import keep_logs_clean
 from deploy.export.builder import require_packages
 from deploy.export.request import ORDERS, Order
 
@@ -108,6 +109,7 @@ def _error(outcome: Mapping[str, Any]) -> AttuneError:
 def main() -> None:
     """Carry out what stdin asks for. The outcome is in the last line, not in the exit status."""
     os.nice(_NICE)
+    keep_logs_clean()
     # A service manager stops all processes at once: ended by that, the export would count as
     # failed, where ended with its trainer it is begun again.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -19,9 +19,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from rich.text import Text
+
 from core.child_process import dying_with_parent
 from core.errors import Invalid
 from core.identity.types import SCOPES
+from core.logs import keep_logs_clean
+from core.plain import say
 from core.settings import Settings
 from deploy.installation import open_tenants
 from deploy.terminal import console
@@ -154,7 +158,7 @@ def _announce(host: str, port: int, key: str | None, messages: list[dict[str, An
                 break
         except OSError:
             time.sleep(0.2)
-    console.print(f"[bold green]Attune is ready[/bold green] at {url}/v1", highlight=False)
+    console.print(Text.assemble(("Attune is ready", "bold green"), f" at {url}/v1"))
     if key is None:
         return
     body = {"model": "base", "messages": messages}
@@ -164,17 +168,17 @@ def _announce(host: str, port: int, key: str | None, messages: list[dict[str, An
         f'model="base", messages={json.dumps(messages)}).choices[0].message.content)'
     )
     console.print("Your first key (tenant 'default'), shown this once:\n")
-    # Plain print: rich would wrap the lines, and wrapped lines cannot be pasted.
-    print(
+    # Not by the console: it would wrap the lines, and wrapped lines cannot be pasted.
+    say(
         f"export ATTUNE_API_KEY={key}\n\n"
         f'curl {url}/v1/chat/completions -H "Authorization: Bearer $ATTUNE_API_KEY" '
         f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}\n\n"
-        f"python -c {shlex.quote(script)}\n",
-        flush=True,
+        f"python -c {shlex.quote(script)}\n"
     )
 
 
 def _log_to_stderr() -> None:
+    keep_logs_clean()
     logging.basicConfig(
         level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )

@@ -14,6 +14,7 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from core.ids import CompletionId, FeedbackId
+from core.names import one_spelling
 from feedback.types import Feedback, Interaction
 
 Voice = tuple[str, str | None]
@@ -76,7 +77,7 @@ def voice_of(item: Feedback, about: Interaction) -> Voice:
     """Whose judgement it is: the named end user, the named source, or the answer's own user."""
     if item.source_kind != "human":
         return item.source_kind, item.source_id
-    return "human", item.end_user or item.source_id or about.end_user
+    return "human", one_spelling(item.end_user or item.source_id or about.end_user)
 
 
 def prompt_key(prompt: Any) -> str:

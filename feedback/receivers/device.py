@@ -19,6 +19,7 @@ from core.errors import Invalid, NotFound
 from core.feedback_fields import MAX_TEXT, Comment, Name, Value
 from core.http_errors import ErrorBody, error_body
 from core.ids import DEVICE_PATTERN, AdapterId
+from core.names import Title
 from feedback.receivers.base import Caller, Part, Receiver, Result, alone
 from feedback.receivers.native import Correction, Short, feedback_stated
 from feedback.types import Feedback, Interaction
@@ -56,9 +57,9 @@ class InteractionItem(Part):
     messages: Annotated[list[MessageItem], Field(min_length=1, max_length=1_000)]
     answer: Annotated[str, Field(max_length=MAX_TEXT)]
     finish_reason: Short | None = None
-    user: Short | None = None
-    domain: Short | None = None
-    conversation_id: Short | None = None
+    user: Title | None = None
+    domain: Title | None = None
+    conversation_id: Title | None = None
     sampling: dict[str, Any] = Field({}, max_length=32)
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
@@ -78,7 +79,7 @@ class FeedbackItem(Part):
     comment: Comment | None = None
     correction: Correction = None
     name: Name | None = None
-    user: Short | None = None
+    user: Title | None = None
 
 
 _AS_SENT = InteractionItem.model_fields.keys() & set(Interaction.__slots__) - {"id"}

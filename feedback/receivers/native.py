@@ -12,13 +12,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, WrapValidator
 
-from core.bodies import Body, Resource, Time, invalid, says
+from core.bodies import Body, Resource, Time, invalid, is_shallow, says
 from core.feedback_fields import MAX_TEXT, Comment, Name, Value, named, one_of, refusal
 from core.ids import CompletionId, FeedbackId, TenantId, new_id, parse_client_id
+from core.names import Title
 from feedback.receivers.base import Caller, Receiver, Result, alone
 from feedback.types import Comparison, Feedback, Kind
 
 MAX_JSON_BYTES = 16_384
+_WRITABLE_DEPTH = 200
+_TOO_DEEP = {"unreadable": "This metadata is nested too deeply to be shown."}
 
 Answer = Annotated[str, Field(min_length=1, max_length=160)]
 Short = Annotated[str, Field(min_length=1, max_length=256)]
@@ -41,7 +44,7 @@ class SourceBody(Body):
     """Who says it: a person, a model as judge, or a program."""
 
     kind: Literal["human", "llm", "code"] = "human"
-    id: Short | None = None
+    id: Title | None = None
 
 
 class FeedbackBody(Body):
@@ -58,8 +61,8 @@ class FeedbackBody(Body):
     correction: Correction = None
     comparison: ComparisonBody | None = None
     source: SourceBody = SourceBody()
-    end_user: Short | None = None
-    user: Short | None = None
+    end_user: Title | None = None
+    user: Title | None = None
     tags: Annotated[dict[Name, Short], Field(max_length=32)] = Field(default_factory=dict)
     metadata: Annotated[dict[str, Any], Field(max_length=64)] = Field(default_factory=dict)
     id: str | None = None
@@ -95,7 +98,9 @@ class FeedbackView(Resource):
 def feedback_view(item: Feedback) -> FeedbackView:
     """The view of an item."""
     source = {"kind": item.source_kind, "id": item.source_id}
-    return FeedbackView.of(item, kind=item.kind, source=source)
+    # Stored before such depths were refused: a list must not fail for one item of it.
+    metadata = item.metadata if is_shallow(item.metadata, _WRITABLE_DEPTH) else _TOO_DEEP
+    return FeedbackView.of(item, kind=item.kind, source=source, metadata=metadata)
 
 
 class Checked(FeedbackView):

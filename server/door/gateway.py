@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from core.errors import AttuneError, Unavailable
 from server import metrics
 from server.door.admission import AllowList, check_key, take_body
+from server.door.anthropic import speak_anthropic
 from server.door.call import Call, Onward, Stage
 from server.door.credentials import read_headers
 from server.door.routing import choose_route, hold_lease
@@ -42,6 +43,7 @@ class Gateway:
             take_body,  # no longer than it may be; our own routes answer from here
             choose_route,  # which weights answer
             hold_lease,  # they are in the engine until the answer has ended
+            speak_anthropic,  # errors of /v1/messages read as its clients expect
             record,  # durable before its last byte leaves
         )
 

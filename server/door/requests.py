@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from core.bodies import not_an_object
+from core.bodies import check_depth, not_an_object
 from core.errors import Invalid
 from core.ids import TenantId
+from core.names import title_in_header, title_of
 from core.text import decoded
 
 _SAMPLING = (
@@ -19,7 +20,6 @@ _SAMPLING = (
 )  # fmt: skip
 _PROMPTS = ("messages", "prompt", "input", "instructions", "system")
 _SYSTEM = {"responses": "instructions", "messages": "system"}
-_SHORT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ def parse_request(raw: bytes, headers: Mapping[bytes, bytes], endpoint: str) -> 
     body = decoded(raw)
     if not isinstance(body, dict):
         raise not_an_object()
+    check_depth(body)
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise Invalid(
@@ -60,18 +61,15 @@ def parse_request(raw: bytes, headers: Mapping[bytes, bytes], endpoint: str) -> 
     return Asked(
         body=body,
         model=model,
-        end_user=_short(
+        end_user=title_of(
             body.get("safety_identifier") or body.get("user") or metadata.get("user_id"), "user"
         ),
-        domain=_short(
-            headers.get(b"x-attune-domain", b"").decode("latin-1") or metadata.get("domain"),
-            "metadata.domain",
-        ),
-        conversation_id=_short(
-            headers.get(b"x-attune-conversation", b"").decode("latin-1")
-            or metadata.get("conversation_id"),
-            "metadata.conversation_id",
-        ),
+        domain=title_in_header(headers.get(b"x-attune-domain", b""), "X-Attune-Domain")
+        or title_of(metadata.get("domain"), "metadata.domain"),
+        conversation_id=title_in_header(
+            headers.get(b"x-attune-conversation", b""), "X-Attune-Conversation"
+        )
+        or title_of(metadata.get("conversation_id"), "metadata.conversation_id"),
         hides_usage=bool(stream) and _counts_unasked(body, endpoint),
     )
 
@@ -104,11 +102,12 @@ def recorded_prompt(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str
     if endpoint == "completions":
         prompt = body.get("prompt")
         return prompt if isinstance(prompt, str) else msgspec.json.encode(prompt).decode()
-    messages = body.get("input" if endpoint == "responses" else "messages") or []
+    messages = body.get("input" if endpoint == "responses" else "messages")
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
+    messages = messages if isinstance(messages, list) else []
     system = body.get(_SYSTEM.get(endpoint, ""))
-    if isinstance(system, str):
+    if system:  # text, or in Anthropic's form also its parts
         messages = [{"role": "system", "content": system}, *messages]
     return tuple(_plain(message) for message in messages if isinstance(message, dict))
 
@@ -129,17 +128,7 @@ def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
     content = message.get("content")
     if not isinstance(content, list):
         return message
-    texts = [part.get("text") for part in content if isinstance(part, dict)]
+    texts = [part.get("text") if isinstance(part, dict) else part for part in content]
     if all(isinstance(text, str) for text in texts):
         return {**message, "content": "".join(text for text in texts if isinstance(text, str))}
     return message
-
-
-def _short(value: Any, param: str) -> str | None:
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str) or len(value) > _SHORT or not value.isprintable():
-        raise Invalid(
-            f"{param} must be a string of at most {_SHORT} printable characters.", param=param
-        )
-    return value

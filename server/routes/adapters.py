@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import Depends
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from adapters.types import Adapter, AdapterScope, Learning, MethodChoice, VersionState
 from core.bodies import Body, Resource, Time, View, says
 from core.errors import Unavailable
 from core.identity.types import ApiKey
 from core.ids import NAME_PATTERN
+from core.names import Title
 from server.routes.common import PageOf, RuntimeOf, key_with, new_router, page_of, take_over
 
 router = new_router("adapters")
@@ -25,14 +26,9 @@ Trainer = Annotated[ApiKey, Depends(key_with("train"))]
 Share = Annotated[float, Field(ge=0, le=0.9)]
 Seconds = Annotated[float, Field(ge=0, lt=1e10)]
 AtLeastOne = Annotated[int, Field(ge=1, lt=10**10)]
+Reason = Annotated[str, Field(max_length=500)]
 
 _DEFAULT = Learning()
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("not printable")
-    return text
 
 
 class LearningBody(Body):
@@ -60,10 +56,7 @@ class CreateBody(Body):
     name: Annotated[str, Field(json_schema_extra={"pattern": f"^{NAME_PATTERN}$"})]
     scope: AdapterScope = "tenant"
     # The same rule as for the user and the domain of a request, or it would never match one.
-    subject: Annotated[
-        Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)] | None,
-        says("subject must be a string of 1 to 256 printable characters."),
-    ] = None
+    subject: Title | None = None
     learning: LearningBody | None = None
 
 
@@ -77,7 +70,7 @@ class ActivateBody(Body):
     """Which version goes live; `generation`: only if nothing changed since it was this."""
 
     version: Annotated[int | None, says("version must be a number, or null for the base model.")]
-    reason: str = ""
+    reason: Reason = ""
     force: bool = False
     generation: Annotated[
         Annotated[int, Field(ge=0, lt=2**31)] | None, says("generation must be a whole number.")
@@ -87,7 +80,7 @@ class ActivateBody(Body):
 class RollbackBody(Body):
     """Why."""
 
-    reason: str = ""
+    reason: Reason = ""
 
 
 class AdapterView(Resource):
@@ -219,7 +212,7 @@ async def activate_version(
         adapter,
         body.version,
         actor=f"key {key.public_id}",
-        reason=body.reason[:500] or "activated by hand",
+        reason=body.reason or "activated by hand",
         allow_rejected=body.force,
     )
     await take_over(runtime)
@@ -235,7 +228,7 @@ async def roll_back(
         runtime.registry.rollback,
         adapter,
         actor=f"key {key.public_id}",
-        reason=body.reason[:500],
+        reason=body.reason,
     )
     await take_over(runtime)
     return AdapterView.of(after)

@@ -15,12 +15,13 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from core.bodies import Resource, invalid
+from core.bodies import Resource, check_text, invalid
 from core.errors import AttuneError, Unavailable
 from core.http_errors import ErrorEnvelope
 from core.identity.keys import has, require
 from core.identity.types import ApiKey, Scope
 from core.text import decoded
+from feedback.receivers import receiver_at
 from server.runtime import Runtime
 
 logger = logging.getLogger("attune.server")
@@ -100,7 +101,10 @@ class Route(APIRoute):
         async def handler(request: Request) -> Response:
             if self.body_field is not None:
                 raw = await request.body()
-                request = _JsonRequest(request, decoded(raw) if raw.strip() else {})
+                sent = decoded(raw) if raw.strip() else {}
+                if receiver_at(self.path) is None:  # those refuse item by item
+                    check_text(sent)
+                request = _JsonRequest(request, sent)
             try:
                 return await handle(request)
             except RequestValidationError as error:

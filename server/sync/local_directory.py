@@ -76,16 +76,15 @@ class LocalDirectory:
         by_name, by_subject = dict(self.seen.by_name), dict(self.seen.by_subject)
         for adapter, here in self._behind.values():
             name = (adapter.tenant_id, adapter.name)
-            subject = (adapter.tenant_id, adapter.scope, adapter.subject)
-            first = self.seen.by_subject[subject].id == adapter.id
+            first = self.seen.by_subject[adapter.serves].id == adapter.id
             if here is None:
                 del by_name[name]
                 if first:
-                    del by_subject[subject]
+                    del by_subject[adapter.serves]
             else:
                 by_name[name] = here
                 if first:
-                    by_subject[subject] = here
+                    by_subject[adapter.serves] = here
         self.directory = replace(self.seen, by_name=by_name, by_subject=by_subject)
 
 

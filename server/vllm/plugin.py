@@ -15,11 +15,15 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.datastructures import State
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from adapters.validate import read_base
 from core.errors import Invalid
+from core.logs import keep_logs_clean
 from core.settings import Settings
 from core.work.kind import Kind
+from server.cors import Cors, parse_origins
 from server.door.gateway import Gateway
 from server.routes import attach
 from server.runtime import Runtime
@@ -34,6 +38,7 @@ _SWITCH_S = 0.0005
 
 def register() -> None:
     """`vllm.general_plugins`: runs in every vLLM process before a model is loaded."""
+    keep_logs_clean()
     from server.vllm import many_loras as vllm_many_loras
     from server.vllm.bounds.install import install as install_bounds
 
@@ -61,6 +66,7 @@ class AttuneEndpoints:
         """Add our routes and put the gateway before every route, ours and vLLM's."""
         own = attach(app, self._kinds)
         app.add_middleware(Gateway, runtime=lambda: self._runtime, own=own)
+        _let_pages_in(app)
         app.router.lifespan_context = self._closing(app.router.lifespan_context)
 
     async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:
@@ -97,6 +103,22 @@ class AttuneEndpoints:
                         await runtime.stop()
 
         return lifespan
+
+
+def _let_pages_in(app: FastAPI) -> None:
+    """CORS by our setting, or by vLLM's flag, around every middleware: the only one there is."""
+    asked: list[str] = getattr(getattr(app.state, "args", None), "allowed_origins", None) or []
+    origins = parse_origins(Settings().cors_origins or ",".join(asked))
+    build = app.build_middleware_stack
+
+    theirs: object = CORSMiddleware
+
+    def outermost() -> ASGIApp:
+        # vLLM adds its own after us, and it would answer preflights in words of its own.
+        app.user_middleware[:] = [it for it in app.user_middleware if it.cls is not theirs]
+        return Cors(build(), origins) if origins else build()
+
+    app.build_middleware_stack = outermost  # type: ignore[method-assign]
 
 
 def _check(args: Namespace, settings: Settings) -> None:

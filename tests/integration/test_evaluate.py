@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from trainer.methods import METHODS
 from trainer.methods.loop import Training, train
 from trainer.model.encoding import encode
 from trainer.model.sampling import answers
-from trainer.model.scoring import kl_to_base, logprobs
+from trainer.model.scoring import kl_to_base, logprobs, readable
 from trainer.model.warm import WarmModel
 from trainer.types import Evaluation, GateLimits, Hyperparameters
 
@@ -134,3 +135,19 @@ def test_the_same_seed_draws_the_same_answers(tiny_model_path, habits) -> None:
     first = answers(model, prompts, None, 1.0, 20, seed=1)
     assert answers(model, prompts, None, 1.0, 20, seed=2) != first
     assert answers(WarmModel(str(tiny_model_path)), prompts, None, 1.0, 20, seed=1) == first
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        (), ({},), ({"role": None},), ({"role": "user"},), ({"role": "user", "content": None},),
+        ({"role": "user", "content": {"a": [1]}},), ({"role": "user", "content": [None, 7]},),
+        ({"type": "function_call_output", "output": "x"},), ({"role": ["user"], "content": "x"},),
+    ],
+)  # fmt: skip
+def test_a_prompt_no_template_reads_is_left_out_and_ends_no_run(
+    tiny_model: WarmModel, prompt: Any
+) -> None:
+    assert readable(tiny_model, ({"role": "user", "content": "Hi"},), "yes")
+    assert readable(tiny_model, prompt, "yes") in (True, False)
+    assert not readable(tiny_model, (), "yes")

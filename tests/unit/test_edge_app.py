@@ -330,7 +330,7 @@ def test_text_parts_are_joined_and_harmless_fields_passed_over(device: Device) -
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "only text parts"),
         ({"stop": [""]}, "up to 16 strings"),
         ({"temperature": 3}, "less than or equal to 2"),
-        ({"user": "a\nb"}, "printable"),
+        ({"user": "a\nb"}, "without control"),
         ({"model": ""}, "GET /v1/models lists them"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import unicodedata
 from typing import Any
 
 import pytest
@@ -149,15 +151,21 @@ def test_usage_of_a_stream_is_asked_for_when_the_client_did_not(options: Any, ou
         ("chat.completions", {"messages": [{"role": "user", "content": [
             {"type": "text", "text": "a"}, {"type": "image_url"}]}]},
          ({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]},)),
+        ("chat.completions", {"messages": [{"role": "user", "content": ["a", "b"]}]},
+         ({"role": "user", "content": "ab"},)),
         ("chat.completions", {"messages": ["x", None, 5]}, ()),
         ("chat.completions", {}, ()),
         ("responses", {"input": "Hi", "instructions": "Be brief"},
          ({"role": "system", "content": "Be brief"}, {"role": "user", "content": "Hi"})),
+        ("responses", {"input": ""}, ({"role": "user", "content": ""},)),
         ("responses", {"input": [{"role": "user", "content": "Hi"}]},
          ({"role": "user", "content": "Hi"},)),
         ("responses", {"instructions": "Be brief"}, ({"role": "system", "content": "Be brief"},)),
         ("messages", {"system": "S", "messages": [{"role": "user", "content": "Hi"}]},
          ({"role": "system", "content": "S"}, {"role": "user", "content": "Hi"})),
+        ("messages", {"system": [{"type": "text", "text": "S"}, {"type": "text", "text": "T"}],
+                      "messages": [{"role": "user", "content": "Hi"}]},
+         ({"role": "system", "content": "ST"}, {"role": "user", "content": "Hi"})),
     ],
 )  # fmt: skip
 def test_the_prompt_is_kept_as_the_model_read_it(
@@ -170,3 +178,79 @@ def test_what_is_kept_of_a_body_is_all_of_it_once() -> None:
     body = {"model": "a", "messages": [], "temperature": 0.5, "n": 2, "tools": [1], "user": "u"}
     assert recorded_sampling(body) == {"temperature": 0.5, "n": 2}
     assert recorded_rest(body) == {"tools": [1], "user": "u"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "münchen",
+        "東京",
+        "क्\u200dष",
+        "می\u200cخواهم",
+        "👩\u200d👩\u200d👧",
+        "a b",
+        "O'Brien/7",
+        "\u00a0x",
+        "x" * 256,
+    ],
+)
+def test_a_name_in_any_language_is_one_name_wherever_it_stands(name: str) -> None:
+    for spelt in (name, unicodedata.normalize("NFD", name)):
+        headers = {b"x-attune-domain": spelt.encode(), b"x-attune-conversation": spelt.encode()}
+        by_header = parse({"model": "auto"}, headers)
+        by_body = parse(
+            {
+                "model": "auto",
+                "user": spelt,
+                "metadata": {"domain": spelt, "conversation_id": spelt},
+            }
+        )
+        kept = unicodedata.normalize("NFC", name)
+        assert (by_header.domain, by_header.conversation_id) == (kept, kept)
+        assert (by_body.end_user, by_body.domain, by_body.conversation_id) == (kept, kept, kept)
+        assert parse({"model": "auto", "safety_identifier": spelt}).end_user == kept
+        assert parse({"model": "auto", "metadata": {"user_id": spelt}}).end_user == kept
+
+
+@pytest.mark.parametrize(
+    "raw", ["münchen".encode("latin-1"), b"\xff\xfe", b"\xe6\x9d", b"\xed\xa0\x80"]
+)
+@pytest.mark.parametrize("header", ["X-Attune-Domain", "X-Attune-Conversation"])
+def test_a_header_that_is_not_utf_8_is_named(header: str, raw: bytes) -> None:
+    with pytest.raises(Invalid, match="not UTF-8") as refused:
+        parse({"model": "auto"}, {header.lower().encode(): raw})
+    assert refused.value.param == header
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "\x85",
+        "a\x1b[31m",
+        "a\u202eb",
+        "\u2066x",
+        "a\u200f",
+        "\u061c",
+        "a\u2028b",
+        "x" * 257,
+        "e\u0301" * 257,
+    ],
+)
+def test_a_name_that_could_deceive_or_break_a_line_is_refused_everywhere(bad: str) -> None:
+    for param, body, headers in (
+        ("user", {"user": bad}, {}),
+        ("metadata.domain", {"metadata": {"domain": bad}}, {}),
+        ("X-Attune-Domain", {}, {b"x-attune-domain": bad.encode()}),
+    ):
+        with pytest.raises(Invalid) as refused:
+            parse({"model": "auto", **body}, headers)
+        assert refused.value.param == param
+        assert "256 characters" in refused.value.message
+
+
+def test_a_run_of_accents_is_refused_without_being_put_in_order() -> None:
+    """Ordering two million of them would take minutes."""
+    began = time.perf_counter()
+    with pytest.raises(Invalid):
+        parse({"model": "auto", "user": "a" + "\u0301\u0316" * 900_000})
+    assert time.perf_counter() - began < 2

@@ -61,5 +61,5 @@ def _apply_template(
                 add_generation_prompt=add_generation_prompt,
             )["input_ids"]
         )
-    except (TemplateError, TypeError, KeyError, ValueError) as error:
+    except (TemplateError, TypeError, LookupError, ValueError, AttributeError) as error:
         raise Invalid(f"The model's chat template refuses these messages: {error}") from error

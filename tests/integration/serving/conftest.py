@@ -21,7 +21,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """`attune serve` with room for few adapters, so that tests meet eviction."""
     process = ServerProcess(
         tmp_path_factory.mktemp("server"),
-        environment={"ATTUNE_MAX_LORAS": "4", "ATTUNE_MAX_CPU_LORAS": "4"},
+        environment={
+            "ATTUNE_MAX_LORAS": "4",
+            "ATTUNE_MAX_CPU_LORAS": "4",
+            "ATTUNE_CORS_ORIGINS": "https://app.example",
+        },
     )
     process.start()
     yield process
