@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response, Security
@@ -19,6 +19,7 @@ from core.identity.keys import require
 from core.identity.types import ApiKey, Scope
 from core.text import decoded
 from server.runtime import Runtime
+from server.turns import Turns
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {
@@ -83,10 +84,14 @@ def page_of(data: Sequence[Shown], *, has_more: bool = False) -> PageOf[Shown]:
 
 
 class Route(APIRoute):
-    """Reads every body as JSON, whatever its Content-Type, and refuses in our words.
+    """Reads every body as JSON, whatever its Content-Type, takes turns, and refuses in our words.
 
     An empty body is an empty object: `curl -X POST` sends none, `curl -d` calls JSON a form.
     """
+
+    def turns(self, runtime: Runtime) -> Turns:
+        """In whose line a call waits until its tenant has a place."""
+        return runtime.calls
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, with the body read before it and its refusals translated after it."""
@@ -97,16 +102,23 @@ class Route(APIRoute):
                 raw = await request.body()
                 request = _JsonRequest(request, decoded(raw) if raw.strip() else {})
             try:
-                return await handle(request)
+                async with self._turn(request):
+                    return await handle(request)
             except RequestValidationError as error:
                 raise invalid(error.errors()) from error
 
         return handler
 
+    def _turn(self, request: Request) -> AbstractAsyncContextManager[None]:
+        key: ApiKey | None = getattr(request.state, "attune_key", None)
+        if key is None:  # the description of the API, for everybody
+            return nullcontext()
+        return self.turns(request.app.state.attune).of(key.tenant_id)
 
-def new_router(tag: str) -> APIRouter:
+
+def new_router(tag: str, route: type[Route] = Route) -> APIRouter:
     """A router whose routes read bodies and refuse as all of ours do; `tag` heads them in /docs."""
-    return APIRouter(route_class=Route, responses=ERRORS, tags=[tag])
+    return APIRouter(route_class=route, responses=ERRORS, tags=[tag])
 
 
 async def take_over(runtime: Runtime) -> None:

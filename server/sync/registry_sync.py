@@ -25,6 +25,7 @@ from core.identity.types import ApiKey
 from core.ids import AdapterId
 from server import metrics
 from server.engine.residency import Residency
+from server.pools import OWN, run_in
 from server.sync.local_directory import LocalDirectory, worth_loading
 
 logger = logging.getLogger("attune.sync")
@@ -100,7 +101,7 @@ class RegistrySync:
         """Take over the registry as it is, and load at most `limit` live versions, those asked for
         lately first. One that cannot be loaded is logged and left to its first request.
         """
-        self._local = LocalDirectory(await asyncio.to_thread(load_directory, self._database))
+        self._local = LocalDirectory(await run_in(OWN, load_directory, self._database))
         for adapter in worth_loading(self.directory, recent, limit=limit):
             assert adapter.live_version is not None
             version = self.directory.versions[adapter.id][adapter.live_version]
@@ -137,7 +138,7 @@ class RegistrySync:
     async def _look(self) -> None:
         """Raises Unavailable while the database is."""
         try:
-            news = await asyncio.to_thread(self._news, self._local.seen)
+            news = await run_in(OWN, self._news, self._local.seen)
         except SQLAlchemyError as error:
             raise Unavailable("The registry cannot be read now; try again.") from error
         if news is not None:

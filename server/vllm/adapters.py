@@ -36,7 +36,8 @@ class VllmEngine:
         try:
             await self._client.add_lora(request)
         except Exception as error:  # vLLM raises whatever its worker raised
-            raise Unavailable(f"The engine refused adapter '{name}': {error}") from error
+            reason = str(error).replace(str(path), "the adapter")  # clients read it
+            raise Unavailable(f"The engine refused adapter '{name}': {reason}") from error
         self._models.lora_requests[name] = request
 
     async def unload(self, name: str, engine_id: int) -> None:

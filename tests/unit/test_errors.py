@@ -17,6 +17,7 @@ STATUS = {
     "NotFound": 404,
     "Conflict": 409,
     "TooLarge": 413,
+    "TooMany": 429,
     "Unavailable": 503,
 }
 KINDS = [
@@ -57,6 +58,7 @@ def test_a_kind_derived_from_another_keeps_its_status() -> None:
     [
         (errors.Conflict, "x-should-retry", "false"),
         (errors.Unavailable, "retry-after", "1"),
+        (errors.TooMany, "retry-after", "1"),
         (errors.Unauthenticated, "www-authenticate", "Bearer"),
     ],
 )
