@@ -6,17 +6,20 @@ Owns how many run and how long; what is checked says `adapters.intake`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from adapters.intake.process import CHILD, order_of, outcome_of
+from adapters.intake.process import CHILD, base_line, order_line, outcome_of
 from adapters.types import ArtifactInfo
 from adapters.validate import BaseModel
 from core.errors import Invalid
 from core.ids import TenantId
 from server.turns import Turns
+
+logger = logging.getLogger("attune.server")
 
 _WAITING = 16
 
@@ -33,7 +36,7 @@ class Intake:
         at_once: int,
         command: Sequence[str] = CHILD,
     ) -> None:
-        self._base = base
+        self._base = base_line(base)
         self._max_rank = max_rank
         self._limit_s = limit_s
         self._command = command
@@ -46,7 +49,7 @@ class Intake:
         Raises Invalid or NotFound as `make_plain` does, Invalid if it takes too long. Cancelled, it
         ends its process.
         """
-        order = order_of(given, out, self._base, self._max_rank)
+        order = order_line(given, out, self._max_rank) + self._base
         async with self._turns.of(tenant_id), self._places:
             try:
                 return outcome_of(await asyncio.wait_for(self._run(order), self._limit_s))
@@ -63,13 +66,19 @@ class Intake:
             *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
             # It finds what this process has found; never the network: the base is a folder.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HF_HUB_OFFLINE": "1"},
             start_new_session=True,
         )
         try:
-            return (await process.communicate(order))[0]
+            told, said = await process.communicate(order)
+            if process.returncode:
+                logger.error(
+                    "The check of an upload ended by itself. %s",
+                    said[-2000:].decode(errors="replace"),
+                )
+            return told
         finally:
             if process.returncode is None:
                 process.kill()

@@ -35,7 +35,6 @@ from server.pools import OWN, run_in
 from server.sync.registry_sync import RegistrySync
 from server.turns import Turns
 
-
 _WAITING_CALLS = 256
 _UPLOADS = 2  # of a tenant, from their first byte on
 _WAITING_UPLOADS = 16

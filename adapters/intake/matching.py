@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from core.errors import Invalid
 
 MOST_EXPRESSIONS = 200
 MOST_CHARACTERS = 500
-_BUDGET_S = 5.0
+BUDGET_S = 5.0
 
 
 class Keys:
@@ -26,8 +26,9 @@ class Keys:
     Raises Invalid for an expression that is none, or more or longer ones than anybody needs.
     """
 
-    def __init__(self, field: str, given: Mapping[str, Any]) -> None:
+    def __init__(self, field: str, given: Mapping[str, Any], *, budget_s: float = BUDGET_S) -> None:
         self._field = field
+        self._budget_s = budget_s
         self._plain = Pattern(given)
         odd = [(at, key) for at, key in enumerate(given) if not is_plain(key)]
         if len(odd) > MOST_EXPRESSIONS or any(len(key) > MOST_CHARACTERS for _, key in odd):
@@ -40,8 +41,8 @@ class Keys:
         with self._bounded():
             self._odd = [(at, self._expression(key), values[at]) for at, key in odd]
 
-    def of(self, modules: Iterator[str] | list[str], otherwise: Any) -> dict[str, Any]:
-        """The value of each module, `otherwise` where no key fits. Raises Invalid after 5 s."""
+    def of(self, modules: Sequence[str], otherwise: Any) -> dict[str, Any]:
+        """Each module's value, `otherwise` where no key fits. Raises Invalid after `budget_s`."""
         with self._bounded():
             return {module: self._value(module, otherwise) for module in modules}
 
@@ -67,13 +68,13 @@ class Keys:
     def _bounded(self) -> Iterator[None]:
         def stop(*_: object) -> None:
             raise Invalid(
-                f"{self._field}: its regular expressions do not end in {_BUDGET_S:g} s; write "
+                f"{self._field}: its regular expressions do not end in {self._budget_s:g} s; write "
                 "module names instead.",
                 param=self._field,
             )
 
         before = signal.signal(signal.SIGALRM, stop)
-        signal.setitimer(signal.ITIMER_REAL, _BUDGET_S)
+        signal.setitimer(signal.ITIMER_REAL, self._budget_s)
         try:
             yield
         finally:

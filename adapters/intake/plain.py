@@ -21,7 +21,7 @@ from adapters.intake.names import Copy, Lora, meaning
 from adapters.tensors import TensorEntry, read_header, write_tensors
 from adapters.types import ArtifactInfo
 from adapters.validate import BaseModel, is_embedding, validate_adapter
-from core.errors import Invalid
+from core.errors import Invalid, NotFound
 
 MOST_TENSORS = 20_000
 MOST_HEADER_BYTES = 4_000_000
@@ -37,6 +37,9 @@ def make_plain(given: Path, out: Path, base: BaseModel, *, max_rank: int) -> Art
 
     It may take long: see `adapters.intake.process`.
     """
+    for name in ADAPTER_FILES:
+        if not (given / name).is_file():
+            raise NotFound(f"{name} is missing.", param="file")
     claims = read_claims((given / _CONFIG).read_bytes())
     weights = given / _WEIGHTS
     entries = read_header(weights, most_bytes=MOST_HEADER_BYTES)

@@ -1,6 +1,7 @@
 """The process of one upload: makes it plain, checks it, and says what came of it.
 
-Owns both ends' words: the order as JSON on stdin, the outcome as JSON on stdout. What a stranger's
+Owns both ends' words: on stdin a line of JSON with the order and one with the base, on stdout the
+outcome as JSON. What a stranger's
 files make it do, endlessly or with too much memory, ends with it: whoever waits kills it. Loads
 neither torch nor a web framework, so that it starts at once.
 """
@@ -12,7 +13,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,14 @@ _DEAD = (
 )
 
 
-def order_of(given: Path, out: Path, base: BaseModel, max_rank: int) -> bytes:
-    """What stdin gets: see `adapters.intake.plain.make_plain`."""
-    shapes = {module: list(shape) for module, shape in base.shapes.items()}
-    order = {"given": str(given), "out": str(out), "max_rank": max_rank}
-    return json.dumps({**order, "base": {"name": base.name, "shapes": shapes}}).encode()
+def base_line(base: BaseModel) -> bytes:
+    """The base model for stdin; made once, for it may have many modules."""
+    return json.dumps([base.name, dict(base.shapes)]).encode()
+
+
+def order_line(given: Path, out: Path, max_rank: int) -> bytes:
+    """The order for stdin: see `adapters.intake.plain.make_plain`."""
+    return json.dumps([str(given), str(out), max_rank]).encode() + b"\n"
 
 
 def outcome_of(told: bytes) -> ArtifactInfo:
@@ -61,19 +65,18 @@ def main() -> None:
     dying_with_parent(signal.SIGKILL)()
     os.nice(_NICE)
     resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
-    order = json.loads(sys.stdin.buffer.read())
-    sys.stdout.write(json.dumps(_carried_out(order)))
+    order, base = map(json.loads, sys.stdin.buffer.read().splitlines())
+    sys.stdout.write(json.dumps(_carried_out(*order, *base)))
 
 
-def _carried_out(order: Mapping[str, Any]) -> dict[str, Any]:
+def _carried_out(
+    given: str, out: str, max_rank: int, name: str, shapes: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
     from adapters.intake.plain import make_plain
 
-    shapes = {module: tuple(shape) for module, shape in order["base"]["shapes"].items()}
-    base = BaseModel(order["base"]["name"], shapes)
+    base = BaseModel(name, {module: tuple(shape) for module, shape in shapes.items()})
     try:
-        info = make_plain(
-            Path(order["given"]), Path(order["out"]), base, max_rank=order["max_rank"]
-        )
+        info = make_plain(Path(given), Path(out), base, max_rank=max_rank)
     except AttuneError as error:
         told = {"kind": type(error).__name__, "message": error.message}
         return {"error": {**told, "param": error.param, "code": error.code}}
