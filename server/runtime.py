@@ -38,6 +38,7 @@ from server.turns import Turns
 _WAITING_CALLS = 256
 _UPLOADS = 2  # of a tenant, from their first byte on
 _WAITING_UPLOADS = 16
+_DOWNLOADS = 64  # of a tenant: devices have slow lines
 
 
 class Runtime:
@@ -95,6 +96,7 @@ class Runtime:
         )
         self.calls = Turns("calls", at_once=settings.tenant_calls, waiting=_WAITING_CALLS)
         self.uploads = Turns("uploads", at_once=_UPLOADS, waiting=_WAITING_UPLOADS)
+        self.downloads = Turns("downloads", at_once=_DOWNLOADS, waiting=_WAITING_CALLS)
         self.one_trial = asyncio.Lock()
         self.first_answers = FirstAnswers(Watermarks(own).newest_feedback_at_s)
         self.sync = RegistrySync(

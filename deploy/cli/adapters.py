@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from adapters.artifacts.digest import ADAPTER_FILES
+from adapters.intake import CONVERT
 from core.errors import Invalid
 from deploy.edge.http import Server
 from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, show, show_one
@@ -67,7 +68,10 @@ def push(
     """Upload a PEFT adapter as the next version."""
     missing = [file for file in ADAPTER_FILES if not (folder / file).is_file()]
     if missing:
-        raise Invalid(f"{folder} lacks {', '.join(missing)}; PEFT's save_pretrained writes both.")
+        pickled = f" {CONVERT}" if (folder / "adapter_model.bin").is_file() else ""
+        raise Invalid(
+            f"{folder} lacks {', '.join(missing)}; PEFT's save_pretrained writes both.{pickled}"
+        )
     client = Server(url, key)
     if name not in {adapter["name"] for adapter in client.get("/v1/adapters")["data"]}:
         client.post("/v1/adapters", json={"name": name})

@@ -17,6 +17,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
 from adapters.artifacts.digest import ADAPTER_FILES
+from adapters.intake import CONVERT
 from adapters.types import Adapter, ArtifactInfo, Version
 from core.errors import Invalid
 from core.identity.types import ApiKey
@@ -107,7 +108,7 @@ def _files(form: FormData) -> dict[str, UploadFile]:
     names = [upload.filename or "" for upload in uploads]
     for name in names:
         if name.endswith(_PICKLES) and name == os.path.basename(name):
-            raise Invalid(_pickled(name), param="file")
+            raise Invalid(f"Upload the adapter without '{name[:80]}'. {CONVERT}", param="file")
     plain = all(name and name == os.path.basename(name) for name in names)
     found = {name: up for name, up in zip(names, uploads, strict=True) if name in ADAPTER_FILES}
     if not plain or len(set(names)) != len(names) or set(found) != set(ADAPTER_FILES):
@@ -117,16 +118,6 @@ def _files(form: FormData) -> dict[str, UploadFile]:
             param="file",
         )
     return found
-
-
-def _pickled(name: str) -> str:
-    return (
-        f"'{name[:80]}' is pickled; such weights are never read. Send adapter_model.safetensors "
-        "without it. To make that of adapter_model.bin: `import torch; from safetensors.torch "
-        "import save_file; save_file({k: v.contiguous() for k, v in torch.load("
-        "'adapter_model.bin', map_location='cpu', weights_only=True).items()}, "
-        "'adapter_model.safetensors')`."
-    )
 
 
 def _write(files: dict[str, UploadFile], folder: Path) -> None:

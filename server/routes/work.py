@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import FileResponse
 from pydantic import Field
+from starlette.types import Receive, Scope, Send
 
 from core.bodies import Body, Resource, Time, says
 from core.identity.types import ApiKey
 from core.work.kind import Kind, Listing
 from core.work.types import Work
 from server.routes.common import PageOf, RuntimeOf, key_with, new_router, page_of
+from server.turns import Turns
 
 Limit = Annotated[int, Query(ge=1, le=200), says("limit must be a whole number from 1 to 200.")]
 After = Annotated[int, Query(ge=0, lt=10**18), says("after must be an event id.")]
@@ -34,6 +36,12 @@ class EventView(Resource):
 class _Blob(FileResponse):
     # Each piece is one trip to a thread: few large ones leave the event loop to the answers.
     chunk_size = 1 << 20
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file, while the tenant is not sent too many others."""
+        downloads: Turns = scope["app"].state.attune.downloads
+        async with downloads.of(scope["state"]["attune_key"].tenant_id):
+            await super().__call__(scope, receive, send)
 
 
 def routes_of(kind: type[Kind[Any, Any]]) -> APIRouter:
