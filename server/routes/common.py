@@ -26,7 +26,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         "model": ErrorEnvelope,
         "description": "400: malformed, `param` names where. 401: no key this server knows. 403: "
         "the key lacks the scope. 404: the key's tenant has no such thing. 409: the state has "
-        "moved on, or the name is taken. 413: the body is over the limit.",
+        "moved on, or the name is taken. 413: the body is over the limit. 429: too many calls of "
+        "the tenant at once.",
     },
     503: {"model": ErrorEnvelope, "description": "Not now; try again."},
 }
