@@ -93,6 +93,9 @@ async def push_version(
 
 
 async def _form(request: Request) -> FormData:
+    # A form of the other kind would be gathered in memory, piece by piece.
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise Invalid("Upload the files of the adapter as multipart/form-data.", param="file")
     try:
         return await request.form(max_files=_MOST_FILES, max_fields=4)
     except (MultiPartException, HTTPException) as error:
