@@ -18,6 +18,7 @@ from adapters.intake.claims import Claims, read_claims
 from adapters.intake.copies import require_base
 from adapters.intake.matching import Keys
 from adapters.intake.names import Copy, Lora, meaning
+from adapters.lora_config import MOST_BYTES
 from adapters.tensors import TensorEntry, read_header, write_tensors
 from adapters.types import ArtifactInfo
 from adapters.validate import BaseModel, is_embedding, validate_adapter
@@ -40,7 +41,8 @@ def make_plain(given: Path, out: Path, base: BaseModel, *, max_rank: int) -> Art
     for name in ADAPTER_FILES:
         if not (given / name).is_file():
             raise NotFound(f"{name} is missing.", param="file")
-    claims = read_claims((given / _CONFIG).read_bytes())
+    with (given / _CONFIG).open("rb") as file:
+        claims = read_claims(file.read(MOST_BYTES + 1))
     weights = given / _WEIGHTS
     entries = read_header(weights, most_bytes=MOST_HEADER_BYTES)
     if len(entries) > MOST_TENSORS:

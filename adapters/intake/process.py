@@ -23,6 +23,7 @@ from adapters.validate import BaseModel
 from core import errors
 from core.child_process import dying_with_parent
 from core.errors import AttuneError, Invalid
+from core.files import disk_trouble
 
 CHILD = (sys.executable, "-P", "-m", "adapters.intake.process")
 _NICE = 10
@@ -76,7 +77,8 @@ def _carried_out(
 
     base = BaseModel(name, {module: tuple(shape) for module, shape in shapes.items()})
     try:
-        info = make_plain(Path(given), Path(out), base, max_rank=max_rank)
+        with disk_trouble("the artifact store", "Then upload again."):
+            info = make_plain(Path(given), Path(out), base, max_rank=max_rank)
     except AttuneError as error:
         told = {"kind": type(error).__name__, "message": error.message}
         return {"error": {**told, "param": error.param, "code": error.code}}

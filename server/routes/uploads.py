@@ -20,6 +20,7 @@ from adapters.artifacts.digest import ADAPTER_FILES
 from adapters.intake import CONVERT
 from adapters.types import Adapter, ArtifactInfo, Version
 from core.errors import Invalid
+from core.files import disk_trouble
 from core.identity.types import ApiKey
 from server.engine.trial import Absurd
 from server.routes.adapters import Trainable, Trainer, VersionView
@@ -29,6 +30,7 @@ from server.turns import Turns
 
 _MOST_FILES = 64
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_AGAIN = "Then upload again."
 _GONE = "The client went away before the upload was taken."
 _FORM: dict[str, Any] = {
     "type": "object",
@@ -75,7 +77,7 @@ async def push_version(
     form = await _form(request)
     activate = str(form.get("activate", "true")).lower() not in ("false", "0", "no")
     note = str(form.get("note", ""))[:500]
-    with runtime.artifacts.staging() as staged:
+    with disk_trouble("the artifact store", _AGAIN), runtime.artifacts.staging() as staged:
         given, plain = staged / "given", staged / "plain"
         given.mkdir()
         plain.mkdir()
@@ -97,7 +99,8 @@ async def _form(request: Request) -> FormData:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise Invalid("Upload the files of the adapter as multipart/form-data.", param="file")
     try:
-        return await request.form(max_files=_MOST_FILES, max_fields=4)
+        with disk_trouble("the server's temporary files", _AGAIN):
+            return await request.form(max_files=_MOST_FILES, max_fields=4)
     except (MultiPartException, HTTPException) as error:
         said = error.message if isinstance(error, MultiPartException) else error.detail
         raise Invalid(f"The upload cannot be read: {said}") from error

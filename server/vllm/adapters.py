@@ -37,7 +37,8 @@ class VllmEngine:
             await self._client.add_lora(request)
         except Exception as error:  # vLLM raises whatever its worker raised
             reason = str(error).replace(str(path), "the adapter")  # clients read it
-            raise Unavailable(f"The engine refused adapter '{name}': {reason}") from error
+            shown = name.rpartition("/")[2]
+            raise Unavailable(f"The engine refused adapter '{shown}': {reason}") from error
         self._models.lora_requests[name] = request
 
     async def unload(self, name: str, engine_id: int) -> None:
@@ -52,7 +53,8 @@ class VllmEngine:
             for length in prompt_tokens:
                 await self._first_token(request, length)
         except Exception as error:  # whatever a step raised
-            raise Unavailable(f"The engine cannot try adapter '{name}': {error}") from error
+            shown = name.rpartition("/")[2]
+            raise Unavailable(f"The engine cannot try adapter '{shown}': {error}") from error
 
     async def _first_token(self, request: LoRARequest, prompt_tokens: int) -> None:
         config = self._client.model_config

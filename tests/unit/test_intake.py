@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from support.odd_configs import CHANGES
 
@@ -341,3 +343,23 @@ def test_no_configuration_does_more_than_be_refused(
         return
     assert len(bench.config) == 10
     assert bench.config["target_modules"] == [Q.format(0)]
+
+
+PIECES = st.sampled_from(
+    ["base_model.model.", "model", "layers", "0", "self_attn", "q_proj", "lora_A", "lora_B",
+     "default", "weight", "bias", "lora_embedding_A", "embed_tokens", "lm_head", "base_layer",
+     "_orig_mod", "..", "modules_to_save", "", "/", "\n", "\u202e", "é", "x" * 400]
+)  # fmt: skip
+NAMES = st.lists(PIECES, min_size=1, max_size=8).map(".".join) | st.text(min_size=1, max_size=50)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.dictionaries(NAMES, st.sampled_from([(2, 4), (6, 2), (10, 4), (2,), ()]), max_size=6))
+def test_no_names_of_tensors_do_more_than_be_refused(
+    tmp_path_factory: pytest.TempPathFactory, shapes: dict[str, tuple[int, ...]]
+) -> None:
+    bench = Bench(tmp_path_factory.mktemp("bench"))
+    tensors = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    with contextlib.suppress(Invalid):
+        bench.plain({**lora(), **tensors})
+        assert all("lora_" in name for name in bench.tensors)

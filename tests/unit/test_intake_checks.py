@@ -12,7 +12,7 @@ from support.asgi import BASE, write_adapter
 
 from adapters.intake.process import CHILD
 from adapters.validate import validate_adapter
-from core.errors import Invalid, NotFound
+from core.errors import Invalid, NotFound, Unavailable
 from core.ids import TenantId
 from server.intake import Intake
 
@@ -102,3 +102,11 @@ async def test_one_tenant_has_one_place_however_much_it_sends(tmp_path: Path) ->
 async def test_a_missing_file_keeps_its_kind(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         await check(tmp_path, tmp_path)
+
+
+async def test_a_disk_in_trouble_is_not_the_uploads_fault(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    write_adapter(given)
+    intake = Intake(BASE, max_rank=16, limit_s=60, at_once=1)
+    with pytest.raises(Unavailable, match="the artifact store"):
+        await intake.check(TenantId("acme"), given, tmp_path / "gone")
