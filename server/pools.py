@@ -16,8 +16,11 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
+REGISTRY = ThreadPoolExecutor(2, thread_name_prefix="attune-registry")
+"""Reading the registry, and nothing that writes: a look waits for no lock of the database."""
+
 OWN = ThreadPoolExecutor(4, thread_name_prefix="attune-own")
-"""What the server does of itself: follow the registry, quarantine, report, count, shut down."""
+"""What else the server does of itself: quarantine, report, count, shut down."""
 
 WEIGHTS = ThreadPoolExecutor(4, thread_name_prefix="attune-weights")
 """Fetching weights and reading their digest, as long as a store takes."""

@@ -26,7 +26,7 @@ from core.identity.types import ApiKey
 from core.ids import AdapterId
 from server import metrics
 from server.engine.residency import Residency
-from server.pools import OWN, run_in
+from server.pools import REGISTRY, run_in
 from server.sync.local_directory import LocalDirectory, worth_loading
 
 logger = logging.getLogger("attune.sync")
@@ -111,7 +111,7 @@ class RegistrySync:
         """Take over the registry as it is, and load at most `limit` live versions, those asked for
         lately first. One that cannot be loaded is logged and left to its first request.
         """
-        self._local = LocalDirectory(await run_in(OWN, load_directory, self._database))
+        self._local = LocalDirectory(await run_in(REGISTRY, load_directory, self._database))
         for adapter in worth_loading(self.directory, recent, limit=limit):
             assert adapter.live_version is not None
             version = self.directory.versions[adapter.id][adapter.live_version]
@@ -160,7 +160,7 @@ class RegistrySync:
     async def _look(self) -> None:
         """Raises Unavailable while the database is."""
         try:
-            news = await run_in(OWN, self._news, self._local.seen)
+            news = await run_in(REGISTRY, self._news, self._local.seen)
         except SQLAlchemyError as error:
             raise Unavailable("The registry cannot be read now; try again.") from error
         if news is not None:

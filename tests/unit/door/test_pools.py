@@ -11,6 +11,8 @@ import anyio.to_thread
 from starlette.concurrency import run_in_threadpool
 from support.asgi import Door
 
+from server.pools import OWN
+
 
 @asynccontextmanager
 async def every_thread_taken() -> AsyncIterator[None]:
@@ -93,3 +95,20 @@ async def test_a_tenants_slow_calls_leave_threads_to_others(door: Door) -> None:
         for place in held:
             await place.__aexit__(None, None, None)
     assert (await waiting).status == 200
+
+
+async def test_a_look_at_the_registry_waits_for_no_write(door: Door) -> None:
+    """Whoever holds the lock for writing holds up quarantines and reports, but no revocation."""
+    key = door.new_key("inference")
+    await door.runtime.sync.refresh()
+    door.runtime.tenants.revoke_key(key)
+    end = threading.Event()
+    writes = [asyncio.get_running_loop().run_in_executor(OWN, end.wait) for _ in range(8)]
+    try:
+        async with asyncio.timeout(5):
+            await door.runtime.sync.refresh()
+            body = {"model": "base", "messages": []}
+            assert (await door.call("/v1/chat/completions", body, key=key)).status == 401
+    finally:
+        end.set()
+        await asyncio.gather(*writes)
