@@ -161,9 +161,8 @@ class Door:
         whole = bool(parts)
 
         async def receive() -> dict[str, Any]:
-            if (
-                not parts and whole and (leaves or not cut)
-            ):  # a client that has said all waits for its answer
+            # A client that has said all waits for its answer.
+            if not parts and whole and (leaves or not cut):
                 await (leaves or asyncio.Event()).wait()
             if not parts:
                 return {"type": "http.disconnect"}
