@@ -13,23 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from adapters.artifacts.digest import ADAPTER_FILES, adapter_digest
+from adapters.lora_config import (
+    ALPHAS,
+    RANKS,
+    is_alpha,
+    is_rank,
+    parse_config,
+    require_plain_init,
+    require_size,
+)
+from adapters.patterns import Pattern, is_plain
 from adapters.tensors import TensorEntry, read_header, require_finite
 from adapters.types import ArtifactInfo
 from core.errors import Invalid
-from core.strict_json import parse_object
 
 # The two spellings vLLM 0.32 reads (lora/utils.py, parse_fine_tuned_lora_name), no other.
 _WEIGHT = re.compile(
     r"base_model\.model\.(?P<module>.+)\."
     r"(?:(?P<part>lora_A|lora_B)\.weight|(?P<embedding>lora_embedding_A|lora_embedding_B))"
 )
-# Keys are regular expressions to PEFT and vLLM; from strangers only plain names are safe to run.
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.]{1,200}")
-# These only choose starting values, so a saved adapter is a plain LoRA. The others (PiSSA,
-# OLoRA, CorDA, LoftQ) change the base weights. Source: vLLM 0.32, lora/peft_helper.py.
-_PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
-_MAX_ALPHA = 10_000
-_ALPHAS = f"a number over 0 and at most {_MAX_ALPHA:,}"
 _REFUSED_FEATURES = (
     "use_dora",
     "lora_bias",
@@ -43,7 +45,11 @@ _REFUSED_FEATURES = (
     # Regular expressions to PEFT, which the trainer loads adapters with.
     "exclude_modules",
     "layers_pattern",
+    "megatron_config",  # PEFT would import Megatron
 )
+# What vLLM reads as embeddings: their update is spelt, and laid out, in its own way.
+_EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings")
+_HEAD = "lm_head"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ def validate_adapter(folder: Path, base: BaseModel, *, max_rank: int) -> Artifac
     dtypes, rank over `max_rank`, NaN or infinity) or NotFound (a file is missing).
     """
     digest = adapter_digest(folder)
-    config = _read_config(folder / "adapter_config.json")
+    config = parse_config((folder / "adapter_config.json").read_bytes())
     _check_config(config)
     entries = read_header(folder / "adapter_model.safetensors")
     ranks = _check_weights(entries, config, base)
@@ -122,16 +128,6 @@ def model_folder(path: str) -> Path:
         ) from error
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        return parse_object(path.read_bytes())
-    except ValueError as error:
-        raise Invalid(
-            f"adapter_config.json is not one plain JSON object: {str(error)[:200]}.",
-            param="config",
-        ) from error
-
-
 def _check_config(config: Mapping[str, Any]) -> None:
     if config.get("peft_type") != "LORA":
         raise Invalid(
@@ -147,19 +143,10 @@ def _check_config(config: Mapping[str, Any]) -> None:
             )
     if config.get("bias", "none") != "none":
         raise Invalid('bias must be "none" to be served.', param="config")
-    init = config.get("init_lora_weights", True)
-    if isinstance(init, str) and init.lower() not in _PLAIN_INITS:
-        raise Invalid(
-            f"init_lora_weights={init[:40]!r} changes the base weights; convert the adapter to a "
-            "plain LoRA first (PEFT: path_initial_model_for_weight_conversion).",
-            param="config",
-        )
-    if not _is_rank(config.get("r")):
-        raise Invalid("adapter_config.json: r must be a whole number, 1 or more.", param="r")
-    if not _is_alpha(config.get("lora_alpha")):
-        raise Invalid(f"adapter_config.json: lora_alpha must be {_ALPHAS}.", param="lora_alpha")
-    _check_pattern(config, "rank_pattern", _is_rank, "a whole number, 1 or more")
-    _check_pattern(config, "alpha_pattern", _is_alpha, _ALPHAS)
+    require_plain_init(config)
+    require_size(config)
+    _check_pattern(config, "rank_pattern", is_rank, RANKS)
+    _check_pattern(config, "alpha_pattern", is_alpha, ALPHAS)
     targets = config.get("target_modules")
     # A string is a regular expression to PEFT: from strangers it may run for ever.
     names = [] if targets == "all-linear" else targets
@@ -170,22 +157,13 @@ def _check_config(config: Mapping[str, Any]) -> None:
         )
 
 
-def _is_rank(value: Any) -> bool:
-    return type(value) is int and value >= 1
-
-
-def _is_alpha(value: Any) -> bool:
-    # NaN fails every comparison; the bound keeps the scaling finite in half precision.
-    return type(value) in (int, float) and 0 < value <= _MAX_ALPHA
-
-
 def _check_pattern(
     config: Mapping[str, Any], field: str, fits: Callable[[Any], bool], what: str
 ) -> None:
     pattern = config.get(field)
     if pattern is None:
         return
-    if not isinstance(pattern, dict) or not all(_PLAIN_KEY.fullmatch(key) for key in pattern):
+    if not isinstance(pattern, dict) or not all(map(is_plain, pattern)):
         raise Invalid(f"{field}: use plain module names as keys.", param=field)
     if not all(fits(value) for value in pattern.values()):
         raise Invalid(f"{field}: every value must be {what}.", param=field)
@@ -204,13 +182,17 @@ def _check_weights(
         parts.setdefault(match.group("module"), {})[part] = entry.shape
     if not parts:
         raise Invalid("The adapter contains no LoRA weights.", param="file")
-    return {module: _check_module(module, found, config, base) for module, found in parts.items()}
+    own = Pattern(config.get("rank_pattern"))
+    return {
+        module: _check_module(module, found, own.of(module, config["r"]), base)
+        for module, found in parts.items()
+    }
 
 
 def _check_module(
     module: str,
     found: Mapping[str, tuple[int, ...]],
-    config: Mapping[str, Any],
+    expected_rank: int,
     base: BaseModel,
 ) -> int:
     shown = module[:200]
@@ -225,19 +207,26 @@ def _check_module(
             f"Module '{shown}': A has shape {a} and B {b}; their ranks do not agree.",
             param="file",
         )
-    expected_rank = value_of("r", "rank_pattern", module, config)
     if rank != expected_rank:
         raise Invalid(
             f"Module '{shown}' has rank {rank} but adapter_config.json says {expected_rank}.",
             param="file",
         )
-    weight = base.shapes.get(module)
-    if weight is None:
+    own = weight_of(base, module)
+    if own is None:
         raise Invalid(
             f"The adapter changes '{shown}', which this server's base model ({base.name}) does "
             "not have: it was trained on another base.",
             param="base_model_name_or_path",
         )
+    if embedding != is_embedding(module):
+        # vLLM would lay one out as the other, and die of it in the middle of a step.
+        raise Invalid(
+            f"Module '{shown}' needs {'lora_embedding_A' if not embedding else 'lora_A'} and "
+            f"{'lora_embedding_B' if not embedding else 'lora_B'}, as PEFT writes them.",
+            param="file",
+        )
+    weight = own[1]
     # An embedding's weight is (vocabulary, hidden) = (in, out).
     out_dim, in_dim = (weight[1], weight[0]) if embedding else (weight[0], weight[1])
     if (b[0], a[1]) != (out_dim, in_dim):
@@ -249,13 +238,22 @@ def _check_module(
     return rank
 
 
-def value_of(setting: str, pattern: str, module: str, config: Mapping[str, Any]) -> Any:
-    """A module's value of a setting such as `r`: its own from the pattern, else everybody's.
+def is_embedding(module: str) -> bool:
+    """Whether a module looks its rows up, by its name."""
+    return module.rpartition(".")[2] in _EMBEDDINGS
 
-    The first key counts that matches a suffix of the module's name at a dot. Source: peft 0.21,
-    get_pattern_key.
+
+def weight_of(base: BaseModel, module: str) -> tuple[str, tuple[int, ...]] | None:
+    """Where the base keeps a module's weight, and its shape; None if it has no such module.
+
+    The head of a tied model has no weight of its own: it is the embedding's.
     """
-    for key, value in (config.get(pattern) or {}).items():
-        if re.match(rf"(.*\.)?({key})$", module):
-            return value
-    return config[setting]
+    if module not in base.shapes and module == _HEAD:
+        module = next(filter(is_embedding, base.shapes), module)
+    shape = base.shapes.get(module)
+    return None if shape is None else (module, shape)
+
+
+def value_of(setting: str, pattern: str, module: str, config: Mapping[str, Any]) -> Any:
+    """A module's value of a setting such as `r`: its own from the pattern, else everybody's."""
+    return Pattern(config.get(pattern)).of(module, config[setting])

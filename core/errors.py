@@ -78,6 +78,12 @@ class TooLarge(AttuneError):
     code = "too_large"
 
 
+class TooMany(AttuneError):
+    """More at once than one caller may ask for; later, with less at once, it works."""
+
+    code = "too_many_requests"
+
+
 class Unavailable(AttuneError):
     """It cannot be done now; trying again later may help."""
 

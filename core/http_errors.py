@@ -17,6 +17,7 @@ from core.errors import (
     Invalid,
     NotFound,
     TooLarge,
+    TooMany,
     Unauthenticated,
     Unavailable,
     WrongMethod,
@@ -32,6 +33,7 @@ _HTTP: Mapping[type[AttuneError], tuple[int, str, Mapping[str, str]]] = {
     Conflict: (409, "conflict_error", {"x-should-retry": "false"}),
     TooLarge: (413, "invalid_request_error", {}),
     BeyondEnd: (416, "invalid_request_error", {}),
+    TooMany: (429, "rate_limit_error", {"retry-after": "1"}),
     Unavailable: (503, "service_unavailable_error", {"retry-after": "1"}),
 }
 

@@ -44,6 +44,17 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(
         default=512_000_000, description="Largest adapter upload, all files."
     )
+    upload_check_s: float = Field(
+        default=60.0, gt=0, description="Longest check of one adapter upload."
+    )
+    upload_checks: int = Field(
+        default=2, ge=1, description="Uploads checked at once, at most one of each tenant."
+    )
+    tenant_calls: int = Field(
+        default=8,
+        ge=1,
+        description="Calls of Attune's own routes at work at once for one tenant; others wait.",
+    )
     max_lora_rank: int = Field(
         default=16,
         description="Largest rank accepted; also the engine's buffers (rounded up to a size vLLM "

@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from core.work.kind import Kind
 from feedback.types import Interaction
+from server.pools import OWN, run_in
 
 logger = logging.getLogger("attune.server")
 
@@ -94,7 +95,7 @@ async def keep_current(kinds: Iterable[Kind[Any, Any]], interval_s: float = 5.0)
     while True:
         try:
             for kind in kinds:
-                await asyncio.to_thread(count_work, kind)
+                await run_in(OWN, count_work, kind)
         except Exception:
             logger.exception("Cannot count the work.")
         await asyncio.sleep(interval_s)

@@ -29,8 +29,16 @@ from server.engine.quarantine import Quarantine
 from server.engine.residency import Residency
 from server.engine.slots import Slots
 from server.engine.trial import Absurd
+from server.intake import Intake
 from server.metrics import keep_current
+from server.pools import OWN, run_in
 from server.sync.registry_sync import RegistrySync
+from server.turns import Turns
+
+_WAITING_CALLS = 256
+_UPLOADS = 2  # of a tenant, from their first byte on
+_WAITING_UPLOADS = 16
+_DOWNLOADS = 64  # of a tenant: devices have slow lines
 
 
 class Runtime:
@@ -57,6 +65,8 @@ class Runtime:
         self.max_model_len = max_model_len
 
         self.database = database = Database(settings.resolved_database_url())
+        # Connections of its own for what no call of a tenant's may keep waiting.
+        self._own_database = own = Database(self.database.url)
         self.tenants = TenantStore(database)
         self.registry = Registry(database)
         self.load_reports = LoadReports(database)
@@ -69,8 +79,8 @@ class Runtime:
         self.work = {kind.spec.plural: kind(place) for kind in kinds}
 
         self._server_id = settings.server_id or socket.gethostname()[:40]
-        self._report_load = LoadReporter(self.load_reports, self._server_id)
-        self.quarantine = Quarantine(engine, database)
+        self._report_load = LoadReporter(LoadReports(own), self._server_id)
+        self.quarantine = Quarantine(engine, own)
         self.residency = Residency(
             engine,
             self.artifacts.check,
@@ -78,9 +88,19 @@ class Runtime:
             report=self._report,
             slots=Slots(max_loras or settings.max_loras, patience_s=settings.slot_patience_s),
         )
-        self.first_answers = FirstAnswers(Watermarks(database).newest_feedback_at_s)
+        self.intake = Intake(
+            base,
+            max_rank=settings.max_lora_rank,
+            limit_s=settings.upload_check_s,
+            at_once=settings.upload_checks,
+        )
+        self.calls = Turns("calls", at_once=settings.tenant_calls, waiting=_WAITING_CALLS)
+        self.uploads = Turns("uploads", at_once=_UPLOADS, waiting=_WAITING_UPLOADS)
+        self.downloads = Turns("downloads", at_once=_DOWNLOADS, waiting=_WAITING_CALLS)
+        self.one_trial = asyncio.Lock()
+        self.first_answers = FirstAnswers(Watermarks(own).newest_feedback_at_s)
         self.sync = RegistrySync(
-            database,
+            own,
             self.residency,
             interval_s=settings.sync_interval_s,
             publish_interval_s=settings.publish_interval_s,
@@ -94,16 +114,15 @@ class Runtime:
 
     async def start(self) -> None:
         """Open the database, take over the registry, preload live versions traffic suggests."""
-        await asyncio.to_thread(self.database.upgrade)
+        await run_in(OWN, self.database.upgrade)
         secret = self.settings.request_secret
-        self.signer = IdSigner(
-            secret or await asyncio.to_thread(self.tenants.secret, "request_ids")
-        )
-        await asyncio.to_thread(self.load_reports.forget, self._server_id)
+        self.signer = IdSigner(secret or await run_in(OWN, self.tenants.secret, "request_ids"))
+        await run_in(OWN, self.load_reports.forget, self._server_id)
         warm = max(1, self.settings.max_cpu_loras // 2)
-        recent = await asyncio.to_thread(self.interactions.recent_adapters, limit=warm)
+        recent = await run_in(OWN, self.interactions.recent_adapters, limit=warm)
         await self.sync.start(recent, limit=warm)
-        self.recorder = Recorder(self.interactions.append, wait_s=self.settings.commit_wait_s)
+        answers = InteractionStore(self._own_database)
+        self.recorder = Recorder(answers.append, wait_s=self.settings.commit_wait_s)
         self._tasks = [
             asyncio.create_task(self.sync.follow(), name="attune-sync"),
             asyncio.create_task(keep_current(self.work.values()), name="attune-gauges"),
@@ -114,5 +133,6 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(self.recorder.close)
+        await run_in(OWN, self.recorder.close)
         self.database.dispose()
+        self._own_database.dispose()

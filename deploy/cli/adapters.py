@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from adapters.artifacts.digest import ADAPTER_FILES
+from adapters.intake import CONVERT
 from core.errors import Invalid
 from core.shown import shown
 from deploy.edge.http import Server
@@ -70,7 +71,10 @@ def push(
     """Upload a PEFT adapter as the next version."""
     missing = [file for file in ADAPTER_FILES if not (folder / file).is_file()]
     if missing:
-        raise Invalid(f"{folder} lacks {', '.join(missing)}; PEFT's save_pretrained writes both.")
+        pickled = f" {CONVERT}" if (folder / "adapter_model.bin").is_file() else ""
+        raise Invalid(
+            f"{folder} lacks {', '.join(missing)}; PEFT's save_pretrained writes both.{pickled}"
+        )
     client = Server(url, key)
     if name not in {adapter["name"] for adapter in client.get("/v1/adapters")["data"]}:
         client.post("/v1/adapters", json={"name": name})

@@ -18,7 +18,7 @@ from adapters.artifacts.store import ArtifactStore
 from adapters.exported_bases import ExportedBases
 from adapters.registry import Registry
 from adapters.validate import model_folder
-from core.errors import NotFound, Unavailable
+from core.errors import Conflict, NotFound, Unavailable
 from core.files import disk_trouble
 from core.ids import Digest
 from core.work.kind import Place
@@ -146,6 +146,12 @@ class ExportSteps:
         if export.adapter_id is None or export.facts.version is None:
             return None
         version = self._registry.version(export.adapter_id, export.facts.version)
+        if version.state == "quarantined":  # since the export was ordered
+            raise Conflict(
+                f"{export.facts.model} is quarantined, as its adapter's history says: its weights "
+                "are absurd. Export another version.",
+                code="quarantined",
+            )
         try:
             folder = self._artifacts.check(version.digest)
         except (NotFound, Unavailable) as error:

@@ -12,6 +12,7 @@ from adapters.types import Version
 from core.clock import now_s
 from core.errors import AttuneError
 from server import metrics
+from server.pools import OWN
 
 logger = logging.getLogger("attune.server")
 
@@ -35,7 +36,7 @@ class FirstAnswers:
         """The version has answered; costs a look into a dictionary but for the first time."""
         run_id = self._awaited.pop(version.engine_id, None)
         if run_id is not None:
-            asyncio.get_running_loop().run_in_executor(None, self._observe, run_id, now_s())
+            asyncio.get_running_loop().run_in_executor(OWN, self._observe, run_id, now_s())
 
     def _observe(self, run_id: str, answered_at_s: float) -> None:
         try:

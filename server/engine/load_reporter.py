@@ -10,6 +10,7 @@ from adapters.load_reports import LoadReports
 from adapters.types import Version
 from core.errors import AttuneError
 from core.places import without_places
+from server.pools import OWN
 
 logger = logging.getLogger("attune.server")
 
@@ -34,7 +35,7 @@ class LoadReporter:
         else:
             return
         put = partial(self._reports.put, self._server_id, engine_id, *outcome)
-        asyncio.get_running_loop().run_in_executor(None, put).add_done_callback(_log_failure)
+        asyncio.get_running_loop().run_in_executor(OWN, put).add_done_callback(_log_failure)
 
 
 def _log_failure(written: asyncio.Future[None]) -> None:

@@ -17,6 +17,7 @@ from core.database import Database
 from core.errors import AttuneError
 from server.engine.port import EngineAdapters
 from server.engine.trial import Absurd, require_bounds
+from server.pools import OWN, run_in
 
 logger = logging.getLogger("attune.server")
 
@@ -51,8 +52,8 @@ class Quarantine:
 
     async def _put(self, version: Version, error: AttuneError) -> None:
         try:
-            await asyncio.to_thread(
-                quarantine, self._database, version.adapter_id, version.number, error.message
+            await run_in(
+                OWN, quarantine, self._database, version.adapter_id, version.number, error.message
             )
             logger.warning("Quarantined. %s", error.message)
         except Exception:  # its next answer fails all the same, and tries again

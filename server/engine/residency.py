@@ -24,6 +24,7 @@ from server.engine.port import EngineAdapters
 from server.engine.slots import Slots
 from server.engine.stay import NoRoom, Stay, unavailable
 from server.engine.trial import try_out
+from server.pools import WEIGHTS, run_in
 
 logger = logging.getLogger("attune.residency")
 
@@ -89,7 +90,7 @@ class Residency:
         finally:
             self._release(entry)
 
-    async def try_out(self, name: str, digest: Digest) -> None:
+    async def try_out(self, name: str, digest: Digest, path: Path) -> None:
         """Load weights that are no version yet, let them answer for nobody, and free them.
 
         Raises Absurd if they leave their bounds, Unavailable if they cannot be loaded now.
@@ -97,7 +98,6 @@ class Residency:
         engine_id = next(self._trial_ids)
         name = f"trial-{engine_id}/{name}"  # never reused: the engine keeps its caches by name
         deadline = time.monotonic() + self._room_timeout_s
-        path = await asyncio.to_thread(self._fetch, digest)
         async with self._one_load:
             await self._make_room(deadline)
             await self._engine.load(name, engine_id, path)
@@ -197,7 +197,7 @@ class Residency:
         deadline = time.monotonic() + self._room_timeout_s  # the wait for one's turn included
         loaded = False
         try:
-            path = await asyncio.to_thread(self._fetch, version.digest)
+            path = await run_in(WEIGHTS, self._fetch, version.digest)
             async with self._one_load:
                 await self._make_room(deadline)
                 began = time.perf_counter()

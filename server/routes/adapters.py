@@ -3,13 +3,13 @@ versions is in `uploads`."""
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import Depends
 from pydantic import Field
+from starlette.concurrency import run_in_threadpool
 
 from adapters.types import Adapter, AdapterScope, Learning, MethodChoice, VersionState
 from core.bodies import Body, Resource, Time, View, says
@@ -160,7 +160,7 @@ def list_adapters(key: Reader, runtime: RuntimeOf) -> PageOf[AdapterView]:
 async def create_adapter(body: CreateBody, key: Trainer, runtime: RuntimeOf) -> AdapterView:
     """A new adapter. It answers by the base at first."""
     learning = body.learning.on(Learning()) if body.learning else None
-    adapter = await asyncio.to_thread(
+    adapter = await run_in_threadpool(
         runtime.registry.create,
         key.tenant_id,
         body.name,
@@ -207,7 +207,7 @@ async def activate_version(
     """Make a version live, or the base model. 409 if somebody else moved it meanwhile."""
     if body.generation is not None:
         adapter = replace(adapter, generation=body.generation)
-    after = await asyncio.to_thread(
+    after = await run_in_threadpool(
         runtime.registry.activate,
         adapter,
         body.version,
@@ -224,7 +224,7 @@ async def roll_back(
     adapter: Trainable, body: RollbackBody, key: Trainer, runtime: RuntimeOf
 ) -> AdapterView:
     """Back to what was live before."""
-    after = await asyncio.to_thread(
+    after = await run_in_threadpool(
         runtime.registry.rollback,
         adapter,
         actor=f"key {key.public_id}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response, Security
@@ -23,6 +23,7 @@ from core.identity.types import ApiKey, Scope
 from core.text import decoded
 from feedback.receivers import receiver_at
 from server.runtime import Runtime
+from server.turns import Turns
 
 logger = logging.getLogger("attune.server")
 
@@ -31,7 +32,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         "model": ErrorEnvelope,
         "description": "400: malformed, `param` names where. 401: no key this server knows. 403: "
         "the key lacks the scope. 404: the key's tenant has no such thing. 405: not this method. "
-        "409: the state has moved on, or the name is taken. 413: the body is over the limit.",
+        "409: the state has moved on, or the name is taken. 413: the body is over the limit. "
+        "429: too many calls of the tenant at once.",
     },
     503: {"model": ErrorEnvelope, "description": "Not now; try again."},
 }
@@ -89,10 +91,14 @@ def page_of(data: Sequence[Shown], *, has_more: bool = False) -> PageOf[Shown]:
 
 
 class Route(APIRoute):
-    """Reads every body as JSON, whatever its Content-Type, and refuses in our words.
+    """Reads every body as JSON, whatever its Content-Type, takes turns, and refuses in our words.
 
     An empty body is an empty object: `curl -X POST` sends none, `curl -d` calls JSON a form.
     """
+
+    def turns(self, runtime: Runtime) -> Turns:
+        """In whose line a call waits until its tenant has a place."""
+        return runtime.calls
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, with the body read before it and its refusals translated after it."""
@@ -106,7 +112,8 @@ class Route(APIRoute):
                     check_text(sent)
                 request = _JsonRequest(request, sent)
             try:
-                return await handle(request)
+                async with self._turn(request):
+                    return await handle(request)
             except RequestValidationError as error:
                 raise invalid(error.errors()) from error
             except (AttuneError, HTTPException, ClientDisconnect):
@@ -126,10 +133,16 @@ class Route(APIRoute):
 
         return handler
 
+    def _turn(self, request: Request) -> AbstractAsyncContextManager[None]:
+        key: ApiKey | None = getattr(request.state, "attune_key", None)
+        if key is None:  # the description of the API, for everybody
+            return nullcontext()
+        return self.turns(request.app.state.attune).of(key.tenant_id)
 
-def new_router(tag: str) -> APIRouter:
+
+def new_router(tag: str, route: type[Route] = Route) -> APIRouter:
     """A router whose routes read bodies and refuse as all of ours do; `tag` heads them in /docs."""
-    return APIRouter(route_class=Route, responses=ERRORS, tags=[tag])
+    return APIRouter(route_class=route, responses=ERRORS, tags=[tag])
 
 
 async def take_over(runtime: Runtime) -> None:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import FileResponse
 from pydantic import Field
 from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
+from starlette.types import Receive, Scope, Send
 
 from core.bodies import Body, Resource, Time, says
 from core.errors import BeyondEnd, Invalid
@@ -18,6 +19,7 @@ from core.identity.types import ApiKey
 from core.work.kind import Kind, Listing
 from core.work.types import Work
 from server.routes.common import PageOf, RuntimeOf, key_with, new_router, page_of
+from server.turns import Turns
 
 _BYTES = "application/octet-stream"
 
@@ -49,6 +51,12 @@ class _Blob(FileResponse):
             raise BeyondEnd(told, param="range", size_bytes=file_size) from error
         except MalformedRangeHeader as error:
             raise Invalid("Range: send 'bytes=FIRST-LAST', or no range.", param="range") from error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file, while the tenant is not sent too many others."""
+        downloads: Turns = scope["app"].state.attune.downloads
+        async with downloads.of(scope["state"]["attune_key"].tenant_id):
+            await super().__call__(scope, receive, send)
 
 
 def routes_of(kind: type[Kind[Any, Any]]) -> APIRouter:

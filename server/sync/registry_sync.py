@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,6 +26,7 @@ from core.identity.types import ApiKey
 from core.ids import AdapterId
 from server import metrics
 from server.engine.residency import Residency
+from server.pools import REGISTRY, run_in
 from server.sync.local_directory import LocalDirectory, worth_loading
 
 logger = logging.getLogger("attune.sync")
@@ -60,6 +62,15 @@ class SharedLook:
             await asyncio.sleep(self._began_at + self._spacing_s - time.monotonic())
             self._next, self._began_at = None, time.monotonic()
             await self._look()
+
+
+@contextmanager
+def _never_fatal() -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        metrics.SYNC_ERRORS.inc()
+        logger.exception("Cannot read the registry; serving goes on with what is known.")
 
 
 class RegistrySync:
@@ -100,7 +111,7 @@ class RegistrySync:
         """Take over the registry as it is, and load at most `limit` live versions, those asked for
         lately first. One that cannot be loaded is logged and left to its first request.
         """
-        self._local = LocalDirectory(await asyncio.to_thread(load_directory, self._database))
+        self._local = LocalDirectory(await run_in(REGISTRY, load_directory, self._database))
         for adapter in worth_loading(self.directory, recent, limit=limit):
             assert adapter.live_version is not None
             version = self.directory.versions[adapter.id][adapter.live_version]
@@ -125,19 +136,31 @@ class RegistrySync:
             return model(self.directory)
 
     async def follow(self) -> None:
-        """Look at the registry for ever; an unreachable database is retried, never fatal."""
-        while True:
-            await asyncio.sleep(self._interval_s)
-            try:
-                await self.refresh()
-            except Exception:
-                metrics.SYNC_ERRORS.inc()
-                logger.exception("Cannot read the registry; serving goes on with what is known.")
+        """Look at the registry for ever; an unreachable database is retried, never fatal.
+
+        What has to be loaded is taken over beside the looks: a load may wait for room, and a
+        revoked key may not.
+        """
+        taking_over: asyncio.Task[None] | None = None
+        try:
+            while True:
+                await asyncio.sleep(self._interval_s)
+                with _never_fatal():
+                    await self.look()
+                    if self._due() and (taking_over is None or taking_over.done()):
+                        taking_over = asyncio.create_task(self._catch_up_quietly())
+        finally:
+            if taking_over is not None:
+                taking_over.cancel()
+
+    async def _catch_up_quietly(self) -> None:
+        with _never_fatal():
+            await self._catch_up()
 
     async def _look(self) -> None:
         """Raises Unavailable while the database is."""
         try:
-            news = await asyncio.to_thread(self._news, self._local.seen)
+            news = await run_in(REGISTRY, self._news, self._local.seen)
         except SQLAlchemyError as error:
             raise Unavailable("The registry cannot be read now; try again.") from error
         if news is not None:
@@ -151,6 +174,9 @@ class RegistrySync:
     async def refresh(self) -> None:
         """Catch up with the registry now, live versions included."""
         await self.look()
+        await self._catch_up()
+
+    async def _catch_up(self) -> None:
         async with self._taking_over:
             loaded, tried = False, set[tuple[AdapterId, int]]()
             # Again for what has moved on meanwhile: who asked for it by name waits for this.

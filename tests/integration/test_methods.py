@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from adapters.artifacts.digest import adapter_digest
+from adapters.intake.plain import make_plain
+from adapters.validate import read_base, validate_adapter
 from core.errors import Conflict, Invalid, Unavailable
 from core.ids import AdapterId
 from feedback.types import Label, Snapshot
@@ -167,6 +170,47 @@ def test_a_fresh_start_is_the_reference_and_a_continued_one_is_measured_from_the
         first[start] = steps[0].metrics["rewards/margins"]
     assert first["fresh"] == pytest.approx(0.0, abs=1e-4)
     assert first["continued"] > 1.0
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"target_modules": ["embed_tokens", "q_proj"]},
+        {
+            "target_modules": r".*\.(q_proj|down_proj)",
+            "use_rslora": True,
+            "rank_pattern": {r".*\.1\..*": 2},
+            "alpha_pattern": {"down_proj": 3},
+        },
+    ],
+    ids=["an embedding", "by patterns"],
+)
+def test_an_adapter_somebody_brought_is_continued(
+    tiny_model, tiny_model_path, habits, tmp_path, shape
+) -> None:
+    """PEFT writes the base's weights beside an embedding's update, which no server takes."""
+    given, plain = tmp_path / "given", tmp_path / "plain"
+    plain.mkdir()
+    with tiny_model.borrow() as base:
+        brought = get_peft_model(base, LoraConfig(r=4, **shape))
+        brought.save_pretrained(given)
+        brought.unload()
+    known = read_base(str(tiny_model_path))
+    make_plain(given, plain, known, max_rank=4)
+    result = train(
+        tiny_model,
+        Training(
+            METHODS["dpo"],
+            habits.pairs(),
+            BRIEF,
+            tmp_path / "trained",
+            start="continued",
+            live_adapter=plain,
+        ),
+    )
+    before, after = (validate_adapter(path, known, max_rank=4) for path in (plain, result.path))
+    assert after.target_modules == before.target_modules
+    assert after.digest != before.digest
 
 
 def test_the_same_arguments_give_the_same_bytes_and_another_seed_others(

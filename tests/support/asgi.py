@@ -138,7 +138,10 @@ class Door:
         pieces: Sequence[bytes] | None = None,
         query: bytes = b"",
         reply: Reply | None = None,
+        leaves: asyncio.Event | None = None,
+        cut: bool = False,
     ) -> Reply:
+        """What the client gets, who goes away once it `leaves`, or before it has said all."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         parts = list(pieces if pieces is not None else [raw])
         given = list(headers)
@@ -155,11 +158,15 @@ class Door:
             "client": ("10.0.0.9", 1),
         }
         got = reply or Reply()
+        whole = bool(parts)
 
         async def receive() -> dict[str, Any]:
+            # A client that has said all waits for its answer.
+            if not parts and whole and (leaves or not cut):
+                await (leaves or asyncio.Event()).wait()
             if not parts:
                 return {"type": "http.disconnect"}
-            return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+            return {"type": "http.request", "body": parts.pop(0), "more_body": cut or bool(parts)}
 
         async def send(message: Any) -> None:
             got.messages.append(dict(message))
@@ -173,18 +180,26 @@ class Door:
             "/v1/chat/completions", {"model": model, "messages": messages, **fields}
         )
 
-    async def upload(self, name: str, folder: Path) -> Reply:
+    async def upload(self, name: str, folder: Path, **options: Any) -> Reply:
         """Push a tiny adapter over HTTP."""
         write_adapter(folder)
+        files = [(file, (folder / file).read_bytes()) for file in ADAPTER_FILES]
+        return await self.send_files(name, files, **options)
+
+    async def send_files(
+        self, name: str, files: Sequence[tuple[str, bytes]], **options: Any
+    ) -> Reply:
+        """Push these files over HTTP."""
         parts = [
             b'--x\r\ncontent-disposition: form-data; name="file"; filename="%b"\r\n\r\n%b\r\n'
-            % (file.encode(), (folder / file).read_bytes())
-            for file in ADAPTER_FILES
+            % (file.encode(), content)
+            for file, content in files
         ]
         return await self.call(
             f"/v1/adapters/{name}/versions",
             b"".join(parts) + b"--x--\r\n",
             headers=[(b"content-type", b"multipart/form-data; boundary=x")],
+            **options,
         )
 
     def recorded(self) -> list[Interaction]:

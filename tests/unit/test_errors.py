@@ -19,6 +19,7 @@ STATUS = {
     "Conflict": 409,
     "TooLarge": 413,
     "BeyondEnd": 416,
+    "TooMany": 429,
     "Unavailable": 503,
 }
 KINDS = [
@@ -59,6 +60,7 @@ def test_a_kind_derived_from_another_keeps_its_status() -> None:
     [
         (errors.Conflict, "x-should-retry", "false"),
         (errors.Unavailable, "retry-after", "1"),
+        (errors.TooMany, "retry-after", "1"),
         (errors.Unauthenticated, "www-authenticate", "Bearer"),
     ],
 )

@@ -22,6 +22,7 @@ import pytest
 
 from adapters.artifacts.digest import ADAPTER_FILES
 from adapters.artifacts.store import ArtifactStore
+from adapters.quarantine import quarantine
 from adapters.registry import Registry
 from adapters.types import Adapter, ArtifactInfo
 from core.database import Database
@@ -395,3 +396,14 @@ def start_worker(here: Installation) -> subprocess.Popen[bytes]:
         "ATTUNE_TRAINER_POLL_S": "0.05",
     }
     return subprocess.Popen([sys.executable, "-c", WORKER, *here.child], env=environment, cwd=ROOT)
+
+
+def test_a_version_quarantined_since_it_was_ordered_is_not_built(here: Installation) -> None:
+    ordered = here.open("support@1")
+    quarantine(here.database, here.adapter.id, 1, "absurd")
+    with pytest.raises(Conflict, match="quarantined"):
+        here.carry_out(ordered)
+    assert here.asked() == []
+    with pytest.raises(Conflict, match="quarantined"):
+        here.open("support@1")
+    assert here.carry_out(here.open("support@2")).state == "ready"

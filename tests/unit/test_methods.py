@@ -11,15 +11,15 @@ from typing import Any, get_args
 
 import pytest
 
-from adapters.types import Learning, MethodChoice
+from adapters.types import Learning, MethodChoice, Version
 from core.errors import Invalid
-from core.ids import AdapterId
+from core.ids import AdapterId, Digest
 from feedback.types import Label, Pair, Snapshot
 from trainer.methods import METHODS
 from trainer.methods.kto import Thumb, label_weights
 from trainer.methods.method import interleaved_passes, passes
 from trainer.methods.sft import Demonstration
-from trainer.runs.plan import candidates, method_for
+from trainer.runs.plan import can_continue, candidates, method_for
 from trainer.types import Hyperparameters
 
 BRIEF = Hyperparameters(batch_size=4, steps=6, seed=3)
@@ -97,6 +97,18 @@ def test_a_live_version_is_also_trained_further() -> None:
     assert [c.name for c in candidates(snapshot(), rules, has_live=False)] == ["sft-fresh"]
     both = [c.name for c in candidates(snapshot(), rules, has_live=True)]
     assert both == ["sft-fresh", "sft-continued"]
+
+
+def test_a_live_version_with_an_update_of_the_head_is_not_trained_further() -> None:
+    def live(*targets: str) -> Version:
+        return Version(
+            1, AdapterId("ada"), 1, "live", Digest("0" * 64), 1, 4, targets, "upload", None, None,
+            0.0, "",
+        )  # fmt: skip
+
+    assert can_continue(live("q_proj", "embed_tokens"))
+    assert not can_continue(live("lm_head", "q_proj"))
+    assert not can_continue(None)
 
 
 def test_kto_reads_labels_and_what_pairs_say_beyond_them() -> None:

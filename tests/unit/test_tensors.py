@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.tensors import TensorEntry, read_header, require_finite
+from adapters.tensors import TensorEntry, numbers, read_header, require_finite, write_tensors
 from core.errors import Invalid
 
 
@@ -94,6 +94,9 @@ def test_a_header_that_claims_more_than_there_is_is_never_read(tmp_path: Path) -
         '{"a":{"dtype":null,"shape":[4],"data_offsets":[0,16]}}',
         '{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},'
         '"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}',
+        '{"__metadata__":["pt"],"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}',
+        '{"__metadata__":{"format":1},"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}',
+        '{"__metadata__":null,"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}',
         '{"a":' + "[" * 200_000,
         '{"a":' + '{"b":' * 50_000 + "1" + "}" * 50_000 + "}",
         '{"a":{"dtype":"F32","shape":[' + "9" * 5000 + '],"data_offsets":[0,16]}}',
@@ -178,3 +181,27 @@ def test_no_file_whatsoever_does_more_than_be_refused(
     path.write_bytes(length.to_bytes(8, "little") + noise)
     with contextlib.suppress(Invalid):
         require_finite(path, read_header(path))
+
+
+def test_what_is_written_is_what_was_read_under_other_names(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    given = {"x": np.arange(6, dtype=np.float16).reshape(2, 3), "y": np.ones((1, 2), np.float32)}
+    save_file({**given, "z": np.ones(5, np.float32)}, tmp_path / "f")
+    entries = read_header(tmp_path / "f")
+    write_tensors(tmp_path / "f", {"b": entries["x"], "a": entries["y"]}, tmp_path / "g")
+    written = load_file(tmp_path / "g")
+    assert written.keys() == {"a", "b"}
+    assert np.array_equal(written["b"], given["x"])
+    assert written["b"].dtype == np.float16
+    assert np.array_equal(written["a"], given["y"])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "data"),
+    [("F32", np.float32([1.5, -2, 0]).tobytes()), ("F16", np.float16([1.5, -2, 0]).tobytes()),
+     ("BF16", np.uint16([0x3FC0, 0xC000, 0]).tobytes())],
+)  # fmt: skip
+def test_numbers_are_the_same_in_every_dtype(tmp_path: Path, dtype: str, data: bytes) -> None:
+    path = written(tmp_path, {"w": tensor([3], 0, len(data), dtype)}, data)
+    assert np.concatenate(list(numbers(path, read_header(path)["w"]))).tolist() == [1.5, -2, 0]

@@ -83,9 +83,9 @@ async def test_who_asks_for_a_version_in_its_trial_waits_and_hears_the_same() ->
 
 async def test_weights_that_are_no_version_are_tried_and_leave_nothing_behind() -> None:
     house = House()
-    await house.residency.try_out("support", Digest("sane"))
+    await house.residency.try_out("support", Digest("sane"), Path("/sane"))
     with pytest.raises(Absurd, match="'support'"):
-        await house.residency.try_out("support", Digest("absurd"))
+        await house.residency.try_out("support", Digest("absurd"), Path("/absurd"))
     names = house.engine.tried
     assert len(set(names)) == 2  # else the second would read what the cache has of the first
     assert all(name.endswith("/support") for name in names)
@@ -97,8 +97,8 @@ async def test_weights_of_one_name_are_tried_each_by_itself() -> None:
     """Two tenants may call theirs the same at the same moment."""
     house = House(slots=2)
     found = await asyncio.gather(
-        house.residency.try_out("support", Digest("sane")),
-        house.residency.try_out("support", Digest("absurd")),
+        house.residency.try_out("support", Digest("sane"), Path("/sane")),
+        house.residency.try_out("support", Digest("absurd"), Path("/absurd")),
         return_exceptions=True,
     )
     assert [type(error) for error in found] == [type(None), Absurd]
@@ -110,8 +110,8 @@ async def test_a_trial_takes_a_slot_as_an_answer_does() -> None:
     house = House()
     async with house.residency.lease("n1", version(1)):
         with pytest.raises(Unavailable, match="slots"):
-            await house.residency.try_out("support", Digest("sane"))
+            await house.residency.try_out("support", Digest("sane"), Path("/sane"))
     assert house.engine.tried == []
     await house.settled()
-    await house.residency.try_out("support", Digest("sane"))
+    await house.residency.try_out("support", Digest("sane"), Path("/sane"))
     assert len(house.engine.tried) == 1

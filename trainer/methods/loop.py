@@ -85,7 +85,10 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
             trainer.remove_callback(PrinterCallback)
             trainer.train()
             watch.check()
-            peft.save_pretrained(scratch, selected_adapters=["default"])
+            # Copies of the base beside an embedding's update say nothing, and are not taken.
+            peft.save_pretrained(
+                scratch, selected_adapters=["default"], save_embedding_layers=False
+            )
         (scratch / "README.md").unlink(missing_ok=True)
         write_config(scratch, json.loads((scratch / CONFIG).read_text()))
     return TrainResult(

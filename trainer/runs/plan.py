@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adapters.types import Learning
+from adapters.types import Learning, Version
 from core.errors import Invalid
 from core.settings import Settings
 from feedback.types import Snapshot
@@ -58,6 +58,15 @@ def candidates(snapshot: Snapshot, learning: Learning, *, has_live: bool) -> lis
     method = method_for(snapshot, learning)
     starts: list[Start] = ["fresh", "continued"] if has_live else ["fresh"]
     return [Candidate(method, start) for start in starts]
+
+
+def can_continue(live: Version | None) -> bool:
+    """Whether there is a live version that can be trained further.
+
+    TRL counts log-probabilities with the head's own weight: an update of the head would be passed
+    over. Source: trl, DPOTrainer, "Applying a PEFT adapter to `lm_head` is not supported".
+    """
+    return live is not None and "lm_head" not in live.target_modules
 
 
 def hyperparameters(settings: Settings, parameters: int) -> Hyperparameters:

@@ -26,7 +26,7 @@ from trainer.judging.gate import choose, judge
 from trainer.judging.suite import load_suite
 from trainer.methods import METHODS
 from trainer.methods.folders import scaled
-from trainer.runs.plan import Candidate, candidates, gate_limits, hyperparameters
+from trainer.runs.plan import Candidate, can_continue, candidates, gate_limits, hyperparameters
 from trainer.types import RUN, Evaluation, Progress, Run, Verdict
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ class Steps:
         """The candidates to train."""
         run = self.runs.find(run_id)
         frozen = self._snapshot(digest)
-        return candidates(
-            frozen, self._adapter(run).learning, has_live=run.facts.live_before is not None
-        )
+        adapter, live = self._adapter(run), run.facts.live_before
+        version = None if live is None else self._registry.version(adapter.id, live)
+        return candidates(frozen, adapter.learning, has_live=can_continue(version))
 
     def train(self, run_id: str, digest: str, candidate: Candidate) -> None:
         """Train one candidate into the run's folder."""

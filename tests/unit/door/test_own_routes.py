@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from support.asgi import Door, Reply
+from support.asgi import Door
 from support.stored import stored_answer
-
-from adapters.artifacts.digest import ADAPTER_FILES
-
-CONFIG, WEIGHTS = ADAPTER_FILES
 
 
 @pytest.mark.parametrize(
@@ -59,29 +53,3 @@ async def test_feedback_is_taken_for_answers_given_to_this_tenant_only(door: Doo
     assert (await door.call("/v1/feedback", forged)).status == 404
     kept = stored_answer(door.runtime.database, completion_id)
     assert kept.answers == ("Hello",)
-
-
-async def upload(door: Door, files: list[tuple[str, bytes]]) -> Reply:
-    form = [("file", (name, content)) for name, content in files]
-    request = httpx.Request("POST", "http://server", files=form)
-    kind = [(b"content-type", request.headers["content-type"].encode())]
-    return await door.call("/v1/adapters/support/versions", request.read(), headers=kind)
-
-
-@pytest.mark.parametrize("name", [f"../{CONFIG}", f"/tmp/{CONFIG}", f"a/{CONFIG}", "a\\..\\b", ""])
-async def test_only_plain_file_names_are_taken(door: Door, tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "a"
-    door.push("support", folder)
-    config, weights = ((folder / file).read_bytes() for file in ADAPTER_FILES)
-    reply = await upload(door, [(name, config), (WEIGHTS, weights)])
-    assert (reply.status, reply.error["param"]) == (400, "file")
-    assert (await upload(door, [(CONFIG, config), (WEIGHTS, weights)])).status == 201
-
-
-async def test_nothing_is_taken_beside_the_two_files(door: Door, tmp_path: Path) -> None:
-    folder = tmp_path / "a"
-    door.push("support", folder)
-    sound = [(file, (folder / file).read_bytes()) for file in ADAPTER_FILES]
-    for name, content in (("adapter_model.bin", pickle.dumps({"a": 1})), sound[0]):
-        assert (await upload(door, [*sound, (name, content)])).status == 400
-    assert (await upload(door, sound)).status == 201

@@ -120,3 +120,39 @@ async def test_commits_that_change_nothing_in_the_registry_leave_the_picture_as_
     world.adapter("support")
     await server.sync.refresh()
     assert server.sync.directory is not before
+
+
+async def test_following_goes_on_while_a_load_takes_its_time(world: World) -> None:
+    """A version that waits for room once kept a revoked key in use for half a minute."""
+    adapter = world.adapter("support")
+    server = await world.server()
+    key, _ = world.tenants.create_key(world.tenant, frozenset({"inference"}))
+    following = asyncio.create_task(server.sync.follow())
+    await until(lambda: key.public_id in server.sync.directory.keys)
+    began, go = server.engine.hold()
+    world.publish(adapter)
+    await began.wait()
+    world.tenants.revoke_key(key.public_id)
+    await until(lambda: server.sync.directory.keys[key.public_id].revoked_at_s is not None)
+    assert server.live(world.tenant, "support") is None
+    second = world.publish(adapter)
+    go.set()
+    await until(lambda: server.live(world.tenant, "support") == second.number)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_follower_that_is_stopped_stops_what_it_had_begun(world: World) -> None:
+    adapter = world.adapter("support")
+    server = await world.server()
+    following = asyncio.create_task(server.sync.follow())
+    began, go = server.engine.hold()
+    world.publish(adapter)
+    await began.wait()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    go.set()
+    await settle()
+    assert server.engine.loaded == {}
+    await server.sync.refresh()
+    assert len(server.engine.loaded) == 1
