@@ -23,6 +23,7 @@ from feedback.store import FeedbackStore
 from server.answers.completion_ids import IdSigner
 from server.answers.first_answers import FirstAnswers
 from server.answers.recorder import Recorder
+from server.answers.responses import StoredResponses
 from server.engine.load_reporter import LoadReporter
 from server.engine.port import EngineAdapters
 from server.engine.quarantine import Quarantine
@@ -99,6 +100,7 @@ class Runtime:
         self.signer = IdSigner(
             secret or await asyncio.to_thread(self.tenants.secret, "request_ids")
         )
+        self.responses = StoredResponses(self.interactions, self.signer)
         await asyncio.to_thread(self.load_reports.forget, self._server_id)
         warm = max(1, self.settings.max_cpu_loras // 2)
         recent = await asyncio.to_thread(self.interactions.recent_adapters, limit=warm)
