@@ -16,6 +16,7 @@ from adapters.artifacts.digest import ADAPTER_FILES, adapter_digest
 from adapters.tensors import TensorEntry, read_header, require_finite
 from adapters.types import ArtifactInfo
 from core.errors import Invalid
+from core.ids import Digest
 from core.strict_json import parse_object
 
 # The two spellings vLLM 0.32 reads (lora/utils.py, parse_fine_tuned_lora_name), no other.
@@ -48,10 +49,14 @@ _REFUSED_FEATURES = (
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """What an adapter is checked against: module name -> weight shape (out, in), and a name."""
+    """What an adapter is checked against: module name -> weight shape (out, in), and a name.
+
+    `digest` tells it from all others, also those of its shape; see `adapters.bases`.
+    """
 
     name: str
     shapes: Mapping[str, tuple[int, ...]]
+    digest: Digest | None = None
 
 
 def validate_adapter(folder: Path, base: BaseModel, *, max_rank: int) -> ArtifactInfo:
@@ -81,6 +86,7 @@ def validate_adapter(folder: Path, base: BaseModel, *, max_rank: int) -> Artifac
         size_bytes=sum((folder / name).stat().st_size for name in ADAPTER_FILES),
         rank=rank,
         target_modules=tuple(sorted({module.rsplit(".", 1)[-1] for module in ranks})),
+        base_digest=base.digest,
     )
 
 

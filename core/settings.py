@@ -33,6 +33,10 @@ class Settings(BaseSettings):
     model: str = Field(
         default=str(SHIPPED_MODEL), description="Base model: Hugging Face id or path."
     )
+    accept_base: str = Field(
+        default="",
+        description="Digest, at least 12 digits, of a base model that may take over from another.",
+    )
     served_name: str = Field(default="base", description="Name clients use for the base model.")
 
     server_id: str = Field(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from adapters.artifacts.store import ArtifactStore
+from adapters.bases import Bases
 from adapters.load_reports import LoadReports
 from adapters.registry import Registry
 from adapters.types import Version
@@ -86,6 +87,7 @@ class Runtime:
             interval_s=settings.sync_interval_s,
             publish_interval_s=settings.publish_interval_s,
             on_live=self.first_answers.expect,
+            base_digest=base.digest,
         )
 
     def _report(self, version: Version, error: AttuneError | None) -> None:
@@ -94,8 +96,14 @@ class Runtime:
             self.quarantine.put_soon(version, error)
 
     async def start(self) -> None:
-        """Open the database, take over the registry, preload live versions traffic suggests."""
+        """Open the database, take over the registry, preload live versions traffic suggests.
+
+        Raises Invalid where the registry's adapters were made for another base model.
+        """
         await asyncio.to_thread(self.database.upgrade)
+        if self.base.digest is not None:
+            accepted = self.settings.accept_base
+            await asyncio.to_thread(Bases(self.database).bind, self.base, accepted=accepted)
         secret = self.settings.request_secret
         self.signer = IdSigner(
             secret or await asyncio.to_thread(self.tenants.secret, "request_ids")
