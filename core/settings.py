@@ -35,7 +35,8 @@ class Settings(BaseSettings):
     )
     accept_base: str = Field(
         default="",
-        description="Digest, at least 12 digits, of a base model that may take over from another.",
+        description="Digest (12 digits or more) of a base that may replace the former; empty: none "
+        "may.",
     )
     served_name: str = Field(default="base", description="Name clients use for the base model.")
 

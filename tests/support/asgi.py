@@ -130,7 +130,7 @@ class Door:
         app.state.attune = runtime
         self.vllm = Vllm(app)
         self.gateway = Gateway(self.vllm, lambda: self.runtime, own)
-        self.tenant = runtime.tenants.create("acme")
+        self.tenant = runtime_tenant(runtime, "acme")
         self.key = self.new_key("inference", "feedback", "train")
 
     def new_key(self, *scopes: Scope, tenant: str | None = None) -> str:
