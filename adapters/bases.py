@@ -21,7 +21,7 @@ from adapters.artifacts.file_digests import FileDigests
 from adapters.types import Adapter
 from adapters.validate import BaseModel, model_folder, read_base
 from core.clock import now_s
-from core.database import Database, announce, found, found_all, insert_ignoring_duplicates, row_of
+from core.database import Database, found, found_all, insert_ignoring_duplicates, row_of
 from core.errors import Conflict, Invalid
 from core.ids import Digest
 
@@ -145,7 +145,6 @@ def _retire(connection: sa.Connection, before: Digest, now: Digest) -> int:
         if adapter.live_version in of_another_base(connection, adapter.id):
             move(connection, adapter, None, "server", why, allow_rejected=True)
             retired += 1
-    announce(connection, "bases", "1")
     return retired
 
 

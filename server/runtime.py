@@ -124,5 +124,6 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self.responses.close)
         await asyncio.to_thread(self.recorder.close)
         self.database.dispose()

@@ -7,8 +7,10 @@ Knows nothing of HTTP.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,12 +28,23 @@ Item = Mapping[str, Any]
 
 
 class StoredResponses:
-    """The responses that can be fetched by their ids. Its methods wait for the database; they
-    raise Unavailable while it is away."""
+    """The responses that can be fetched by their ids. Unavailable is raised while the database is
+    away."""
 
     def __init__(self, interactions: InteractionStore, signer: IdSigner) -> None:
         self._interactions = interactions
         self._signer = signer
+        # Their own, so that nothing else of the server waits behind them.
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="attune-responses")
+
+    def close(self) -> None:
+        """Wait for what is being read."""
+        self._threads.shutdown()
+
+    async def look(self, tenant_id: TenantId, response_id: str) -> Interaction | None:
+        """`find`, in a thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self.find, tenant_id, response_id)
 
     def find(self, tenant_id: TenantId, response_id: str) -> Interaction | None:
         """The tenant's response of that id; whatever else the id is, there is none."""

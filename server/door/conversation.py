@@ -7,7 +7,6 @@ the one request that waits for the database before it is answered, and in a thre
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -72,8 +71,7 @@ def _check(body: Mapping[str, Any]) -> None:
 
 
 async def _previous(call: Call, previous_id: str) -> Interaction:
-    find = call.runtime.responses.find
-    before = await asyncio.to_thread(find, call.key.tenant_id, previous_id)
+    before = await call.runtime.responses.look(call.key.tenant_id, previous_id)
     if before is None:
         raise NotFound(
             f"Previous response with id {previous_id[:80]!r} not found. It may have been deleted, "
@@ -140,7 +138,7 @@ class _Naming:
     def _in_response(self, raw: bytes, *, of_event: bool) -> bytes:
         try:
             told = msgspec.json.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return raw.strip()
         response = told.get("response") if of_event and isinstance(told, dict) else told
         if isinstance(response, dict):
