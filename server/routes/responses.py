@@ -127,7 +127,7 @@ def _refuse_cancelling() -> NoReturn:
 
 def _refuse_what_is_not_here(request: Request) -> None:
     for name, value in request.query_params.multi_items():
-        if name in _NOT_HERE and value.lower() not in ("", "false"):
+        if name in _NOT_HERE and value.lower() not in ("", "0", "false"):
             raise Invalid(_NOT_HERE[name], param=name, code="unsupported_parameter")
 
 
