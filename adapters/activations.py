@@ -5,6 +5,7 @@ Owns what may become live and what changes with it. The transaction is the calle
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,16 @@ def is_number(number: int) -> bool:
     return 1 <= number < 2**31
 
 
+def of_another_base(connection: sa.Connection, adapter_id: AdapterId) -> Set[int]:
+    """The versions of an adapter that were made for another base model than the present one."""
+    present = sa.select(tables.base_model.c.digest).scalar_subquery()
+    query = sa.select(tables.versions.c.number).where(
+        tables.versions.c.adapter_id == adapter_id,
+        tables.versions.c.base_digest != present,  # never true where either is not known
+    )
+    return set(connection.scalars(query))
+
+
 def quarantined(adapter: Adapter, number: int) -> Conflict:
     """The refusal to make a quarantined version live."""
     return Conflict(
@@ -106,6 +117,13 @@ def _require_servable(
     )
     if state is None:
         raise NotFound(f"'{adapter.name}' has no version {number}.", param="version")
+    if number in of_another_base(connection, adapter.id):
+        raise Conflict(
+            f"Version {number} of '{adapter.name}' was made for another base model than the one "
+            "that answers here; upload or train one for this base.",
+            param="version",
+            code="other_base",
+        )
     if state == "quarantined" and not allow_rejected:
         raise quarantined(adapter, number)
     if state == "rejected" and not allow_rejected:

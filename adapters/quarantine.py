@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 import sqlalchemy as sa
 
 from adapters import tables
-from adapters.activations import Activation, latest, move, set_state
+from adapters.activations import Activation, latest, move, of_another_base, set_state
 from adapters.types import Adapter, VersionState
 from core.database import Database, found, found_all
 from core.ids import AdapterId
@@ -30,6 +30,7 @@ def quarantine(database: Database, adapter_id: AdapterId, number: int, reason: s
         live = adapter.live_version
         if live == number:
             barred = {n for n, state in states.items() if state in ("rejected", "quarantined")}
+            barred |= of_another_base(connection, adapter_id)
             live = _live_before(
                 number,
                 found_all(connection, latest(adapter_id, _MOVES), Activation),

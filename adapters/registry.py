@@ -123,9 +123,11 @@ class Registry:
         """Register validated weights as the next number.
 
         A run registers at most one version: called again with the same `run_id` it returns
-        the first, so that a resumed run does not leave two.
+        the first, so that a resumed run does not leave two. Raises Conflict for weights that were
+        validated against another base model than the present one.
         """
         with self._database.write() as connection:
+            _require_base(connection, info)
             # Whoever adds to this adapter waits here: looking for the run comes after.
             connection.execute(
                 sa.select(tables.adapters.c.id)
@@ -235,3 +237,16 @@ class Registry:
     def history(self, adapter_id: AdapterId, *, limit: int = 100) -> list[Activation]:
         """Moves of the live pointer, newest first."""
         return self._database.find_all(activations.latest(adapter_id, limit), Activation)
+
+
+def _require_base(connection: sa.Connection, info: ArtifactInfo) -> None:
+    # Held until the version is written: the base model does not change in between.
+    query = sa.select(tables.base_model.c.digest).with_for_update(read=True)
+    present = connection.scalar(query)
+    if None not in (present, info.base_digest) and present != info.base_digest:
+        raise Conflict(
+            "These weights were checked against another base model than the one adapters are "
+            "served on now: another server or trainer has changed it. Restart this one with that "
+            "base model.",
+            code="other_base",
+        )

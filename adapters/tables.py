@@ -40,6 +40,7 @@ versions = sa.Table(
     sa.Column("parent", sa.Integer),
     sa.Column("created_at_s", sa.Float, nullable=False),
     sa.Column("note", sa.Text, nullable=False),
+    sa.Column("base_digest", sa.String(64)),  # of the base model it was made for
     sa.UniqueConstraint("adapter_id", "number"),
     sqlite_autoincrement=True,
 )
@@ -55,6 +56,16 @@ activations = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("at_s", sa.Float, nullable=False),
     sa.Index("ix_activations_adapter", "adapter_id", "id"),
+)
+
+base_model = sa.Table(
+    # The one base model that everything here is served and trained on: one row, of id 1.
+    "base_model",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),  # as the operator calls it; may be a path
+    sa.Column("since_s", sa.Float, nullable=False),
 )
 
 engine_reports = sa.Table(

@@ -75,6 +75,12 @@ class Version:
     parent: int | None
     created_at_s: float
     note: str
+    base_digest: Digest | None = None
+    """The base model it was made for; None: recorded by a release that did not know."""
+
+    def is_for(self, base_digest: Digest | None) -> bool:
+        """Whether it may run on this base model; None is one that nobody has identified."""
+        return base_digest is None or self.base_digest in (None, base_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +104,4 @@ class ArtifactInfo:
     size_bytes: int
     rank: int
     target_modules: tuple[str, ...]
+    base_digest: Digest | None = None  # what it was validated against

@@ -26,6 +26,7 @@ from adapters.patterns import Pattern, is_plain
 from adapters.tensors import TensorEntry, read_header, require_finite
 from adapters.types import ArtifactInfo
 from core.errors import Invalid
+from core.ids import Digest
 
 # The two spellings vLLM 0.32 reads (lora/utils.py, parse_fine_tuned_lora_name), no other.
 _WEIGHT = re.compile(
@@ -54,10 +55,14 @@ _HEAD = "lm_head"
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """What an adapter is checked against: module name -> weight shape (out, in), and a name."""
+    """What an adapter is checked against: module name -> weight shape (out, in), and a name.
+
+    `digest` tells it from all others, also those of its shape; see `adapters.bases`.
+    """
 
     name: str
     shapes: Mapping[str, tuple[int, ...]]
+    digest: Digest | None = None
 
 
 def validate_adapter(folder: Path, base: BaseModel, *, max_rank: int) -> ArtifactInfo:
@@ -87,6 +92,7 @@ def validate_adapter(folder: Path, base: BaseModel, *, max_rank: int) -> Artifac
         size_bytes=sum((folder / name).stat().st_size for name in ADAPTER_FILES),
         rank=rank,
         target_modules=tuple(sorted({module.rsplit(".", 1)[-1] for module in ranks})),
+        base_digest=base.digest,
     )
 
 

@@ -33,6 +33,11 @@ class Settings(BaseSettings):
     model: str = Field(
         default=str(SHIPPED_MODEL), description="Base model: Hugging Face id or path."
     )
+    accept_base: str = Field(
+        default="",
+        description="Digest (12 digits or more) of a base that may replace the former; empty: none "
+        "may.",
+    )
     served_name: str = Field(default="base", description="Name clients use for the base model.")
 
     server_id: str = Field(

@@ -1,4 +1,5 @@
-"""The log of answered requests: appended once per answer, never changed.
+"""The log of answered requests: appended once per answer, never changed; an answer that can be
+fetched by its id can be taken out for good.
 
 Knows nothing of HTTP or the engine; the server's recorder hands it finished interactions.
 """
@@ -11,11 +12,11 @@ from functools import partial
 import msgspec
 import sqlalchemy as sa
 
-from core.database import Database, insert_ignoring_duplicates, row_of
+from core.database import Database, found, insert_ignoring_duplicates, row_of
 from core.ids import AdapterId, CompletionId, TenantId
 from core.page import Page, read_page
 from feedback.tables import interactions
-from feedback.targets import complete_targets
+from feedback.targets import complete_targets, lock_tenants, release_targets
 from feedback.types import Interaction, Outcome
 
 
@@ -39,6 +40,25 @@ class InteractionStore:
                 insert_ignoring_duplicates(connection, interactions, rows)
                 complete_targets(connection, batch)
 
+    def fetchable(self, tenant_id: TenantId, completion_id: CompletionId) -> Interaction | None:
+        """The tenant's answer of that id if it was kept to be fetched; it has a `document` then."""
+        query = sa.select(interactions).where(_fetchable(tenant_id, completion_id))
+        with self._database.read() as connection:
+            return found(connection, query, Interaction)
+
+    def delete(self, tenant_id: TenantId, completion_id: CompletionId) -> bool:
+        """Erase an answer that can be fetched, with its prompt; False if there is none.
+
+        What was said of it stays, and nothing is learnt from that any more.
+        """
+        with self._database.write() as connection:
+            lock_tenants(connection, [tenant_id])
+            one = interactions.delete().where(_fetchable(tenant_id, completion_id))
+            if connection.execute(one).rowcount == 0:
+                return False
+            release_targets(connection, completion_id)
+            return True
+
     def stored(
         self, tenant_id: TenantId, completion_ids: Sequence[CompletionId]
     ) -> frozenset[CompletionId]:
@@ -47,7 +67,7 @@ class InteractionStore:
             interactions.c.tenant_id == tenant_id, interactions.c.id.in_(completion_ids)
         )
         with self._database.read() as connection:
-            return frozenset(CompletionId(found) for found in connection.scalars(query))
+            return frozenset(CompletionId(name) for name in connection.scalars(query))
 
     def list(
         self,
@@ -91,4 +111,13 @@ class InteractionStore:
             .limit(limit)
         )
         with self._database.read() as connection:
-            return [AdapterId(found) for found in connection.scalars(query)]
+            return [AdapterId(name) for name in connection.scalars(query)]
+
+
+def _fetchable(tenant_id: TenantId, completion_id: CompletionId) -> sa.ColumnElement[bool]:
+    columns = interactions.c
+    return (
+        (columns.id == completion_id)
+        & (columns.tenant_id == tenant_id)
+        & columns.document.is_not(sa.null())
+    )

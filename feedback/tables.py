@@ -29,6 +29,7 @@ interactions = sa.Table(
     sa.Column("sampling", sa.JSON, nullable=False),
     sa.Column("request", sa.JSON, nullable=False),
     sa.Column("response", sa.JSON),
+    sa.Column("document", sa.JSON(none_as_null=True)),
     sa.Column("prompt_tokens", sa.Integer),
     sa.Column("completion_tokens", sa.Integer),
     sa.Column("first_token_ms", sa.Float),

@@ -67,6 +67,15 @@ def write_targets(
     connection.execute(feedback_targets.insert(), rows)
 
 
+def release_targets(connection: sa.Connection, completion_id: CompletionId) -> None:
+    """Nothing can be learnt of this answer any more; call with the tenant's lock held."""
+    connection.execute(
+        feedback_targets.update()
+        .where(feedback_targets.c.completion_id == completion_id)
+        .values(adapter_id=None)
+    )
+
+
 # Built once: every commit of an answer executes it, and building it takes as long.
 _WAITING = (
     sa.select(

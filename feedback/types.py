@@ -45,6 +45,7 @@ class Interaction:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)  # the body as sent, less the prompt
     response: Mapping[str, Any] | None = None  # tool calls and the like
+    document: Mapping[str, Any] | None = None  # the whole response, where its id fetches it
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     first_token_ms: float | None = None

@@ -25,6 +25,9 @@ OWN = ThreadPoolExecutor(4, thread_name_prefix="attune-own")
 WEIGHTS = ThreadPoolExecutor(4, thread_name_prefix="attune-weights")
 """Fetching weights and reading their digest, as long as a store takes."""
 
+RESPONSES = ThreadPoolExecutor(2, thread_name_prefix="attune-responses")
+"""Reading the record that a response goes on from: tenants' work, on the way of an answer."""
+
 
 async def run_in(
     pool: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs

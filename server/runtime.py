@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from adapters.artifacts.store import ArtifactStore
+from adapters.bases import Bases
 from adapters.load_reports import LoadReports
 from adapters.registry import Registry
 from adapters.types import Version
@@ -23,6 +24,7 @@ from feedback.store import FeedbackStore
 from server.answers.completion_ids import IdSigner
 from server.answers.first_answers import FirstAnswers
 from server.answers.recorder import Recorder
+from server.answers.responses import StoredResponses
 from server.engine.load_reporter import LoadReporter
 from server.engine.port import EngineAdapters
 from server.engine.quarantine import Quarantine
@@ -105,6 +107,7 @@ class Runtime:
             interval_s=settings.sync_interval_s,
             publish_interval_s=settings.publish_interval_s,
             on_live=self.first_answers.expect,
+            base_digest=base.digest,
         )
 
     def _report(self, version: Version, error: AttuneError | None) -> None:
@@ -113,10 +116,17 @@ class Runtime:
             self.quarantine.put_soon(version, error)
 
     async def start(self) -> None:
-        """Open the database, take over the registry, preload live versions traffic suggests."""
+        """Open the database, take over the registry, preload live versions traffic suggests.
+
+        Raises Invalid where the registry's adapters were made for another base model.
+        """
         await run_in(OWN, self.database.upgrade)
+        if self.base.digest is not None:
+            accepted = self.settings.accept_base
+            await run_in(OWN, Bases(self.database).bind, self.base, accepted=accepted)
         secret = self.settings.request_secret
         self.signer = IdSigner(secret or await run_in(OWN, self.tenants.secret, "request_ids"))
+        self.responses = StoredResponses(self.interactions, self.signer)
         await run_in(OWN, self.load_reports.forget, self._server_id)
         warm = max(1, self.settings.max_cpu_loras // 2)
         recent = await run_in(OWN, self.interactions.recent_adapters, limit=warm)

@@ -24,6 +24,7 @@ from dbos import DBOS, DBOSConfig, SetWorkflowID
 
 import feedback.types
 import trainer.types
+from adapters.bases import Bases, identify
 from core.database import Database
 from core.errors import AttuneError, Conflict
 from core.places import reason_of
@@ -56,12 +57,17 @@ class Worker:
         self._runners = [_Runner(kind(place)) for kind in kinds]
 
     def run(self, stop: Callable[[], bool]) -> None:
-        """Look, start, resume, until told to stop; a failed look is logged and repeated."""
+        """Look, start, resume, until told to stop; a failed look is logged and repeated.
+
+        Raises Invalid where adapters were made for another base model than this one's.
+        """
         _answer_to_former_names()
         # Before the launch, which goes on with work under way in threads of its own: two threads
         # that import Transformers at once find it half there.
         for runner in self._runners:
             runner.kind.prepare()
+        base = identify(self._settings.model, self._settings.home)  # loaded: it is here by now
+        Bases(self._database).bind(base, accepted=self._settings.accept_base)
         DBOS(config=self._dbos_config())
         DBOS.launch()
         for runner in self._runners:

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from adapters.artifacts.digest import base_digest
+from adapters.artifacts.digest import base_digest, weights_digest
 from adapters.artifacts.store import ArtifactStore
+from adapters.bases import file_digests
 from adapters.exported_bases import ExportedBases
 from adapters.registry import Registry
 from adapters.validate import model_folder
@@ -49,7 +50,7 @@ class ExportSteps:
         self._artifacts = ArtifactStore(
             settings.resolved_artifacts_url(), cache=settings.home / "cache"
         )
-        self._base_digests: dict[tuple[tuple[str, int, int], ...], str] = {}
+        self._sha256 = file_digests(settings.home).sha256  # a base is read once, not per export
 
     @disk_trouble("the trainer", "Then export again.")
     def base(self, export_id: str) -> None:
@@ -61,7 +62,7 @@ class ExportSteps:
         if export.facts.layout == "merged":
             return
         model = model_folder(self._settings.model)
-        digest = self._base_digest(model)
+        digest = base_digest(model, self._sha256)
         if self._known_base(digest, export.facts.precision) is not None:
             return
         out = self._fresh(export_id) / "out"
@@ -78,11 +79,11 @@ class ExportSteps:
         model = model_folder(self._settings.model)
         if export.facts.layout == "merged":
             out = self._fresh(export_id) / "out"
-            job = self._job(export, model, self._adapter(export))
+            job = self._job(export, model, self._adapter(export, model))
             manifest = self._run(export, job, out, None, 0.0)
             self._finish(export, manifest, None, self._keep(out, manifest))
             return
-        base = self._known_base(self._base_digest(model), export.facts.precision)
+        base = self._known_base(base_digest(model, self._sha256), export.facts.precision)
         if base is None:
             raise Unavailable("The exported base model is gone again; ask for the export again.")
         files = _files(base)
@@ -91,7 +92,7 @@ class ExportSteps:
             return
         work = self._fresh(export_id)
         self._lay_out(base, work / "base")
-        job = self._job(export, model, self._adapter(export))
+        job = self._job(export, model, self._adapter(export, model))
         manifest = self._run(export, job, work / "out", work / "base", 0.5)
         prefix = f"{ADAPTERS_FOLDER}/{export.facts.model}/"
         files += self._keep(work / "out", manifest, prefix)
@@ -141,7 +142,7 @@ class ExportSteps:
         served_name = self._settings.served_name
         return ExportJob(model, served_name, facts.layout, facts.precision, adapter, prompts)
 
-    def _adapter(self, export: Exported) -> AdapterVersion | None:
+    def _adapter(self, export: Exported, model: Path) -> AdapterVersion | None:
         """The version with its checked folder; None for the base alone."""
         if export.adapter_id is None or export.facts.version is None:
             return None
@@ -151,6 +152,12 @@ class ExportSteps:
                 f"{export.facts.model} is quarantined, as its adapter's history says: its weights "
                 "are absurd. Export another version.",
                 code="quarantined",
+            )
+        if not version.is_for(weights_digest(model, self._sha256)):
+            raise Conflict(
+                f"{export.facts.model} was made for another base model than this trainer's; export "
+                "a version that was made for this one.",
+                code="other_base",
             )
         try:
             folder = self._artifacts.check(version.digest)
@@ -210,14 +217,6 @@ class ExportSteps:
             except OSError:
                 shutil.copyfile(source, target)  # what keeps that from working too is raised
         write_manifest(folder, base)
-
-    def _base_digest(self, model: Path) -> str:
-        """What tells base models apart; the files are read again when one has changed."""
-        states = [(path, path.stat()) for path in sorted(model.iterdir()) if path.is_file()]
-        seen = tuple((path.name, state.st_size, state.st_mtime_ns) for path, state in states)
-        if seen not in self._base_digests:
-            self._base_digests[seen] = base_digest(model)
-        return self._base_digests[seen]
 
     def _fresh(self, export_id: str) -> Path:
         """An empty folder: what a killed worker left half-done is not built upon."""

@@ -31,7 +31,11 @@ def _normalised(prompt: Sequence[Message] | str) -> tuple[Message, ...] | str:
         return prompt
     messages = []
     for message in prompt:
-        if message.get("role") in ("tool", "function") or _calls_tools(message):
+        kind = message.get("type", "message")  # of an item of a response
+        if kind == "reasoning":
+            continue  # what was thought is no turn of the conversation
+        uses_tools = message.get("role") in ("tool", "function") or kind != "message"
+        if uses_tools or _calls_tools(message):
             raise Refused("tool_calls")
         messages.append({"role": message.get("role"), "content": _plain(message.get("content"))})
     return tuple(messages)

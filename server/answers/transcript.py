@@ -35,6 +35,7 @@ class Transcript:
     completion_tokens: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    document: Mapping[str, Any] | None = None  # of a response: the whole of it
 
 
 def read(endpoint: str, chunks: Sequence[bytes], *, streamed: bool) -> Transcript:
@@ -129,6 +130,7 @@ def _responses_document(document: Mapping[str, Any]) -> Transcript:
     said = [part for i in output if i.get("type") == "message" for part in i.get("content", ())]
     calls = [item for item in output if item.get("type") == "function_call"]
     transcript = _whole(said, document.get("status"), calls, document.get("usage"))
+    transcript.document = document
     if transcript.finish_reason == "failed":
         transcript.error = str(document.get("error") or "the response failed")
     return transcript

@@ -17,6 +17,7 @@ from server import metrics
 from server.door.admission import AllowList, check_key, take_body
 from server.door.anthropic import speak_anthropic
 from server.door.call import Call, Onward, Stage
+from server.door.conversation import continue_conversation, name_previous
 from server.door.credentials import read_headers
 from server.door.routing import choose_route, hold_lease
 from server.door.tap import record
@@ -41,10 +42,12 @@ class Gateway:
             AllowList(own),  # what is not listed does not exist
             check_key,  # whose request it is
             take_body,  # no longer than it may be; our own routes answer from here
+            continue_conversation,  # what was said before, where it goes on from a response
             choose_route,  # which weights answer
             hold_lease,  # they are in the engine until the answer has ended
             speak_anthropic,  # errors of /v1/messages read as its clients expect
             record,  # durable before its last byte leaves
+            name_previous,  # the response says what it went on from
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -85,6 +85,7 @@ def engine_body(
     body["cache_salt"] = f"{tenant_id}:{salt}" if isinstance(salt, str) and salt else tenant_id
     if endpoint == "responses":
         body["request_id"] = request_id
+        body.pop("previous_response_id", None)  # the input holds what came before
     if asked.hides_usage:
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
     return msgspec.json.encode(body)
@@ -109,7 +110,17 @@ def recorded_prompt(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str
     system = body.get(_SYSTEM.get(endpoint, ""))
     if system:  # text, or in Anthropic's form also its parts
         messages = [{"role": "system", "content": system}, *messages]
-    return tuple(_plain(message) for message in messages if isinstance(message, dict))
+    told = (message for message in messages if isinstance(message, dict))
+    if endpoint == "responses":
+        return tuple(told)  # as they are: they may become the input of the turn after this
+    return tuple(_plain(message) for message in told)
+
+
+def kept_document(
+    body: Mapping[str, Any], document: Mapping[str, Any] | None
+) -> Mapping[str, Any] | None:
+    """The response, if it can be fetched later: with `store` false it cannot."""
+    return None if body.get("store") is False else document
 
 
 def recorded_sampling(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ async def choose_route(call: Call, onward: Onward) -> None:
         served_name=call.runtime.served_name,
         end_user=asked.end_user,
         domain=asked.domain,
+        base_digest=call.runtime.base.digest,
     )
     call.route = await call.runtime.sync.find(find)
     adapter, version = call.route.adapter, call.route.version

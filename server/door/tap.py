@@ -13,7 +13,12 @@ from core.errors import AttuneError
 from feedback.types import Interaction, Outcome
 from server.answers.transcript import ENDS, Transcript, read
 from server.door.call import COUNTING, Call, Onward
-from server.door.requests import recorded_prompt, recorded_rest, recorded_sampling
+from server.door.requests import (
+    kept_document,
+    recorded_prompt,
+    recorded_rest,
+    recorded_sampling,
+)
 from server.engine.trial import Absurd
 from server.errors import error_event, error_response
 
@@ -136,12 +141,15 @@ class Tap:
         call, asked, route = self._call, self._call.asked, self._call.route
         begun = self._streams or chunks
         transcript = read(call.endpoint, chunks, streamed=self._streams) if begun else Transcript()
+        if transcript.error:
+            outcome = "failed"
+        whole = transcript.document if outcome == "completed" else None
         return Interaction(
             id=call.completion_id,
             tenant_id=call.key.tenant_id,
             endpoint=call.endpoint,
             created_at_s=call.asked_at_s,
-            outcome="failed" if transcript.error else outcome,
+            outcome=outcome,
             model_requested=asked.model[:256],
             model_answered=route.public_name,
             adapter_id=route.adapter.id if route.adapter else None,
@@ -156,6 +164,7 @@ class Tap:
             sampling=recorded_sampling(asked.body),
             request=recorded_rest(asked.body),
             response=transcript.extra or None,
+            document=kept_document(asked.body, whole),
             prompt_tokens=transcript.prompt_tokens,
             completion_tokens=transcript.completion_tokens,
             first_token_ms=None if self._first is None else (self._first - call.began) * 1e3,

@@ -53,7 +53,12 @@ async def get_model(model: str, key: Key, runtime: RuntimeOf) -> ModelView:
     if model == AUTO:
         return _view(runtime, AUTO)
     chosen = route(
-        runtime.sync.directory, key.tenant_id, model, served_name=runtime.served_name, draw=1.0
+        runtime.sync.directory,
+        key.tenant_id,
+        model,
+        served_name=runtime.served_name,
+        draw=1.0,
+        base_digest=runtime.base.digest,
     )
     version = chosen.version.number if chosen.version else None
     return _view(runtime, model, chosen.adapter.created_at_s if chosen.adapter else 0, version)

@@ -27,7 +27,7 @@ not exist."""
 _ENGINE = {
     "/v1/chat/completions": "OpenAI's chat completions; `model` is `base`, `auto` or an adapter.",
     "/v1/completions": "OpenAI's text completions.",
-    "/v1/responses": "OpenAI's responses.",
+    "/v1/responses": "OpenAI's responses; `previous_response_id` goes on from an earlier one.",
     "/v1/messages": "Anthropic's messages.",
     "/v1/messages/count_tokens": "How many tokens Anthropic's messages would be.",
     "/tokenize": "The tokens of a text or of chat messages.",

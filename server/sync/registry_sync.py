@@ -21,9 +21,9 @@ from adapters.directory import Directory, News, load_directory, renew_directory
 from adapters.routing import engine_name
 from adapters.types import Adapter, Version
 from core.database import Database
-from core.errors import AttuneError, NotFound, Unavailable
+from core.errors import AttuneError, Conflict, NotFound, Unavailable
 from core.identity.types import ApiKey
-from core.ids import AdapterId
+from core.ids import AdapterId, Digest
 from server import metrics
 from server.engine.residency import Residency
 from server.pools import REGISTRY, run_in
@@ -87,12 +87,14 @@ class RegistrySync:
         interval_s: float,
         publish_interval_s: float,
         on_live: Callable[[Version], None],
+        base_digest: Digest | None = None,
     ) -> None:
         self._database = database
         self._residency = residency
         self._interval_s = interval_s
         self._publish_interval_s = publish_interval_s
         self._on_live = on_live
+        self._base_digest = base_digest
         # Know the keys, tenants and names there are now. Versions live in the registry but not yet
         # here stay as they are, so it is quick: `refresh` takes them over.
         self.look = SharedLook(self._look)
@@ -115,6 +117,8 @@ class RegistrySync:
         for adapter in worth_loading(self.directory, recent, limit=limit):
             assert adapter.live_version is not None
             version = self.directory.versions[adapter.id][adapter.live_version]
+            if not version.is_for(self._base_digest):
+                continue
             name = engine_name(adapter.tenant_id, adapter, version)
             await self._residency.preload_quietly(name, version)
 
@@ -188,6 +192,11 @@ class RegistrySync:
                         await asyncio.sleep(self._publish_interval_s)
                     loaded |= await self._take_over(adapter)
 
+    def _require_own(self, version: Version) -> None:
+        if not version.is_for(self._base_digest):
+            # A server on another base model shares the database, and has changed it.
+            raise Conflict("It was made for another base model. Restart this server with that one.")
+
     def _due(self) -> list[Adapter]:
         """What this server is behind with, less what it failed to load a moment ago."""
         now = time.monotonic()
@@ -203,6 +212,7 @@ class RegistrySync:
         new = None if adapter.live_version is None else versions[adapter.live_version]
         if new is not None:
             try:
+                self._require_own(new)
                 await self._residency.preload(engine_name(adapter.tenant_id, adapter, new), new)
             except AttuneError as error:
                 metrics.SWAPS.labels("failed").inc()

@@ -5,6 +5,7 @@ VLLM_PLUGINS=attune.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -18,7 +19,7 @@ from starlette.datastructures import State
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from adapters.validate import read_base
+from adapters.bases import identify
 from core.errors import Invalid
 from core.logs import keep_logs_clean
 from core.settings import Settings
@@ -81,7 +82,7 @@ class AttuneEndpoints:
         runtime = Runtime(
             settings,
             VllmEngine(engine_client, models, BoundsLog()),
-            base=read_base(args.model),
+            base=await asyncio.to_thread(identify, args.model, settings.home),
             served_name=models.base_model_paths[0].name,
             max_model_len=engine_client.model_config.max_model_len,
             max_loras=args.max_loras,

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from adapters.bases import Bases, identify
+from core.database import Database
 from core.errors import Invalid
 from core.settings import Settings
 
@@ -94,4 +96,18 @@ def serve(settings: Settings, extra: Sequence[str]) -> None:
             os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     args = parser.parse_args(serve_arguments(settings, extra, on_cpu=on_cpu))
     validate_parsed_serve_args(args)
+    _require_base(settings, args.model)
     uvloop.run(run_server(args))
+
+
+def _require_base(settings: Settings, model: str) -> None:
+    """Refuse another base model before it is loaded, which may take minutes; starting up looks
+    again. One that is not on this machine yet is looked at then."""
+    try:
+        base = identify(model, settings.home)
+    except Invalid:
+        return
+    database = Database(settings.resolved_database_url())
+    database.upgrade()
+    Bases(database).bind(base, accepted=settings.accept_base)
+    database.dispose()

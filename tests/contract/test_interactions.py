@@ -62,6 +62,39 @@ def test_feedback_that_came_before_its_answer_is_matched(database: Database) -> 
     assert count(database, interactions, ACME) == 3
 
 
+def test_only_an_answer_kept_to_be_fetched_is_found_and_only_by_its_tenant(
+    database: Database,
+) -> None:
+    store = InteractionStore(database)
+    store.append([answer("plain"), answer("whole", document={"output": [{"text": "€"}]})])
+    found = store.fetchable(ACME, CompletionId("whole"))
+    assert found is not None
+    assert found.document == {"output": [{"text": "€"}]}
+    assert store.fetchable(ACME, CompletionId("plain")) is None
+    assert store.fetchable(TenantId("ten_other"), CompletionId("whole")) is None
+    assert not store.delete(TenantId("ten_other"), CompletionId("whole"))
+    assert not store.delete(ACME, CompletionId("plain"))
+    assert count(database, interactions, ACME) == 2
+
+
+def test_a_deleted_answer_teaches_nothing_and_what_was_said_of_it_stays(
+    database: Database,
+) -> None:
+    store, said = InteractionStore(database), FeedbackStore(database)
+    store.append([answer(name, document={}) for name in ("gone", "kept")])
+    for name in ("gone", "kept"):
+        said.put(Feedback(FeedbackId(f"on-{name}"), ACME, 200.0, CompletionId(name), value=True))
+    news = said.news({SUPPORT: 0})[SUPPORT]
+    assert (news.count, len(said.effective(SUPPORT))) == (2, 2)
+    assert store.delete(ACME, CompletionId("gone"))
+    assert not store.delete(ACME, CompletionId("gone"))
+    assert said.news({SUPPORT: 0})[SUPPORT].count == 1
+    assert [about.id for _, about in said.effective(SUPPORT)] == ["kept"]
+    assert len(said.list(ACME).items) == 2
+    said.put(Feedback(FeedbackId("late"), ACME, 300.0, CompletionId("gone"), value=False))
+    assert said.news({SUPPORT: 0})[SUPPORT].count == 1
+
+
 def test_a_locked_file_is_an_error_that_passes_and_nothing_is_half_stored(sqlite: Database) -> None:
     store = InteractionStore(sqlite)
     sa.event.listen(sqlite.engine, "connect", _impatient)

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from adapters.bases import Bases
 from adapters.registry import Registry
 from adapters.types import Learning
-from adapters.validate import read_base
+from adapters.validate import BaseModel, read_base
 from core.database import Database
 from core.errors import Conflict
 from core.identity.tenants import TenantStore
+from core.ids import Digest
 from core.settings import SHIPPED_MODEL, Settings
 from core.work.kind import Place
 from core.work.ledger import Ledger
 from deploy.bench.adapters import write_adapter
 from trainer.model.warm import WarmModel
+from trainer.runs.plan import Candidate
 from trainer.runs.steps import Judged, Steps
 from trainer.runs.watch import open_run
 from trainer.types import RUN, Check, Evaluation, Interval, RunFacts, Verdict
@@ -77,3 +80,29 @@ def test_a_cancelled_run_publishes_nothing(world: tuple) -> None:  # type: ignor
     with pytest.raises(Conflict, match="cancelled"):
         steps.publish(run_id, "", judged)
     assert registry.versions(run.adapter_id) == []
+
+
+def test_a_run_under_way_ends_when_the_base_model_changes(world: tuple) -> None:  # type: ignore[type-arg]
+    """Whether this trainer has the former base still, or was started anew with the present one."""
+    steps, registry, runs, run_id, judged = world
+    bases, run = Bases(steps._database), runs.find(run_id)
+    other = BaseModel("other", {}, Digest("b2" * 32))
+    bases.bind(steps._base)
+    steps._require_base(run)
+    bases.bind(other)
+    for step in (
+        lambda: steps.snapshot(run_id),
+        lambda: steps.train(run_id, "", Candidate("kto", "fresh")),
+        lambda: steps.evaluate(run_id, "", Candidate("kto", "fresh")),
+        lambda: steps.publish(run_id, "", judged),
+    ):
+        with pytest.raises(Conflict, match="another base model"):
+            step()
+    bases.bind(steps._base)
+    with pytest.raises(Conflict, match="changed while"):
+        steps.publish(run_id, "", judged)
+    assert registry.versions(run.adapter_id) == []
+    late, _ = open_run(runs, registry.create(run.tenant_id, "late"), "test", 0, None)
+    steps.publish(late.id, "", judged)
+    (version,) = registry.versions(late.adapter_id)
+    assert version.base_digest == steps._base.digest

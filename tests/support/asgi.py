@@ -26,7 +26,10 @@ from support.engine import Engine
 
 Q = "model.layers.0.self_attn.q_proj"
 BASE = BaseModel("tiny", {Q: (6, 4)})
+OURS = ("/v1/models", "/v1/adapters", "/v1/feedback", "/v1/runs", "/v1/responses/")
 DONE = b"data: [DONE]\n\n"
+END = object()
+"""As a chunk: the event that ends a streamed response."""
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
 
 
@@ -35,7 +38,8 @@ class Vllm:
     """Stands for vLLM's app: keeps what it was asked, answers as it is told.
 
     `chunks`: the bodies of an event stream; an entry may also be a coroutine function to wait
-    for. None: one JSON document. `cut`: return after the last chunk as if the client had gone.
+    for. None: one JSON document, or what `document` makes of the body. `cut`: return after the last
+    chunk as if the client had gone.
     """
 
     ours: FastAPI
@@ -46,7 +50,7 @@ class Vllm:
     asked: list[tuple[str, dict[bytes, bytes], Any]] = field(default_factory=list)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"].startswith(("/v1/models", "/v1/adapters", "/v1/feedback", "/v1/runs")):
+        if scope["path"].startswith(OURS):
             await self.ours(scope, receive, send)
             return
         body = b""
@@ -60,10 +64,16 @@ class Vllm:
         headers = [(b"content-type", kind), (b"x-request-id", b"vllm's own")]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         if self.chunks is None:
-            await send({"type": "http.response.body", "body": json.dumps(self.document).encode()})
+            asked = self.asked[-1][2]
+            document = self.document(asked) if callable(self.document) else self.document
+            await send({"type": "http.response.body", "body": json.dumps(document).encode()})
             return
         for chunk in self.chunks:
-            if callable(chunk):
+            if chunk is END:
+                told = {"type": "response.completed", "response": self.document(self.asked[-1][2])}
+                body = f"event: response.completed\ndata: {json.dumps(told)}\n\n".encode()
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            elif callable(chunk):
                 await chunk()
             else:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -120,7 +130,7 @@ class Door:
         app.state.attune = runtime
         self.vllm = Vllm(app)
         self.gateway = Gateway(self.vllm, lambda: self.runtime, own)
-        self.tenant = runtime.tenants.create("acme")
+        self.tenant = runtime_tenant(runtime, "acme")
         self.key = self.new_key("inference", "feedback", "train")
 
     def new_key(self, *scopes: Scope, tenant: str | None = None) -> str:

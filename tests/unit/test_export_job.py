@@ -19,11 +19,13 @@ from typing import Any
 
 import psutil
 import pytest
+from support.bases import write_base
 
 from adapters.artifacts.digest import ADAPTER_FILES
 from adapters.artifacts.store import ArtifactStore
 from adapters.quarantine import quarantine
 from adapters.registry import Registry
+from adapters.tables import versions
 from adapters.types import Adapter, ArtifactInfo
 from core.database import Database
 from core.errors import AttuneError, Conflict, Invalid, Unavailable
@@ -96,9 +98,7 @@ class Installation:
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Installation]:
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
+    model = write_base(tmp_path / "model")
     settings = Settings(home=tmp_path / "home", model=str(model))
     database = Database(settings.resolved_database_url())
     database.upgrade()
@@ -324,7 +324,16 @@ def test_the_real_process_says_what_is_wrong_in_our_own_errors(here: Installatio
     place = Place(here.settings, here.database, "base", "tiny")
     steps = ExportSteps(place, Export.builder, here.kind.folder)
     with pytest.raises(Invalid, match="names no architecture"):
-        steps.build(here.open().id)  # the model's folder holds an empty config.json
+        steps.build(here.open().id)  # the model's config.json has none
+
+
+def test_a_version_made_for_another_base_model_is_not_exported(here: Installation) -> None:
+    fits = here.carry_out(here.open("support@2"))
+    assert fits.state == "ready"
+    with here.database.write() as connection:
+        connection.execute(versions.update().values(base_digest="f" * 64))
+    with pytest.raises(Conflict, match="was made for another base model"):
+        here.carry_out(here.open("support@1"))
 
 
 WORKER = """

@@ -181,3 +181,21 @@ def test_a_quarantined_version_is_not_routed_to_by_its_number() -> None:
     known = replace(ALL, versions={**ALL.versions, SUPPORT.id: {3: banned}})
     with pytest.raises(Conflict, match="quarantined"):
         route(known, US, "support@3", served_name="town")
+
+
+def test_a_version_made_for_another_base_model_is_refused_however_it_is_asked_for() -> None:
+    """One whose base nobody recorded is not: it was adopted, or is about to be."""
+    ours, theirs = Digest("1" * 64), Digest("2" * 64)
+    versions = {
+        SUPPORT.id: {
+            6: version(SUPPORT, 6),
+            7: replace(version(SUPPORT, 7), base_digest=theirs),
+        }
+    }
+    known = replace(ALL, versions={**ALL.versions, **versions})
+    for model in ("support", "support@7", "auto"):
+        with pytest.raises(Conflict, match="another base model") as refused:
+            route(known, US, model, draw=1.0, base_digest=ours)
+        assert (refused.value.code, refused.value.param) == ("other_base", "model")
+        assert route(known, US, model, draw=1.0, base_digest=theirs).public_name == "support@7"
+    assert route(known, US, "support@6", draw=1.0, base_digest=ours).public_name == "support@6"

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.artifacts.store import ArtifactStore
+from adapters.bases import Bases, identify
 from adapters.registry import Registry
 from adapters.types import Adapter, Version
-from adapters.validate import read_base, validate_adapter
+from adapters.validate import BaseModel, validate_adapter
 from core.errors import Conflict
 from core.ids import Digest
 from core.work.kind import Place
@@ -62,15 +63,24 @@ class Steps:
         self._folder = folder  # where a run keeps its candidates until it ends
         self.runs = Ledger(database, RUN)
         self._registry = Registry(database)
+        self._bases = Bases(database)
         self._feedback = FeedbackStore(database)
         self._database = database
         self._artifacts = ArtifactStore(
             settings.resolved_artifacts_url(), cache=settings.home / "cache"
         )
 
+    @cached_property
+    def _base(self) -> BaseModel:
+        return identify(self._settings.model, self._settings.home)
+
     def snapshot(self, run_id: str) -> str:
-        """Freeze what can be learnt now; the snapshot's digest."""
+        """Freeze what can be learnt now; the snapshot's digest.
+
+        Raises Conflict where adapters are served on another base model by now.
+        """
         run = self.runs.advance(run_id, "snapshot")
+        self._require_base(run)
         adapter = self._adapter(run)
         found = read_feedback(self._feedback, adapter)
         frozen = freeze(
@@ -108,6 +118,7 @@ class Steps:
         from trainer.methods.loop import Training, train
 
         run = self.runs.advance(run_id, "train")
+        self._require_base(run)
         out = self._folder(run_id) / candidate.name
         if out.is_dir():
             return
@@ -143,6 +154,7 @@ class Steps:
     def evaluate(self, run_id: str, digest: str, candidate: Candidate) -> list[Judged]:
         """Measure a candidate at shrinking scales until one passes; all that were measured."""
         run = self.runs.advance(run_id, "evaluate")
+        self._require_base(run)
         adapter = self._adapter(run)
         frozen = self._snapshot(digest)
         judged: list[Judged] = []
@@ -175,11 +187,11 @@ class Steps:
             raise Conflict(
                 "The run was cancelled before its candidate was published.", code="cancelled"
             )
+        self._require_base(run)
         adapter = self._adapter(run)
         best = choose([(one.evaluation, one.verdict) for one in judged])
         chosen = judged[best if best is not None else 0]
-        base = read_base(self._settings.model)
-        info = validate_adapter(chosen.folder, base, max_rank=self._settings.max_lora_rank)
+        info = validate_adapter(chosen.folder, self._base, max_rank=self._settings.max_lora_rank)
         self._artifacts.put_folder(chosen.folder)
         version = self._registry.add_version(
             adapter.id,
@@ -237,6 +249,9 @@ class Steps:
             seed=_SEED,
         )
         return Judged(folder, name, measured, judge(measured, gate_limits(self._settings)))
+
+    def _require_base(self, run: Run) -> None:
+        self._bases.require(self._base, since_s=run.created_at_s)
 
     def _adapter(self, run: Run) -> Adapter:
         assert run.adapter_id is not None  # every run is an adapter's

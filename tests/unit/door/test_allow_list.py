@@ -23,7 +23,7 @@ HIDDEN = [
     "//v1/chat/completions", "/v1//chat/completions", "/v1/chat/completions/", "/V1/models",
     "/v1/chat/completions/../../load_lora_adapter", "/v1/./models", "/v1/modelsx", "/v1/model",
     "/v1/chat/completions\x00", "/v1/chat/completions\n", "/v1/models\n", "/metrics/", "/", "",
-    "/%2e%2e/v1/models", "/v1/responses/resp_1", "/v1/responses/resp_1/cancel", "/health/x",
+    "/%2e%2e/v1/models", "/v1/responses/", "/v1/responses/resp_1/x", "/health/x",
     "/v1/audio/transcriptions", "/tokenize/", "/v2/rerank", "/v1/feedback2", "/generate",
 ]  # fmt: skip  # fmt: skip
 
