@@ -56,7 +56,9 @@ class Runtime:
         self.served_name = served_name
         self.max_model_len = max_model_len
 
-        self.database = database = Database(settings.resolved_database_url())
+        self.database = database = Database(
+            settings.resolved_database_url(), wait_s=settings.database_wait_s
+        )
         self.tenants = TenantStore(database)
         self.registry = Registry(database)
         self.load_reports = LoadReports(database)

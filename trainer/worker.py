@@ -41,6 +41,8 @@ _WORKFLOW_VERSION = "attune-learn-1"
 # they moved must be read by them; this may go once no such run can be under way.
 _FORMER_MODULES = {"trainer.plan": "trainer.runs.plan", "trainer.steps": "trainer.runs.steps"}
 _FORMERLY_FEEDBACK = ("Check", "Verdict")
+_PATIENCE_S = 60.0
+"""Nobody waits for an answer of the trainer's, and its statements read much."""
 _GIVEN_UP = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
@@ -49,7 +51,9 @@ class Worker:
 
     def __init__(self, settings: Settings, kinds: Sequence[type[Kind[Any, Any]]]) -> None:
         self._settings = settings
-        self._database = Database(settings.resolved_database_url())
+        self._database = Database(
+            settings.resolved_database_url(), wait_s=max(_PATIENCE_S, settings.database_wait_s)
+        )
         self._database.upgrade()
         place = Place(settings, self._database, settings.served_name, settings.model)
         self._runners = [_Runner(kind(place)) for kind in kinds]

@@ -14,8 +14,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from adapters.directory import Directory, News, load_directory, renew_directory
 from adapters.routing import engine_name
 from adapters.types import Adapter, Version
@@ -136,10 +134,7 @@ class RegistrySync:
 
     async def _look(self) -> None:
         """Raises Unavailable while the database is."""
-        try:
-            news = await asyncio.to_thread(self._news, self._local.seen)
-        except SQLAlchemyError as error:
-            raise Unavailable("The registry cannot be read now; try again.") from error
+        news = await asyncio.to_thread(self._news, self._local.seen)
         if news is not None:
             self._local.take(news)
 
