@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from core.clock import now_s
 from core.database_trouble import Trouble
 from core.drivers import allow, limited, parsed_url, postgres_engine, sqlite_engine
-from core.errors import Conflict, Invalid, NotFound
+from core.errors import Conflict, NotFound
 from core.files import disk_trouble
 from core.text import fit
 
@@ -234,5 +234,3 @@ def _insert_or_ignore(dialect: str, table: sa.Table) -> sa.Insert:
     # Kept, because building a statement takes longer than executing it, and answers wait for it.
     insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
     return insert(table).on_conflict_do_nothing()
-
-

@@ -16,7 +16,7 @@ from sqlalchemy import exc
 
 from core.errors import Unavailable
 
-CODE = "database_unavailable"
+DATABASE_UNAVAILABLE = "database_unavailable"
 
 _MESSAGE = "The server's database cannot be used now: nothing was changed. Try again in a moment."
 
@@ -56,14 +56,14 @@ class Trouble:
     def translated(self) -> Iterator[None]:
         """Raises Unavailable for trouble of the block's, and at once for trouble just seen."""
         if time.monotonic() < self._refuse_until:
-            raise Unavailable(_MESSAGE, code=CODE)
+            raise Unavailable(_MESSAGE, code=DATABASE_UNAVAILABLE)
         try:
             yield
         except exc.SQLAlchemyError as error:
             if not is_trouble(error):
                 raise
             self._note(error)
-            raise Unavailable(_MESSAGE, code=CODE) from error
+            raise Unavailable(_MESSAGE, code=DATABASE_UNAVAILABLE) from error
         self._refuse_until = 0.0
 
     def _note(self, error: exc.SQLAlchemyError) -> None:
@@ -72,7 +72,9 @@ class Trouble:
             self._refuse_until = now + _COOL_S
         if now >= self._log_after:  # thousands may meet the same trouble
             self._log_after = now + _LOG_EVERY_S
-            logging.getLogger("attune.database").error("The database is in trouble: %s", _said(error))
+            logging.getLogger("attune.database").error(
+                "The database is in trouble: %s", _said(error)
+            )
 
 
 def is_trouble(error: exc.SQLAlchemyError) -> bool:

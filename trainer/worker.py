@@ -25,7 +25,8 @@ from dbos import DBOS, DBOSConfig, SetWorkflowID
 import feedback.types
 import trainer.types
 from core.database import Database
-from core.errors import AttuneError, Conflict
+from core.database_trouble import DATABASE_UNAVAILABLE
+from core.errors import AttuneError, Conflict, Unavailable
 from core.settings import Settings
 from core.work.kind import Kind, Place
 
@@ -147,7 +148,9 @@ class _Runner:
                 outcome = "cancelled" if cancelled else "failed"
             except Exception as error:
                 logger.exception("%s %s failed.", noun, work_id)
-                fail(work_id, f"{type(error).__name__}: {error}", cancelled=False)
+                # What it says is for the log: it may name files, or hold a statement.
+                reason = f"An error nobody foresaw ({type(error).__name__}): see the trainer's log."
+                fail(work_id, reason, cancelled=False)
                 outcome = "failed"
             finally:
                 trim_heap()
@@ -177,7 +180,13 @@ def _step(prefix: str, method: Callable[P, R], name: str = "") -> Callable[P, R]
 
     # Work begun by an earlier release finds its steps by these names.
     call.__qualname__ = prefix + (name or str(getattr(method, "__name__", "step")))
-    return DBOS.step(name=call.__qualname__)(call)
+    # A database that is back within a minute or two costs a run nothing but the time.
+    retried = {"retries_allowed": True, "max_attempts": 10, "should_retry": _awaits_database}
+    return DBOS.step(name=call.__qualname__, backoff_rate=1.5, **retried)(call)
+
+
+def _awaits_database(error: BaseException) -> bool:
+    return isinstance(error, Unavailable) and error.code == DATABASE_UNAVAILABLE
 
 
 def _answer_to_former_names() -> None:

@@ -11,13 +11,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBearer
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from core.bodies import Resource, invalid
-from core.errors import Unavailable
+from core.errors import AttuneError, Unavailable
 from core.http_errors import ErrorEnvelope
 from core.identity.keys import require
 from core.identity.types import ApiKey, Scope
 from core.text import decoded
+from server.errors import unforeseen
 from server.runtime import Runtime
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -100,6 +103,10 @@ class Route(APIRoute):
                 return await handle(request)
             except RequestValidationError as error:
                 raise invalid(error.errors()) from error
+            except (AttuneError, HTTPException, ClientDisconnect):
+                raise
+            except Exception as error:  # or vLLM's handlers would tell the client what it says
+                raise unforeseen(error) from error
 
         return handler
 

@@ -18,7 +18,7 @@ from adapters.directory import Directory, News, load_directory, renew_directory
 from adapters.routing import engine_name
 from adapters.types import Adapter, Version
 from core.database import Database
-from core.errors import AttuneError, NotFound, Unavailable
+from core.errors import AttuneError, NotFound
 from core.identity.types import ApiKey
 from core.ids import AdapterId
 from server import metrics

@@ -7,6 +7,7 @@ and `collective_rpc`; tests/contract pins them.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from vllm.platforms import current_platform
 from core.errors import Unavailable
 from server.vllm.bounds.install import NOTE_SATURATED
 from server.vllm.bounds.log import BoundsLog
+
+logger = logging.getLogger("attune.server")
 
 
 class VllmEngine:
@@ -36,7 +39,7 @@ class VllmEngine:
         try:
             await self._client.add_lora(request)
         except Exception as error:  # vLLM raises whatever its worker raised
-            raise Unavailable(f"The engine refused adapter '{name}': {error}") from error
+            raise _told(f"The engine refused adapter '{_public(name)}'", error) from error
         self._models.lora_requests[name] = request
 
     async def unload(self, name: str, engine_id: int) -> None:
@@ -51,7 +54,7 @@ class VllmEngine:
             for length in prompt_tokens:
                 await self._first_token(request, length)
         except Exception as error:  # whatever a step raised
-            raise Unavailable(f"The engine cannot try adapter '{name}': {error}") from error
+            raise _told(f"The engine cannot try adapter '{_public(name)}'", error) from error
 
     async def _first_token(self, request: LoRARequest, prompt_tokens: int) -> None:
         config = self._client.model_config
@@ -77,8 +80,18 @@ class VllmEngine:
             try:
                 await self._client.collective_rpc(NOTE_SATURATED)
             except Exception as error:  # vLLM raises whatever its worker raised
-                raise Unavailable(f"The engine cannot tell of its adapters: {error}") from error
+                raise _told("The engine cannot tell of its adapters", error) from error
         return self._bounds.has_saturated(engine_id)
+
+
+def _told(what: str, error: Exception) -> Unavailable:
+    """Why is for the log: what vLLM says names files of this machine."""
+    logger.error("%s.", what, exc_info=error)
+    return Unavailable(f"{what}: the server's log says why.")
+
+
+def _public(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def _tell_public_names(serving_models: Any) -> None:
