@@ -75,7 +75,7 @@ class Database:
         self._wait_s = wait_s
         self._turn = threading.Lock()
         # Apart: who cannot write to a SQLite file in use elsewhere can read it all the same.
-        self._read_trouble, self._write_trouble = Trouble(), Trouble()
+        self._read_trouble, self._write_trouble = Trouble(wait_s), Trouble(wait_s)
 
     @contextmanager
     def write(self, *, wait_s: float | None = None) -> Iterator[sa.Connection]:

@@ -37,38 +37,41 @@ _OUR_SQLITE_FAULTS = frozenset(
 _TROUBLED_CLASSES = frozenset({"08", "25", "28", "3D", "3F", "40", "53", "55", "57", "58", "XX"})
 _TROUBLED_CODES = frozenset({"42501", "42P01"})  # a right, or a table, that was there at the start
 _OUR_CODES = frozenset({"25P02"})  # a statement after one that failed
-_ONES_OWN = frozenset({"40", "42", "55"})
+_ONES_OWN = frozenset({"40", "42"})
 _ONES_OWN_CODES = frozenset({"57014"})  # a statement that took too long
 
 
 class Trouble:
     """Errors of one database, told as Unavailable. For several threads.
 
-    Who comes just after somebody waited in vain for the database is refused at once: those who
-    queue for a thread or a connection must not each wait the whole time after one another.
+    Who comes just after somebody waited in vain for the database, a good part of `wait_s`, is
+    refused at once: those who queue for a thread or a connection must not each wait the whole time
+    after one another.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wait_s: float) -> None:
+        self._long_s = wait_s / 5
         self._refuse_until = 0.0
         self._log_after = 0.0
 
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Raises Unavailable for trouble of the block's, and at once for trouble just seen."""
-        if time.monotonic() < self._refuse_until:
+        began = time.monotonic()
+        if began < self._refuse_until:
             raise Unavailable(_MESSAGE, code=DATABASE_UNAVAILABLE)
         try:
             yield
         except exc.SQLAlchemyError as error:
             if not is_trouble(error):
                 raise
-            self._note(error)
+            self._note(error, began)
             raise Unavailable(_MESSAGE, code=DATABASE_UNAVAILABLE) from error
         self._refuse_until = 0.0
 
-    def _note(self, error: exc.SQLAlchemyError) -> None:
+    def _note(self, error: exc.SQLAlchemyError, began: float) -> None:
         now = time.monotonic()
-        if not _is_ones_own(error):
+        if now - began >= self._long_s and not _is_ones_own(error):
             self._refuse_until = now + _COOL_S
         if now >= self._log_after:  # thousands may meet the same trouble
             self._log_after = now + _LOG_EVERY_S
@@ -97,7 +100,7 @@ def is_trouble(error: exc.SQLAlchemyError) -> bool:
 
 
 def _is_ones_own(error: exc.SQLAlchemyError) -> bool:
-    """Whether others may well be served: a lock or a statement of this one's took too long."""
+    """Whether others may well be served: it was this one's statement that took too long."""
     state = _sqlstate(error)
     return state[:2] in _ONES_OWN or state in _ONES_OWN_CODES
 

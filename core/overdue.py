@@ -6,6 +6,7 @@ the thread that waits goes on with an error. Knows nothing of SQL.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -34,20 +35,21 @@ class Overdue:
     def __init__(self) -> None:
         self._until: dict[Wire, float] = {}
         self._changed = threading.Condition()
-        self._idle = True
+        self._soonest = math.inf
         self._thread: threading.Thread | None = None
 
     @contextmanager
     def ended_after(self, left_s: float, wire: Wire) -> Iterator[None]:
         """Shut the wire if the block lasts longer than that."""
+        at = time.monotonic() + left_s
         with self._changed:
-            self._until[wire] = time.monotonic() + left_s
+            self._until[wire] = at
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._watch, name="attune-overdue", daemon=True
                 )
                 self._thread.start()
-            elif self._idle:
+            elif at < self._soonest:
                 self._changed.notify()
         try:
             yield
@@ -62,10 +64,9 @@ class Overdue:
                 for wire in [wire for wire, at in self._until.items() if at <= now]:
                     del self._until[wire]
                     _shut(wire)
-                self._idle = not self._until
-                # Who comes later ends later, or is noticed a little late: all wait as long.
-                soonest = min(self._until.values(), default=None)
-                self._changed.wait(None if soonest is None else max(0.05, soonest - now))
+                self._soonest = min(self._until.values(), default=math.inf)
+                left_s = self._soonest - time.monotonic()
+                self._changed.wait(None if math.isinf(left_s) else max(0.0, left_s))
 
 
 def _shut(wire: Wire) -> None:

@@ -20,6 +20,7 @@ from core.work.kind import Kind, Place
 from core.work.watermarks import Watermarks
 from feedback.interactions import InteractionStore
 from feedback.store import FeedbackStore
+from feedback.writer import FeedbackWriter
 from server.answers.completion_ids import IdSigner
 from server.answers.first_answers import FirstAnswers
 from server.answers.recorder import Recorder
@@ -105,7 +106,11 @@ class Runtime:
         warm = max(1, self.settings.max_cpu_loras // 2)
         recent = await asyncio.to_thread(self.interactions.recent_adapters, limit=warm)
         await self.sync.start(recent, limit=warm)
-        self.recorder = Recorder(self.interactions.append, wait_s=self.settings.commit_wait_s)
+        patience_s = self.settings.database_wait_s
+        self.recorder = Recorder(
+            self.interactions.append, wait_s=self.settings.commit_wait_s, give_up_s=patience_s
+        )
+        self.feedback_writer = FeedbackWriter(self.feedback.put_all, patience_s=patience_s)
         self._tasks = [
             asyncio.create_task(self.sync.follow(), name="attune-sync"),
             asyncio.create_task(keep_current(self.work.values()), name="attune-gauges"),
@@ -117,4 +122,5 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self.recorder.close)
+        await asyncio.to_thread(self.feedback_writer.close)
         self.database.dispose()

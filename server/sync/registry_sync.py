@@ -18,7 +18,7 @@ from adapters.directory import Directory, News, load_directory, renew_directory
 from adapters.routing import engine_name
 from adapters.types import Adapter, Version
 from core.database import Database
-from core.errors import AttuneError, NotFound
+from core.errors import AttuneError, NotFound, Unavailable
 from core.identity.types import ApiKey
 from core.ids import AdapterId
 from server import metrics
@@ -128,6 +128,8 @@ class RegistrySync:
             await asyncio.sleep(self._interval_s)
             try:
                 await self.refresh()
+            except Unavailable:  # twenty times a second for as long as it lasts; told elsewhere
+                metrics.SYNC_ERRORS.inc()
             except Exception:
                 metrics.SYNC_ERRORS.inc()
                 logger.exception("Cannot read the registry; serving goes on with what is known.")
