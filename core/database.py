@@ -9,6 +9,8 @@ adds a row to `changes` in its own transaction, so that following the database i
 from __future__ import annotations
 
 import functools
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +18,14 @@ from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
 from core.clock import now_s
-from core.errors import Invalid, NotFound
-from core.text import fit, json_text
+from core.database_trouble import Trouble
+from core.drivers import allow, limited, parsed_url, postgres_engine, sqlite_engine
+from core.errors import Conflict, NotFound
+from core.files import disk_trouble
+from core.text import fit
 
 Noun = TypeVar("Noun")
 
@@ -46,62 +50,87 @@ changes = sa.Table(
     sa.Column("at_s", sa.Float, nullable=False),
 )
 
-_SQLITE: dict[str, Any] = {"connect_args": {"timeout": 30.0}}
-_POSTGRES: dict[str, Any] = {
-    "pool_pre_ping": True,
-    "pool_size": 8,
-    # A host that vanishes must not hold answers for TCP's quarter of an hour.
-    "connect_args": {
-        "connect_timeout": 5,
-        "tcp_user_timeout": 8000,
-        "keepalives_idle": 5,
-        "keepalives_interval": 2,
-        "keepalives_count": 3,
-    },
-}
-
 _LAST_CHANGE = sa.select(sa.func.max(changes.c.id))
 
 
 class Database:
     """A pool of connections to one SQL database.
 
-    Raises Invalid from the constructor for a URL that is neither SQLite nor Postgres.
+    Whatever trouble it is in, a transaction ends within `wait_s` of being asked for: Unavailable,
+    without a word of what the database said. Raises Invalid from the constructor for a URL that is
+    neither SQLite nor Postgres.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = _with_driver(url)
-        parsed = sa.make_url(self.url)
+    def __init__(self, url: str, *, wait_s: float = 10.0) -> None:
+        parsed = parsed_url(url)
+        self.url = parsed.render_as_string(hide_password=False)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         if self.is_sqlite and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        # hide_parameters: errors are logged, and statements carry what tenants wrote.
-        self.engine = sa.create_engine(
-            self.url,
-            hide_parameters=True,
-            json_serializer=json_text,
-            **(_SQLITE if self.is_sqlite else _POSTGRES),
-        )
-        if self.is_sqlite:
-            event.listen(self.engine, "connect", _configure_sqlite)
-            event.listen(self.engine, "begin", _begin_immediate)
+            folder = Path(parsed.database).parent
+            with disk_trouble(str(folder), "The database belongs there: see ATTUNE_HOME."):
+                folder.mkdir(parents=True, exist_ok=True)
+        opened = sqlite_engine if self.is_sqlite else postgres_engine
+        self.engine = opened(parsed, wait_s=wait_s)
         self._writing = self.engine.execution_options(attune_write=True)
+        self._wait_s = wait_s
+        self._turn = threading.Lock()
+        # Apart: who cannot write to a SQLite file in use elsewhere can read it all the same.
+        self._read_trouble, self._write_trouble = Trouble(wait_s), Trouble(wait_s)
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self, *, wait_s: float | None = None) -> Iterator[sa.Connection]:
         """One transaction, committed on leaving the block, rolled back on an exception.
 
         On SQLite it takes the write lock at once, so a check and the write that depends on it
-        cannot interleave with another writer.
+        cannot interleave with another writer. Raises Unavailable for a database in trouble.
+        `wait_s`: another patience than the database's own, for what may rightly take longer.
         """
-        with self._writing.begin() as connection:
+        until = time.monotonic() + (wait_s or self._wait_s)
+        with (
+            self._write_trouble.translated(),
+            self._in_turn(until),
+            self._connected(self._writing, until) as connection,
+            connection.begin(),
+        ):
+            if wait_s is not None and not self.is_sqlite:
+                allow(connection, wait_s)
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A connection for reading a consistent snapshot; nothing is committed."""
-        with self.engine.connect() as connection:
+        """A connection for reading a consistent snapshot; nothing is committed.
+
+        Raises Unavailable for a database in trouble.
+        """
+        until = time.monotonic() + self._wait_s
+        with self._read_trouble.translated(), self._connected(self.engine, until) as connection:
             yield connection
+
+    @contextmanager
+    def _in_turn(self, until: float) -> Iterator[None]:
+        """SQLite lets one write at a time: the others wait here, in order and without polling,
+        and leave the connections to those who read."""
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._turn.acquire(timeout=max(0.0, until - time.monotonic())):
+            raise sa.exc.TimeoutError("others were writing all the while")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    @contextmanager
+    def _connected(self, engine: sa.Engine, until: float) -> Iterator[sa.Connection]:
+        with engine.connect() as connection:
+            raw: Any = connection.connection.driver_connection
+            left_s = max(0.0, until - time.monotonic())
+            if self.is_sqlite:
+                raw.execute(f"PRAGMA busy_timeout={int(left_s * 1000)}")
+                yield connection
+            else:
+                with limited(raw, left_s):
+                    yield connection
 
     def get(self, query: sa.Select[Any], noun: type[Noun], missing: NotFound) -> Noun:
         """The one row of a query as the noun it holds; raises `missing` if there is none."""
@@ -125,11 +154,18 @@ class Database:
         """Bring the schema to the newest migration; does nothing when it is there already."""
         from alembic import command
         from alembic.config import Config
+        from alembic.util.exc import CommandError
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.attributes["database"] = self
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise Conflict(
+                "The database was written by a newer Attune than this one: update this "
+                "installation, or use the database's own."
+            ) from error
 
     def last_change(self) -> int:
         """The number of the newest change; grows with every registry change."""
@@ -198,34 +234,3 @@ def _insert_or_ignore(dialect: str, table: sa.Table) -> sa.Insert:
     # Kept, because building a statement takes longer than executing it, and answers wait for it.
     insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
     return insert(table).on_conflict_do_nothing()
-
-
-def _with_driver(url: str) -> str:
-    for plain in ("postgresql://", "postgres://"):
-        if url.startswith(plain):
-            return "postgresql+psycopg://" + url.removeprefix(plain)
-    if url.startswith(("sqlite:///", "postgresql+psycopg://")):
-        return url
-    raise Invalid(
-        # Only the scheme: the rest may hold a password.
-        f"ATTUNE_DATABASE_URL ({url.partition(':')[0][:20]}:…) is not supported: use "
-        "sqlite:///path or postgresql://…",
-        param="database_url",
-    )
-
-
-def _configure_sqlite(connection: Any, _record: Any) -> None:
-    # pysqlite's own transaction control would begin too late for BEGIN IMMEDIATE below.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    # FULL: a commit survives power loss as well as kill -9; group commit pays for it once.
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA busy_timeout=30000")
-    cursor.close()
-
-
-def _begin_immediate(connection: sa.Connection) -> None:
-    write = connection.get_execution_options().get("attune_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -83,6 +83,11 @@ class Settings(BaseSettings):
     commit_wait_s: float = Field(
         default=0.0, description="Extra wait to gather answers into one commit."
     )
+    database_wait_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="How long anybody waits for a database in trouble before the answer is a 503.",
+    )
     metrics_token: str = Field(
         default="", description="Bearer token for `/metrics`; empty: loopback only."
     )

@@ -9,6 +9,7 @@ from core.settings import Settings
 
 def open_tenants() -> TenantStore:
     """The tenants and keys of this installation, their schema brought up to date."""
-    database = Database(Settings().resolved_database_url())
+    settings = Settings()
+    database = Database(settings.resolved_database_url(), wait_s=settings.database_wait_s)
     database.upgrade()
     return TenantStore(database)

@@ -1,28 +1,25 @@
-"""Feedback in SQL: put, read, delete, and what of it is news to a trainer.
+"""Feedback in SQL: read, delete, and what of it is news to a trainer; `feedback.putting` writes.
 
-Whether a completion id was issued to the tenant is the server's to check (ids are signed);
-here only what the log says counts. Knows nothing of HTTP or of training.
+Knows nothing of HTTP or of training.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from core.database import Database, Noun, found, row_of
-from core.errors import Conflict, NotFound
+from core.database import Database, Noun
+from core.errors import AttuneError, NotFound
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from core.names import spellings
 from core.page import Page, read_page
+from feedback.putting import Said, Stored, put_all
 from feedback.tables import feedback, feedback_targets, interactions
-from feedback.targets import lock_tenants, write_targets
-from feedback.types import Change, Feedback, Interaction, Kind, News
+from feedback.types import Feedback, Interaction, Kind, News
 
 
 class FeedbackStore:
@@ -31,51 +28,16 @@ class FeedbackStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def put(
-        self, item: Feedback, *, newest_wins: bool = False, own_only: bool = False
-    ) -> tuple[Feedback, Change]:
-        """Store an item, durable on return; yields it as stored and what that changed.
+    def put(self, item: Feedback, *, newest_wins: bool = False, own_only: bool = False) -> Stored:
+        """Store an item, durable on return, as `put_all` does; raises what refuses it."""
+        (outcome,) = self.put_all([Said(item, newest_wins, own_only)])
+        if isinstance(outcome, AttuneError):
+            raise outcome
+        return outcome
 
-        The same statement under the same id changes nothing. Another statement under the id
-        takes its place, keeps `created_at_s` and is news to the trainer again. With `newest_wins`
-        one that was said earlier than the stored one does not, and Conflict is raised for an id
-        under which another answer is judged: whoever chose it could not know of the other. With
-        `own_only` Conflict is raised for an id under which somebody else gave something.
-        Raises NotFound when an answer it speaks of belongs to another tenant.
-        """
-        row = _row(item)
-        mine = _is(item.tenant_id, item.id)
-        query = sa.select(feedback).where(mine)
-        with self._database.write() as connection:
-            lock_tenants(connection, [item.tenant_id])
-            old = found(connection, query, Feedback)
-            if old is not None:
-                if own_only and old.given_by != item.given_by:
-                    raise Conflict(
-                        f"Feedback '{item.id}' was given with another key. Choose another id; "
-                        "only a key with the scope 'feedback' changes what others gave.",
-                        param="id",
-                    )
-                if newest_wins and old.completion_id != item.completion_id:
-                    raise Conflict(
-                        f"Feedback '{item.id}' is about another answer already. Give each its "
-                        "own id.",
-                        param="id",
-                    )
-                late = newest_wins and old.said_at_s > item.said_at_s
-                if late or _same_statement(old, item):
-                    return old, "unchanged"
-            row["updated_at_s"] = item.said_at_s
-            if old is None:
-                row |= {"created_at_s": item.created_at_s, "given_by": item.given_by}
-                connection.execute(feedback.insert().values(row))
-            else:
-                connection.execute(feedback.update().where(mine).values(row))
-            seq = connection.execute(query.with_only_columns(feedback.c.seq)).scalar_one()
-            write_targets(connection, seq, item.tenant_id, item.completion_ids)
-            stored = found(connection, query, Feedback)
-            assert stored is not None
-            return stored, "created" if old is None else "updated"
+    def put_all(self, said: Sequence[Said]) -> Sequence[Stored | AttuneError]:
+        """Store items in one transaction, durable on return: see `feedback.putting`."""
+        return put_all(self._database, said)
 
     def get(self, tenant_id: TenantId, feedback_id: FeedbackId) -> Feedback:
         """One item; NotFound if the tenant has none of that id."""
@@ -201,23 +163,6 @@ class FeedbackStore:
     def last_seq(self) -> int:
         """The newest news number there is; unchanged means no feedback came for anybody."""
         return self._database.scalar(sa.select(sa.func.max(feedback_targets.c.seq))) or 0
-
-
-def _row(item: Feedback) -> dict[str, Any]:
-    """The row of what an item says: less `seq`, the times, and who gave it first."""
-    said = [name for name in item.__slots__ if name != "given_by" and not name.endswith("_at_s")]
-    values: dict[str, Any] = {name: getattr(item, name) for name in said}
-    if isinstance(item.value, int | float) and not isinstance(item.value, bool):
-        values["value"] = float(item.value)
-    if item.comparison is not None:
-        values["comparison"] = asdict(item.comparison)
-    return row_of(feedback, {**values, "kind": item.kind})
-
-
-def _same_statement(left: Feedback, right: Feedback) -> bool:
-    """Whether two items say the same, whenever they say it; unlike `==` it tells True from 1."""
-    texts = [json.dumps(_row(item), sort_keys=True) for item in (left, right)]
-    return texts[0] == texts[1]
 
 
 def _is(tenant_id: TenantId, feedback_id: FeedbackId) -> sa.ColumnElement[bool]:

@@ -6,7 +6,8 @@ from different processes; whichever comes second completes the row, under a lock
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
@@ -36,33 +37,51 @@ def lock_tenants(
         )
 
 
-def write_targets(
-    connection: sa.Connection,
-    feedback_seq: int,
-    tenant_id: TenantId,
-    completion_ids: Sequence[CompletionId],
-) -> None:
-    """Replace the targets of one feedback item; call with the tenant's lock held.
+Answers: TypeAlias = Mapping[CompletionId, sa.Row[Any, Any, Any, Any]]
+"""What is logged of answers: whose each is, and which adapter can learn from it."""
 
-    Raises NotFound when one of the answers belongs to another tenant; one that is not logged
-    yet is accepted.
-    """
+
+def known_answers(connection: sa.Connection, completion_ids: Sequence[CompletionId]) -> Answers:
+    """Those of the answers that are logged; call with their tenants' locks held."""
     columns = interactions.c
     query = sa.select(columns.id, columns.tenant_id, columns.adapter_id, columns.outcome)
-    known = connection.execute(query.where(columns.id.in_(completion_ids))).all()
-    for answer in known:
-        if answer.tenant_id != tenant_id:
+    found = connection.execute(query.where(columns.id.in_(completion_ids)))
+    return {answer.id: answer for answer in found}
+
+
+def require_own(
+    tenant_id: TenantId, completion_ids: Sequence[CompletionId], answers: Answers
+) -> None:
+    """Raises NotFound when one of the answers belongs to another tenant; one that is not logged
+    yet is accepted."""
+    for name in completion_ids:
+        if name in answers and answers[name].tenant_id != tenant_id:
             raise NotFound(
-                f"No completion {answer.id!r}; use the id the answer came with.",
-                param="completion_id",
+                f"No completion {name!r}; use the id the answer came with.", param="completion_id"
             )
-    learners = {answer.id: answer.adapter_id for answer in known if answer.outcome == "completed"}
-    connection.execute(
-        feedback_targets.delete().where(feedback_targets.c.feedback_seq == feedback_seq)
-    )
+
+
+def write_targets(
+    connection: sa.Connection,
+    spoken_of: Mapping[int, Sequence[CompletionId]],
+    answers: Answers,
+    *,
+    replace: Sequence[int],
+) -> None:
+    """Write the targets of feedback items by their number; call with their tenants' locks held.
+
+    `replace`: those of them that have targets already.
+    """
+    if replace:
+        known = feedback_targets.c.feedback_seq.in_(replace)
+        connection.execute(feedback_targets.delete().where(known))
+    learners = {
+        name: answer.adapter_id for name, answer in answers.items() if answer.outcome == "completed"
+    }
     rows = [
-        {"feedback_seq": feedback_seq, "completion_id": name, "adapter_id": learners.get(name)}
-        for name in completion_ids
+        {"feedback_seq": seq, "completion_id": name, "adapter_id": learners.get(name)}
+        for seq, names in spoken_of.items()
+        for name in names
     ]
     connection.execute(feedback_targets.insert(), rows)
 

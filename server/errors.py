@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 from starlette.responses import Response
 
-from core.errors import AttuneError, NotFound
+from core.errors import AttuneError, NotFound, Unavailable
 from core.http_errors import ErrorEnvelope, error_body, headers_of, status_of
+from core.ids import new_id
 from feedback.receivers import receiver_at
 from server import anthropic
+
+logger = logging.getLogger("attune.server")
 
 
 def error_response(error: AttuneError, path: str = "") -> Response:
@@ -34,6 +38,25 @@ def _told(error: AttuneError, path: str) -> dict[str, Any]:
 def no_endpoint(method: str, path: str) -> NotFound:
     """What is said of a path that does not exist, or that is nobody's business here."""
     return NotFound(f"No such endpoint: {method[:20]} {path[:200]}. See /docs.")
+
+
+def unforeseen(error: Exception) -> AttuneError:
+    """What a client is told of an exception that nobody translated: nothing of what it says.
+
+    That goes to the log, under an id the client gets too. An OSError is a disk in trouble, or a
+    store beyond the network: Unavailable.
+    """
+    if isinstance(error, OSError):
+        logger.error("The server's storage is in trouble: %s", error.strerror, exc_info=error)
+        return Unavailable(
+            "The server's storage cannot be used now. Try again in a moment.",
+            code="store_unavailable",
+        )
+    number = new_id("err")
+    logger.error("An error nobody foresaw, told to the client as %s.", number, exc_info=error)
+    return AttuneError(
+        f"An error of the server's own, {number}: tell who runs this server, whose log says more."
+    )
 
 
 def error_event(endpoint: str, error: AttuneError) -> bytes:

@@ -21,6 +21,7 @@ from core.work.kind import Kind, Place
 from core.work.watermarks import Watermarks
 from feedback.interactions import InteractionStore
 from feedback.store import FeedbackStore
+from feedback.writer import FeedbackWriter
 from server.answers.completion_ids import IdSigner
 from server.answers.first_answers import FirstAnswers
 from server.answers.recorder import Recorder
@@ -66,9 +67,11 @@ class Runtime:
         self.served_name = served_name
         self.max_model_len = max_model_len
 
-        self.database = database = Database(settings.resolved_database_url())
+        self.database = database = Database(
+            settings.resolved_database_url(), wait_s=settings.database_wait_s
+        )
         # Connections of its own for what no call of a tenant's may keep waiting.
-        self._own_database = own = Database(self.database.url)
+        self._own_database = own = Database(self.database.url, wait_s=settings.database_wait_s)
         self.tenants = TenantStore(database)
         self.registry = Registry(database)
         self.load_reports = LoadReports(database)
@@ -131,8 +134,12 @@ class Runtime:
         warm = max(1, self.settings.max_cpu_loras // 2)
         recent = await run_in(OWN, self.interactions.recent_adapters, limit=warm)
         await self.sync.start(recent, limit=warm)
-        answers = InteractionStore(self._own_database)
-        self.recorder = Recorder(answers.append, wait_s=self.settings.commit_wait_s)
+        patience_s = self.settings.database_wait_s
+        answers, said = InteractionStore(self._own_database), FeedbackStore(self._own_database)
+        self.recorder = Recorder(
+            answers.append, wait_s=self.settings.commit_wait_s, give_up_s=patience_s
+        )
+        self.feedback_writer = FeedbackWriter(said.put_all, patience_s=patience_s)
         self._tasks = [
             asyncio.create_task(self.sync.follow(), name="attune-sync"),
             asyncio.create_task(keep_current(self.work.values()), name="attune-gauges"),
@@ -144,5 +151,6 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await run_in(OWN, self.recorder.close)
+        await run_in(OWN, self.feedback_writer.close)
         self.database.dispose()
         self._own_database.dispose()

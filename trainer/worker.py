@@ -26,7 +26,8 @@ import feedback.types
 import trainer.types
 from adapters.bases import Bases, identify
 from core.database import Database
-from core.errors import AttuneError, Conflict
+from core.database_trouble import DATABASE_UNAVAILABLE, speaks_sql
+from core.errors import AttuneError, Conflict, Unavailable
 from core.places import reason_of
 from core.settings import Settings
 from core.work.kind import Kind, Place
@@ -43,6 +44,8 @@ _WORKFLOW_VERSION = "attune-learn-1"
 # they moved must be read by them; this may go once no such run can be under way.
 _FORMER_MODULES = {"trainer.plan": "trainer.runs.plan", "trainer.steps": "trainer.runs.steps"}
 _FORMERLY_FEEDBACK = ("Check", "Verdict")
+_PATIENCE_S = 60.0
+"""Nobody waits for an answer of the trainer's, and its statements read much."""
 _GIVEN_UP = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
@@ -51,7 +54,9 @@ class Worker:
 
     def __init__(self, settings: Settings, kinds: Sequence[type[Kind[Any, Any]]]) -> None:
         self._settings = settings
-        self._database = Database(settings.resolved_database_url())
+        self._database = Database(
+            settings.resolved_database_url(), wait_s=max(_PATIENCE_S, settings.database_wait_s)
+        )
         self._database.upgrade()
         place = Place(settings, self._database, settings.served_name, settings.model)
         self._runners = [_Runner(kind(place)) for kind in kinds]
@@ -151,7 +156,7 @@ class _Runner:
                 logger.info("%s %s %s: %s", noun, work_id, outcome, error.message)
             except Exception as error:
                 logger.exception("%s %s failed.", noun, work_id)
-                fail(work_id, f"{type(error).__name__}: {reason_of(error)}", cancelled=False)
+                fail(work_id, _reason(error), cancelled=False)
                 outcome = "failed"
             finally:
                 trim_heap()
@@ -181,7 +186,20 @@ def _step(prefix: str, method: Callable[P, R], name: str = "") -> Callable[P, R]
 
     # Work begun by an earlier release finds its steps by these names.
     call.__qualname__ = prefix + (name or str(getattr(method, "__name__", "step")))
-    return DBOS.step(name=call.__qualname__)(call)
+    # A database that is back within a minute or two costs a run nothing but the time.
+    retried = {"retries_allowed": True, "max_attempts": 10, "should_retry": _awaits_database}
+    return DBOS.step(name=call.__qualname__, backoff_rate=1.5, **retried)(call)
+
+
+def _reason(error: Exception) -> str:
+    """For whoever ordered the work; what a database says is for the log alone."""
+    if speaks_sql(error):
+        return f"An error of the database's ({type(error).__name__}): see the trainer's log."
+    return f"{type(error).__name__}: {reason_of(error)}"
+
+
+def _awaits_database(error: BaseException) -> bool:
+    return isinstance(error, Unavailable) and error.code == DATABASE_UNAVAILABLE
 
 
 def _answer_to_former_names() -> None:

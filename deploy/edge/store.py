@@ -7,6 +7,7 @@ state. A call that returns has committed (`synchronous=FULL`). Must not know HTT
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import threading
 import uuid
@@ -19,9 +20,13 @@ from typing import Any, Literal
 from core.errors import Conflict, Unavailable
 from deploy.edge.types import Answered, Note
 
+logger = logging.getLogger("attune.edge")
+
 State = Literal["waiting", "synced", "rejected"]
 _FORMAT = "1"
 _LATER_S = 0.001
+_WAIT_S = 5.0
+"""For a place in the queue, and then for another process: what it is at takes milliseconds."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS items (
@@ -57,7 +62,7 @@ class Store:
         self._lock = threading.Lock()
         with self._translated():
             self._db = sqlite3.connect(
-                path, timeout=30, isolation_level=None, check_same_thread=False
+                path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
             )
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
@@ -162,12 +167,12 @@ class Store:
         return str(self._read("SELECT value FROM about WHERE name = ?", name)[0][0])
 
     def _read(self, statement: str, *values: object) -> list[Any]:
-        with self._translated(), self._lock:
+        with self._translated(), self._alone():
             return self._db.execute(statement, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._translated(), self._lock:
+        with self._translated(), self._alone():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -178,13 +183,24 @@ class Store:
                 raise
 
     @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._lock.acquire(timeout=_WAIT_S):
+            raise sqlite3.OperationalError("others were at it all the while")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
+            # Where the file is, and what SQLite says, is for who runs the device.
+            logger.error("%s cannot be written or read: %s", self._path, error)
             raise Unavailable(
-                f"{self._path} cannot be written or read ({error}). Is the disk full, or the "
-                "folder read-only?",
+                f"The device's {self._path.name} cannot be written or read now. Is the disk full, "
+                "or its folder read-only?",
                 code="store_unavailable",
             ) from error
 

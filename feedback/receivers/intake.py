@@ -5,16 +5,15 @@ Whether an answer was given to the caller is asked of `Caller`; nothing is store
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from core.errors import AttuneError, Invalid, NotFound, Unavailable
 from core.ids import CompletionId
 from feedback.interactions import InteractionStore
+from feedback.putting import PutAll, Said, Stored
 from feedback.receivers.base import Caller, Receiver, Result
-from feedback.store import FeedbackStore
 from feedback.types import Change, Feedback, Interaction
 
 
@@ -23,7 +22,7 @@ def take_in(
     sent: Any,
     caller: Caller,
     interactions: InteractionStore,
-    feedback: FeedbackStore,
+    put_all: PutAll,
 ) -> list[Result]:
     """One result per item of the call, in its order; what is stored is durable on return.
 
@@ -46,8 +45,13 @@ def take_in(
     # An answer told before stays as it was: neither its row nor what is learnt from it may change.
     new = {answer.id: answer for answer in reversed(answers) if answer.id not in seen}
     interactions.append(list(reversed(new.values())))
-    put = partial(feedback.put, newest_wins=receiver.newest_wins, own_only=caller.own_only)
-    return [_stored(result, seen, put) for result in results]
+    said = [
+        Said(result.item, receiver.newest_wins, caller.own_only)
+        for result in results
+        if isinstance(result.item, Feedback)
+    ]
+    stored = iter(put_all(said))
+    return [_outcome(result, seen, stored) for result in results]
 
 
 def _read(receiver: Receiver[Any], item: Any, sent: Any, caller: Caller, giver: str) -> Result:
@@ -76,10 +80,8 @@ def _check_issued(item: Feedback, caller: Caller) -> None:
             )
 
 
-def _stored(
-    result: Result,
-    seen: set[CompletionId],
-    put: Callable[[Feedback], tuple[Feedback, Change]],
+def _outcome(
+    result: Result, seen: set[CompletionId], stored: Iterator[Stored | AttuneError]
 ) -> Result:
     item = result.item
     if isinstance(item, Interaction):
@@ -87,10 +89,8 @@ def _stored(
         seen.add(item.id)
         return Result(result.sent, item, change)
     if isinstance(item, Feedback):
-        try:
-            return Result(result.sent, *put(item))
-        except Unavailable:
-            raise
-        except AttuneError as error:
-            return Result(result.sent, error=error)
+        outcome = next(stored)
+        if isinstance(outcome, AttuneError):
+            return Result(result.sent, error=outcome)
+        return Result(result.sent, *outcome)
     return result

@@ -6,8 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from adapters.types import Version
 from core.clock import now_s
 from core.errors import AttuneError
@@ -41,7 +39,7 @@ class FirstAnswers:
     def _observe(self, run_id: str, answered_at_s: float) -> None:
         try:
             feedback_at_s = self._newest_feedback_at_s(run_id)
-        except (AttuneError, SQLAlchemyError):
+        except AttuneError:
             logger.exception("Cannot tell how long feedback took to be served.")
             return
         if feedback_at_s is not None:

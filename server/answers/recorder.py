@@ -1,4 +1,4 @@
-"""Makes answers durable: one thread gathers finished answers into group commits.
+"""Makes answers durable: what has ended meanwhile is committed together.
 
 The event loop does no database I/O: an answer's end awaits the commit that carries it, and
 everything else goes on meanwhile.
@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-
-from core.errors import Unavailable
+from core.errors import AttuneError, Unavailable
+from core.group_commit import GroupCommit
 from feedback.types import Interaction
 from server import metrics
 
@@ -26,23 +22,34 @@ logger = logging.getLogger("attune.recorder")
 
 Build = Callable[[], Interaction]
 
-_PASSING = (OperationalError, InterfaceError, PoolTimeout, OSError)
-"""What a database says when it is away or busy; anything else it would say again."""
-
 _REFUSED = "The answer could not be stored, so it is withheld. The server's log says why."
+_LATE = (
+    "The answer could not be stored durably, so it is withheld. The database is unreachable; try "
+    "again."
+)
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+@dataclass(slots=True)
+class _Answer:
     build: Build
-    ended: float  # when its answer did, by the performance counter
-    committed: Future[None]
+    ended: float = field(default_factory=time.perf_counter)
+    built: Interaction | Unavailable | None = None
+
+    def read(self) -> Interaction | Unavailable:
+        if self.built is None:
+            try:
+                self.built = self.build()
+            except Exception:
+                logger.exception("An answer could not be read.")
+                self.built = Unavailable(_REFUSED)
+        return self.built
 
 
 class Recorder:
-    """Commits interactions in batches through `append`, which must be idempotent by id.
+    """Commits interactions in groups through `append`, which must be idempotent by id.
 
-    Every `build` runs in the recorder's thread.
+    Every `build` runs in the recorder's thread. `give_up_s`: how long after its end an answer may
+    become durable, the time in the queue and that of a commit under way included.
     """
 
     def __init__(
@@ -53,17 +60,31 @@ class Recorder:
         give_up_s: float = 10.0,
     ) -> None:
         self._append = append
-        self._wait_s = wait_s
-        self._give_up_s = give_up_s
-        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="attune-recorder", daemon=True)
-        self._thread.start()
+        self._group = GroupCommit(
+            "attune-recorder",
+            self._store,
+            patience_s=give_up_s,
+            gather_s=wait_s,
+            retry=True,
+            settled=_count,
+        )
 
     async def commit(self, build: Build) -> None:
-        """Return once the interaction is durable. Raises Unavailable if it cannot be made so."""
-        await asyncio.wrap_future(self._put(build))
+        """Return once the interaction is durable. Raises Unavailable if it is not so in time.
+
+        A commit that was under way when the time was up may keep it all the same.
+        """
+        committed = self._put(build)
+        try:
+            async with asyncio.timeout(self._group.patience_s):
+                await asyncio.wrap_future(committed)
+        except AttuneError as error:
+            refused = error.message == _REFUSED
+            raise Unavailable(_REFUSED if refused else _LATE) from error
+        except TimeoutError as error:
+            raise Unavailable(_LATE) from error
+        except Exception as error:
+            raise Unavailable(_REFUSED) from error
 
     def submit(self, build: Build) -> None:
         """Commit soon, without anybody waiting (a client that has gone away)."""
@@ -74,80 +95,23 @@ class Recorder:
 
     def close(self) -> None:
         """Commit everything submitted so far, then stop; later commits are refused."""
-        with self._lock:
-            self._closed = True
-            self._queue.put(None)
-        self._thread.join(timeout=30)
+        self._group.close()
 
-    def _put(self, build: Build) -> Future[None]:
-        committed: Future[None] = Future()
-        committed.set_running_or_notify_cancel()  # who stops waiting cancels nothing here
-        with self._lock:  # nothing may be queued behind the mark that ends the thread
-            if self._closed:
-                raise Unavailable("The server is shutting down; try again.")
-            metrics.COMMIT_WAITING.inc()
-            self._queue.put(_Item(build, time.perf_counter(), committed))
+    def _put(self, build: Build) -> Future[Interaction]:
+        committed = self._group.put(_Answer(build))
+        metrics.COMMIT_WAITING.inc()
         return committed
 
-    def _run(self) -> None:
-        closing = False
-        while not closing:
-            batch = [self._queue.get()]
-            if self._wait_s > 0:
-                time.sleep(self._wait_s)
-            while not self._queue.empty():
-                batch.append(self._queue.get())
-            closing = None in batch
-            self._commit([item for item in batch if item is not None])
+    def _store(self, answers: Sequence[_Answer]) -> Sequence[Interaction | AttuneError]:
+        read = [answer.read() for answer in answers]
+        self._append([answer for answer in read if isinstance(answer, Interaction)])
+        return read
 
-    def _commit(self, batch: list[_Item]) -> None:
-        ready: list[tuple[_Item, Interaction]] = []
-        for item in batch:
-            try:
-                ready.append((item, item.build()))
-            except Exception:
-                logger.exception("An answer could not be read.")
-                self._finish(item, Unavailable(_REFUSED))
-        self._store(ready)
 
-    def _store(self, ready: list[tuple[_Item, Interaction]]) -> None:
-        try:
-            failure = self._append_with_patience([interaction for _, interaction in ready])
-        except Exception:
-            logger.exception("Committing %d answers failed for good.", len(ready))
-            if len(ready) > 1:
-                # One of them is to blame: the others must not pay for it.
-                for one in ready:
-                    self._store([one])
-                return
-            failure = Unavailable(_REFUSED)
-        for item, interaction in ready:
-            self._finish(item, failure)  # who waits goes on before the answer is counted
-            if failure is None:
-                metrics.count_answer(interaction)
-
-    def _append_with_patience(self, interactions: list[Interaction]) -> Unavailable | None:
-        """Raises what is not a matter of time."""
-        deadline = time.monotonic() + self._give_up_s
-        delay_s = 0.05
-        while True:
-            try:
-                self._append(interactions)
-                return None
-            except _PASSING:
-                logger.exception("Committing %d answers failed.", len(interactions))
-                if time.monotonic() + delay_s > deadline:
-                    return Unavailable(
-                        "The answer could not be stored durably, so it is withheld. The "
-                        "database is unreachable; try again."
-                    )
-                time.sleep(delay_s)
-                delay_s = min(1.0, delay_s * 2)
-
-    def _finish(self, item: _Item, error: Unavailable | None) -> None:
+def _count(settled: Sequence[tuple[_Answer, Interaction | Exception]]) -> None:
+    now = time.perf_counter()
+    for answer, outcome in settled:
         metrics.COMMIT_WAITING.dec()
-        metrics.COMMIT_SECONDS.observe(time.perf_counter() - item.ended)
-        if error is None:
-            item.committed.set_result(None)
-        else:
-            item.committed.set_exception(error)
+        metrics.COMMIT_SECONDS.observe(now - answer.ended)
+        if isinstance(outcome, Interaction):
+            metrics.count_answer(outcome)

@@ -7,21 +7,14 @@ Knows nothing of HTTP.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from core.errors import Unavailable
 from core.ids import CompletionId, TenantId
 from feedback.interactions import InteractionStore
 from feedback.types import Interaction
 from server.answers.completion_ids import IdSigner
 from server.pools import RESPONSES, run_in
-
-logger = logging.getLogger("attune.server")
 
 Item = Mapping[str, Any]
 
@@ -42,24 +35,13 @@ class StoredResponses:
         """The tenant's response of that id; whatever else the id is, there is none."""
         if not self._signer.issued_to(response_id, tenant_id):
             return None
-        with _asking():
-            return self._interactions.fetchable(tenant_id, CompletionId(response_id))
+        return self._interactions.fetchable(tenant_id, CompletionId(response_id))
 
     def delete(self, tenant_id: TenantId, response_id: str) -> bool:
         """Erase it; False if there is none."""
         if not self._signer.issued_to(response_id, tenant_id):
             return False
-        with _asking():
-            return self._interactions.delete(tenant_id, CompletionId(response_id))
-
-
-@contextmanager
-def _asking() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        logger.exception("A stored response cannot be read.")
-        raise Unavailable("Stored responses cannot be read now; try again.") from error
+        return self._interactions.delete(tenant_id, CompletionId(response_id))
 
 
 def input_of(answered: Interaction) -> list[Item]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import AttuneError, Unavailable
@@ -21,7 +22,7 @@ from server.door.conversation import continue_conversation, name_previous
 from server.door.credentials import read_headers
 from server.door.routing import choose_route, hold_lease
 from server.door.tap import record
-from server.errors import error_response
+from server.errors import error_response, unforeseen
 from server.own_route import OwnRoute
 from server.runtime import Runtime
 
@@ -71,11 +72,14 @@ class Gateway:
                 raise Unavailable("The server is still starting; try again in a moment.")
             headers = read_headers(scope["headers"])
             await self._enter(Call(runtime, self._app, scope, receive, noting, headers))
-        except AttuneError as error:
+        except ClientDisconnect:
+            pass
+        except Exception as error:
             if started:
                 raise  # the server breaks the connection off, so that the client notices
-            metrics.REFUSED.labels(error.code).inc()
-            await error_response(error, scope["path"])(scope, receive, send)
+            known = error if isinstance(error, AttuneError) else unforeseen(error)
+            metrics.REFUSED.labels(known.code).inc()
+            await error_response(known, scope["path"])(scope, receive, send)
 
 
 def _in_turn(*stages: Stage) -> Onward:

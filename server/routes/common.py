@@ -22,6 +22,7 @@ from core.identity.keys import has, require
 from core.identity.types import ApiKey, Scope
 from core.text import decoded
 from feedback.receivers import receiver_at
+from server.errors import unforeseen
 from server.runtime import Runtime
 from server.turns import Turns
 
@@ -118,18 +119,8 @@ class Route(APIRoute):
                 raise invalid(error.errors()) from error
             except (AttuneError, HTTPException, ClientDisconnect):
                 raise
-            except OSError as error:  # its text names places of this machine
-                logger.exception("A route met trouble with a file or a connection.")
-                raise Unavailable(
-                    "A file or a connection of this server cannot be used now; its log says which. "
-                    "Try again, then tell your administrator.",
-                    code="store_unavailable",
-                ) from error
-            except Exception as error:  # vLLM would answer with its text, whatever that tells
-                logger.exception("A route failed.")
-                raise AttuneError(
-                    "The server failed at this request; its log says why. Tell your administrator."
-                ) from error
+            except Exception as error:  # or vLLM's handlers would tell the client what it says
+                raise unforeseen(error) from error
 
         return handler
 

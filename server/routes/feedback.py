@@ -142,7 +142,9 @@ def mounted(receiver: Receiver[Any]) -> APIRouter:
 
     def receive(sent: Any, key: Any, runtime: RuntimeOf) -> JSONResponse:
         caller = _caller(runtime, key)
-        results = take_in(receiver, sent, caller, runtime.interactions, runtime.feedback)
+        results = take_in(
+            receiver, sent, caller, runtime.interactions, runtime.feedback_writer.put_all
+        )
         for result in results:
             _count(receiver, result)
         status, answer = receiver.respond(sent, results)

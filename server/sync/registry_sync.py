@@ -15,8 +15,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from adapters.directory import Directory, News, load_directory, renew_directory
 from adapters.routing import engine_name
 from adapters.types import Adapter, Version
@@ -68,6 +66,8 @@ class SharedLook:
 def _never_fatal() -> Iterator[None]:
     try:
         yield
+    except Unavailable:  # twenty times a second for as long as it lasts; told elsewhere
+        metrics.SYNC_ERRORS.inc()
     except Exception:
         metrics.SYNC_ERRORS.inc()
         logger.exception("Cannot read the registry; serving goes on with what is known.")
@@ -163,10 +163,7 @@ class RegistrySync:
 
     async def _look(self) -> None:
         """Raises Unavailable while the database is."""
-        try:
-            news = await run_in(REGISTRY, self._news, self._local.seen)
-        except SQLAlchemyError as error:
-            raise Unavailable("The registry cannot be read now; try again.") from error
+        news = await run_in(REGISTRY, self._news, self._local.seen)
         if news is not None:
             self._local.take(news)
 

@@ -7,6 +7,7 @@ and `collective_rpc`; tests/contract pins them.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from core.errors import Unavailable
 from core.places import reason_of
 from server.vllm.bounds.install import NOTE_SATURATED
 from server.vllm.bounds.log import BoundsLog
+
+logger = logging.getLogger("attune.server")
 
 
 class VllmEngine:

@@ -42,6 +42,7 @@ PLANTED = [
     ("onnx", "deploy/processes", "onnxruntime"),
     ("device", "deploy/edge", "core.settings"),
     ("sql", "trainer/runs", "sqlalchemy.orm"),
+    ("sql", "server/answers", "sqlalchemy.exc"),
     ("core", "core/errors.py", "core.database"),
     ("adapters", "adapters/types.py", "adapters.registry"),
     ("feedback", "feedback/types.py", "feedback.store"),

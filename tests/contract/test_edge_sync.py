@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from support.exports import record_export
 from support.stored import count, stored_answer
 
 from core.database import Database
-from core.errors import Unavailable
+from core.errors import AttuneError, Unavailable
 from core.work.ledger import Ledger
-from feedback.store import FeedbackStore
+from feedback.putting import Said, Stored
 from feedback.tables import feedback, interactions
-from feedback.types import Feedback
+from feedback.writer import FeedbackWriter
 from trainer.runs.watch import Watch
 from trainer.types import RUN
 
@@ -306,11 +306,8 @@ async def test_a_call_out_of_form_is_refused_whole(
     assert (response.status_code, response.json()["error"]["param"]) == (status, param)
 
 
-class BusyStore(FeedbackStore):
-    """A store whose database cannot be reached."""
-
-    def put(self, item: Feedback, *, newest_wins: bool = False, own_only: bool = False) -> Any:
-        raise Unavailable("The database is busy.")
+def busy(_: Sequence[Said]) -> Sequence[Stored | AttuneError]:
+    raise Unavailable("The database is busy.")
 
 
 async def test_a_database_out_of_reach_refuses_the_call_and_no_item(
@@ -318,7 +315,8 @@ async def test_a_database_out_of_reach_refuses_the_call_and_no_item(
 ) -> None:
     """An item that is rejected is never sent again; a call that was refused is."""
     door.version(door.adapter("acme", "support"), tmp_path / "v1")
-    door.runtime.feedback = BusyStore(door.runtime.database)
+    door.runtime.feedback_writer.close()
+    door.runtime.feedback_writer = FeedbackWriter(busy)
     async with door.client("acme", "feedback") as client:
         body = {"device": DEVICE, "items": [answer(1), thumb(1)]}
         response = await client.post("/v1/edge/sync", json=body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from typing import Any
 
 import httpx
 import pytest_asyncio
+import sqlalchemy as sa
 from support.door import Door, open_door
 from support.toy_kind import Count
 
+from core.database import Database
 from deploy.kinds import KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +99,49 @@ async def test_what_a_killed_worker_left_goes_on_once_the_next_is_prepared(
     finally:
         worker.kill()
         worker.wait()
+
+
+async def test_work_under_way_outlasts_trouble_of_the_database_and_so_does_its_worker(
+    door: Door, tmp_path: Path
+) -> None:
+    worker = start_worker(door, tmp_path)
+    try:
+        async with door.client("acme", "train") as client:
+            asked = (await client.post("/v1/counts", json={"text": "endless"})).json()
+            deadline = time.monotonic() + 60
+            while (await client.get(f"/v1/counts/{asked['id']}")).json()["state"] == "queued":
+                assert time.monotonic() < deadline, "the worker did not come"
+            await asyncio.to_thread(disturb, door.runtime.database, for_s=1.5)
+            cancelled = await client.post(f"/v1/counts/{asked['id']}/cancel")
+            assert cancelled.json()["state"] == "counting"  # it has not failed meanwhile
+            assert (await until_ended(client, asked["id"]))["state"] == "cancelled"
+            asked = (await client.post("/v1/counts", json={"text": "one two"})).json()
+            assert (await until_ended(client, asked["id"]))["words"] == 2
+        assert worker.poll() is None
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def disturb(database: Database, *, for_s: float) -> None:
+    """Hold a SQLite file's lock; end every connection to a Postgres, again and again."""
+    ends = time.monotonic() + for_s
+    if database.is_sqlite:
+        with database.write():
+            time.sleep(for_s)
+        return
+    others = sa.text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
+    lone = Database(database.url)
+    ended = 0
+    with lone.read() as connection:
+        while time.monotonic() < ends:
+            ended += len(connection.execute(others).all())
+            time.sleep(0.05)
+    assert ended > 10
+    lone.dispose()
 
 
 async def test_a_new_kind_is_cancelled_filtered_and_guarded(door: Door) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError, StatementError
+from sqlalchemy.exc import StatementError
 from support.stored import count, stored_answer
 
 from core.database import Database
+from core.errors import Unavailable
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from feedback.interactions import InteractionStore
 from feedback.store import FeedbackStore
@@ -96,20 +97,17 @@ def test_a_deleted_answer_teaches_nothing_and_what_was_said_of_it_stays(
 
 
 def test_a_locked_file_is_an_error_that_passes_and_nothing_is_half_stored(sqlite: Database) -> None:
-    store = InteractionStore(sqlite)
-    sa.event.listen(sqlite.engine, "connect", _impatient)
+    impatient = Database(sqlite.url, wait_s=0.05)
+    store = InteractionStore(impatient)
     other = sqlite3.connect(sa.make_url(sqlite.url).database or "", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(OperationalError, match="locked"):
+    with pytest.raises(Unavailable, match="nothing was changed"):
         store.append([answer("a"), answer("b")])
     other.execute("COMMIT")
-    store.append([answer("a"), answer("b")])
+    InteractionStore(sqlite).append([answer("a"), answer("b")])
     assert count(sqlite, interactions, ACME) == 2
     other.close()
-
-
-def _impatient(connection: Any, _record: Any) -> None:
-    connection.execute("PRAGMA busy_timeout=10")
+    impatient.dispose()
 
 
 def test_what_was_appended_survives_the_end_of_the_process(sqlite: Database) -> None:

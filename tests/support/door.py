@@ -72,10 +72,14 @@ class Door:
 
 
 async def open_door(
-    home: Path, database_url: str, kinds: Sequence[type[Kind[Any, Any]]] = KINDS
+    home: Path,
+    database_url: str,
+    kinds: Sequence[type[Kind[Any, Any]]] = KINDS,
+    *,
+    database_wait_s: float = 10.0,
 ) -> Door:
     """Start it; `await door.runtime.stop()` afterwards."""
-    settings = Settings(home=home, database_url=database_url)
+    settings = Settings(home=home, database_url=database_url, database_wait_s=database_wait_s)
     base = BaseModel("tiny", {"model.layers.0.self_attn.q_proj": (6, 4)})
     runtime = Runtime(
         settings, Engine(), base=base, served_name="base", max_model_len=512, kinds=kinds

@@ -117,8 +117,9 @@ def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "edge.db").write_bytes(b"no database at all" * 100)
-    with pytest.raises(Unavailable, match=r"edge\.db cannot be written or read"):
+    with pytest.raises(Unavailable, match=r"edge\.db cannot be written or read") as refused:
         Store(tmp_path / "edge.db")
+    assert str(tmp_path) not in refused.value.message  # the device's server tells it to clients
 
 
 def test_a_full_disk_is_a_clear_error_and_loses_nothing(tmp_path: Path) -> None:

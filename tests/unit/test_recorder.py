@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from prometheus_client import REGISTRY
 from support.stored import count, stored_answer
 
@@ -65,8 +65,8 @@ class Store:
         return [one for batch in self.batches for one in batch]
 
 
-def unreachable() -> sa.exc.OperationalError:
-    return sa.exc.OperationalError("INSERT", {}, OSError("connection refused"))
+def unreachable() -> Unavailable:
+    return Unavailable("The database cannot be reached.")
 
 
 @pytest.fixture
@@ -163,6 +163,36 @@ async def test_a_database_that_stays_away_withholds_the_answer(recorders: list[R
     store.before = lambda _: None
     await recorder.commit(build(2))
     assert store.ids == ["cmpl-2"]
+
+
+async def test_the_time_in_the_queue_and_in_a_stuck_commit_counts(
+    recorders: list[Recorder],
+) -> None:
+    """Each is told that much after its own end, and what nobody waits for any more is dropped."""
+    busy, go = threading.Event(), threading.Event()
+
+    def hang(_: Sequence[Interaction]) -> None:
+        busy.set()
+        go.wait(10)
+
+    store = Store(hang)
+    recorder = Recorder(store.append, give_up_s=0.3)
+    recorders.append(recorder)
+
+    async def seconds(number: int) -> float:
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="withheld"):
+            await recorder.commit(build(number))
+        return time.monotonic() - began
+
+    stuck = asyncio.create_task(seconds(0))
+    await asyncio.to_thread(busy.wait, 10)
+    queued = asyncio.create_task(seconds(1))
+    waited = await asyncio.gather(stuck, queued)
+    assert all(0.25 < waited_s < 2.0 for waited_s in waited)
+    go.set()
+    await recorder.commit(build(2))
+    assert store.ids == ["cmpl-0", "cmpl-2"]
 
 
 async def test_one_answer_no_database_takes_does_not_withhold_the_others(

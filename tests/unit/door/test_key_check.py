@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import base64
 import re
-from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
 from support.asgi import Door
 
-from core.database import Database
 from core.identity.types import SCOPES, Scope
 from server.door.gateway import Gateway
 from server.own_route import OwnRoute
@@ -50,19 +47,17 @@ async def test_inference_needs_its_scope(door: Door, scope: Scope) -> None:
 
 
 async def test_while_the_database_is_away_known_keys_work_and_others_are_asked_to_wait(
-    door: Door, monkeypatch: pytest.MonkeyPatch
+    door: Door, tmp_path: Path
 ) -> None:
     await door.runtime.sync.refresh()
     unknown = door.new_key("inference")
-
-    def away(_: Database) -> AbstractContextManager[sa.Connection]:
-        raise OperationalError("SELECT", {}, OSError("connection refused"))
-
-    monkeypatch.setattr(Database, "read", away)
-    assert (await door.chat()).status == 200
+    door.runtime.database.dispose()
+    (tmp_path / "attune.db").rename(tmp_path / "away.db")
+    (tmp_path / "attune.db").mkdir()
     body = {"model": "base", "messages": []}
-    assert (await door.call("/v1/chat/completions", body, key=unknown)).status == 503
-    assert (await door.chat("nobody")).status == 503
+    assert (await door.call("/tokenize", body)).status == 200
+    assert (await door.call("/tokenize", body, key=unknown)).status == 503
+    assert (await door.call("/tokenize", {**body, "model": "nobody"})).status == 503
 
 
 @pytest.mark.parametrize("takes_basic", [True, False])

@@ -16,12 +16,14 @@ from server.answers.recorder import Recorder
 class Held:
     """An append that waits to be let go, or fails."""
 
-    def __init__(self, door: Door, error: Exception | None = None) -> None:
+    def __init__(
+        self, door: Door, error: Exception | None = None, *, give_up_s: float = 10.0
+    ) -> None:
         self.go, self.error = threading.Event(), error
         self._append = door.runtime.interactions.append
         self._former = door.runtime.recorder
         self._former.close()
-        door.runtime.recorder = Recorder(self.append, give_up_s=0.01)
+        door.runtime.recorder = Recorder(self.append, give_up_s=give_up_s)
 
     def append(self, batch: Sequence[Interaction]) -> None:
         self.go.wait(10)
@@ -69,7 +71,7 @@ async def test_the_last_bytes_wait_for_the_commit(door: Door, stream: bool) -> N
 
 
 async def test_a_whole_answer_that_cannot_be_stored_is_withheld(door: Door) -> None:
-    Held(door, OSError("disk full")).go.set()
+    Held(door, OSError("disk full"), give_up_s=0.05).go.set()
     reply = await door.chat()
     assert reply.status == 503
     assert b"Hello" not in reply.body
@@ -77,7 +79,7 @@ async def test_a_whole_answer_that_cannot_be_stored_is_withheld(door: Door) -> N
 
 async def test_a_stream_that_cannot_be_stored_breaks_before_its_end(door: Door) -> None:
     """No second start is sent, no end: the server closes the connection, the client notices."""
-    Held(door, OSError("disk full")).go.set()
+    Held(door, OSError("disk full"), give_up_s=0.05).go.set()
     door.vllm.chunks = [delta("Hello"), DONE]
     reply = Reply()
     body = {"model": "base", "messages": [], "stream": True}
