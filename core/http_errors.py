@@ -15,6 +15,7 @@ from core.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    ShuttingDown,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -28,6 +29,11 @@ _HTTP: Mapping[type[AttuneError], tuple[int, str, Mapping[str, str]]] = {
     # The openai client would retry a 409; ours is final.
     Conflict: (409, "conflict_error", {"x-should-retry": "false"}),
     TooLarge: (413, "invalid_request_error", {}),
+    ShuttingDown: (
+        503,
+        "service_unavailable_error",
+        {"retry-after": "1", "connection": "close"},
+    ),
     Unavailable: (503, "service_unavailable_error", {"retry-after": "1"}),
 }
 

@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     publish_interval_s: float = Field(
         default=0.1, description="Least time between two loads of new live versions."
     )
+    drain_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="Time running answers get to end when the server is told to stop.",
+    )
     commit_wait_s: float = Field(
         default=0.0, description="Extra wait to gather answers into one commit."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from adapters.artifacts.store import ArtifactStore
@@ -18,6 +19,7 @@ from core.identity.tenants import TenantStore
 from core.settings import Settings
 from core.work.kind import Kind, Place
 from core.work.watermarks import Watermarks
+from core.work.workers import Workers
 from feedback.interactions import InteractionStore
 from feedback.store import FeedbackStore
 from server.answers.completion_ids import IdSigner
@@ -31,6 +33,8 @@ from server.engine.slots import Slots
 from server.engine.trial import Absurd
 from server.metrics import keep_current
 from server.sync.registry_sync import RegistrySync
+from server.sync.vitals import Vitals
+from server.under_way import UnderWay
 
 
 class Runtime:
@@ -56,6 +60,8 @@ class Runtime:
         self.served_name = served_name
         self.max_model_len = max_model_len
 
+        self.engine = engine
+        self.under_way = UnderWay()
         self.database = database = Database(settings.resolved_database_url())
         self.tenants = TenantStore(database)
         self.registry = Registry(database)
@@ -67,6 +73,8 @@ class Runtime:
         self.feedback = FeedbackStore(database)
         place = Place(settings, database, served_name, base.name)
         self.work = {kind.spec.plural: kind(place) for kind in kinds}
+
+        self.vitals = Vitals(Workers(database).all)
 
         self._server_id = settings.server_id or socket.gethostname()[:40]
         self._report_load = LoadReporter(self.load_reports, self._server_id)
@@ -106,6 +114,7 @@ class Runtime:
         self.recorder = Recorder(self.interactions.append, wait_s=self.settings.commit_wait_s)
         self._tasks = [
             asyncio.create_task(self.sync.follow(), name="attune-sync"),
+            asyncio.create_task(self.vitals.follow(), name="attune-vitals"),
             asyncio.create_task(keep_current(self.work.values()), name="attune-gauges"),
         ]
 
@@ -114,5 +123,7 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(self.recorder.close)
+        # Not in the loop's own threads: there it would wait behind whatever tenants keep busy.
+        with ThreadPoolExecutor(1) as own:
+            await asyncio.get_running_loop().run_in_executor(own, self.recorder.close)
         self.database.dispose()

@@ -16,6 +16,7 @@ from core.errors import AttuneError, Unavailable
 from server import metrics
 from server.door.admission import AllowList, check_key, take_body
 from server.door.call import Call, Onward, Stage
+from server.door.let_in import let_in
 from server.door.routing import choose_route, hold_lease
 from server.door.tap import record
 from server.errors import error_response
@@ -37,6 +38,7 @@ class Gateway:
         self._runtime = runtime
         self._enter = _in_turn(
             AllowList(own),  # what is not listed does not exist
+            let_in,  # unless the server is ending
             check_key,  # whose request it is
             take_body,  # no longer than it may be; our own routes answer from here
             choose_route,  # which weights answer

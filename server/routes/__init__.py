@@ -14,7 +14,7 @@ from core.work.kind import Kind
 from feedback.receivers import RECEIVERS, receiver_at
 from server.errors import error_response
 from server.own_route import OwnRoute
-from server.routes import adapters, feedback, models, openapi, uploads
+from server.routes import adapters, feedback, health, models, openapi, uploads
 from server.routes.work import routes_of
 
 ROUTERS: list[APIRouter] = [
@@ -22,6 +22,7 @@ ROUTERS: list[APIRouter] = [
     feedback.router,
     adapters.router,
     uploads.router,
+    health.router,
 ]
 
 TAKE_FILES = frozenset({"/v1/adapters/{name}/versions"})

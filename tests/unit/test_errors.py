@@ -18,6 +18,7 @@ STATUS = {
     "Conflict": 409,
     "TooLarge": 413,
     "Unavailable": 503,
+    "ShuttingDown": 503,
 }
 KINDS = [
     kind
@@ -57,6 +58,8 @@ def test_a_kind_derived_from_another_keeps_its_status() -> None:
     [
         (errors.Conflict, "x-should-retry", "false"),
         (errors.Unavailable, "retry-after", "1"),
+        (errors.ShuttingDown, "retry-after", "1"),
+        (errors.ShuttingDown, "connection", "close"),
         (errors.Unauthenticated, "www-authenticate", "Bearer"),
     ],
 )
