@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
@@ -28,6 +29,8 @@ from core.database import Database
 from core.errors import AttuneError, Conflict
 from core.settings import Settings
 from core.work.kind import Kind, Place
+from core.work.workers import Workers
+from trainer.heart import Heart
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,16 +54,27 @@ class Worker:
         self._settings = settings
         self._database = Database(settings.resolved_database_url())
         self._database.upgrade()
+        self._heart = Heart(
+            Workers(self._database), settings.worker_id, durable=self._durable_file()
+        )
         place = Place(settings, self._database, settings.served_name, settings.model)
         self._runners = [_Runner(kind(place)) for kind in kinds]
 
-    def run(self, stop: Callable[[], bool]) -> None:
-        """Look, start, resume, until told to stop; a failed look is logged and repeated."""
+    def run(self, stop: Callable[[], bool], begin: Callable[[], None] = lambda: None) -> None:
+        """Look, start, resume, until told to stop; a failed look is logged and repeated.
+
+        `begin` is called before anything is carried out.
+        """
+        with self._heart.telling():
+            self._run(stop, begin)
+
+    def _run(self, stop: Callable[[], bool], begin: Callable[[], None]) -> None:
         _answer_to_former_names()
         # Before the launch, which goes on with work under way in threads of its own: two threads
         # that import Transformers at once find it half there.
         for runner in self._runners:
             runner.kind.prepare()
+        begin()
         DBOS(config=self._dbos_config())
         DBOS.launch()
         for runner in self._runners:
@@ -71,18 +85,24 @@ class Worker:
                 try:
                     for runner in self._runners:
                         runner.look()
-                except Exception:
+                    self._heart.beat()
+                except Exception as error:
                     logger.exception("Looking for work failed; trying again.")
+                    self._heart.miss(error)
                     time.sleep(1.0)
                 time.sleep(self._settings.trainer_poll_s)
         finally:
             DBOS.destroy()
             self._database.dispose()
 
+    def _durable_file(self) -> Path | None:
+        """DBOS's own database, where it is a file."""
+        home = self._settings.home.resolve()
+        return home / "dbos.db" if self._database.is_sqlite else None
+
     def _dbos_config(self) -> DBOSConfig:
-        url = self._database.url
-        if self._database.is_sqlite:
-            url = f"sqlite:///{self._settings.home.resolve() / 'dbos.db'}"
+        file = self._durable_file()
+        url = f"sqlite:///{file}" if file else self._database.url
         return {
             "name": "attune",
             "system_database_url": url,

@@ -21,6 +21,9 @@ from server.vllm.signals import SIGNALS
 
 logger = logging.getLogger("attune.server")
 
+TOLD = threading.Event()
+"""Set once this process has been told to stop."""
+
 _COMMITS_S = 12.0  # longer than the recorder tries
 _CLOSING_S = 3  # for clients that do not read what they are told
 _EXIT_S = 10.0  # vLLM
@@ -48,6 +51,7 @@ class Ending:
 
     def begin(self) -> None:
         """What a signal does."""
+        TOLD.set()
         if self._task is None:
             exit_within(self._drain_s + _COMMITS_S + _CLOSING_S + _EXIT_S)
             self._task = asyncio.get_running_loop().create_task(self._end())
@@ -55,7 +59,7 @@ class Ending:
             exit_within(_CLOSING_S + _EXIT_S)
             self._hurry.set()
         else:
-            exit_within(0.0)
+            exit_now()
 
     async def _end(self) -> None:
         logger.warning("Told to stop: no more requests; %g s for running ones.", self._drain_s)
@@ -77,18 +81,17 @@ class Ending:
 
 
 def exit_within(timeout_s: float) -> None:
-    """End this process by then at the latest, with status 0.
+    """End this process by then at the latest.
 
     A thread that is busy with somebody's upload would otherwise hold it for as long as it likes.
-    What children there are end with their parent.
     """
-
-    def end() -> None:
-        for child in multiprocessing.active_children():
-            child.kill()
-        logging.shutdown()
-        os._exit(0)
-
-    timer = threading.Timer(timeout_s, end)
+    timer = threading.Timer(timeout_s, exit_now)
     timer.daemon = True
     timer.start()
+
+
+def exit_now() -> None:
+    """End this process and vLLM's, with status 0 and without waiting for any thread."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(0)

@@ -23,6 +23,7 @@ from core.work.kind import Kind
 from server.door.gateway import Gateway
 from server.routes import attach
 from server.runtime import Runtime
+from server.vllm import connections
 from server.vllm.adapters import VllmEngine
 from server.vllm.bounds.log import BoundsLog
 from server.vllm.ending import Ending, exit_within
@@ -101,6 +102,7 @@ class AttuneEndpoints:
                 # not listened on yet.
                 signals = EngineSignals(app.state.engine_client)
                 await signals.hold()
+                connections.install(app.state.server.config, runtime.settings)
                 drain_s = runtime.settings.drain_s
                 Ending(app.state.server, runtime.under_way, drain_s=drain_s).install()
                 try:
