@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -50,42 +49,59 @@ class Connection(Protocol):
 
     loop: asyncio.AbstractEventLoop
 
+    @property
+    def patience(self) -> int | None:
+        """How much it would lose by being closed now: None while it is answered, 0 at least."""
+
     def look(self, now: float) -> None:
         """End it if its client has taken too long; `now` by the loop's clock."""
 
+    def give_way(self, reason: str) -> None:
+        """Close it, to make room."""
+
 
 class Connections:
-    """The open ones of one server. `count` is told the reason of every one that is ended here."""
+    """The open ones of one server. `count` is told the reason of every one that is ended.
+
+    Where there are too many, one that keeps the server waiting gives way to the new one, so that
+    who holds half requests displaces his own; the new one is turned away if all are being answered.
+    """
 
     def __init__(self, limits: Limits, count: Callable[[str], None] = lambda reason: None) -> None:
         self.limits = limits
         self.count = count
-        self._open: set[Connection] = set()
-        self._of_address: Counter[str] = Counter()
+        self._open: dict[Connection, str] = {}
+        self._of_address: dict[str, dict[Connection, None]] = {}  # oldest first
         self._tick_s = min(1.0, min(limits.head_s, limits.body_s, limits.reader_s) / 4)
         self._timer: asyncio.TimerHandle | None = None
 
-    def admit(self, one: Connection, address: str | None) -> str | None:
-        """Count it in, and yield nothing; or why it must go."""
-        if len(self._open) >= self.limits.total:
-            return "total"
-        if address is not None:
-            if 0 < self.limits.per_address <= self._of_address[address]:
-                return "address"
-            self._of_address[address] += 1
-        self._open.add(one)
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self, one: Connection, address: str) -> str | None:
+        """Count it in, and yield nothing; or why it must go. `address`: "" is never capped."""
+        siblings = self._of_address.get(address, {})
+        if address and 0 < self.limits.per_address <= len(siblings):
+            crowd, reason = siblings, "address"
+        elif len(self._open) >= self.limits.total:
+            crowd, reason = max(self._of_address.values(), key=len), "total"
+        else:
+            crowd, reason = {}, ""
+        if reason and not _make_room(crowd, reason):
+            return reason
+        self._open[one] = address
+        self._of_address.setdefault(address, {})[one] = None
         if self._timer is None:
             self._timer = one.loop.call_later(self._tick_s, self._look, one.loop)
         return None
 
-    def release(self, one: Connection, address: str | None) -> None:
-        """Count out one that was admitted."""
-        if one not in self._open:
-            return
-        self._open.discard(one)
+    def release(self, one: Connection) -> None:
+        """Count it out, if it was ever counted in."""
+        address = self._open.pop(one, None)
         if address is not None:
-            self._of_address[address] -= 1
-            if not self._of_address[address]:
+            siblings = self._of_address[address]
+            del siblings[one]
+            if not siblings:
                 del self._of_address[address]
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -94,6 +110,21 @@ class Connections:
         for one in tuple(self._open):
             one.look(now)
         self._timer = loop.call_later(self._tick_s, self._look, loop) if self._open else None
+
+
+def _make_room(among: Iterable[Connection], reason: str) -> bool:
+    """Close the one that loses least, of those the oldest; False if all are being answered."""
+    found: Connection | None = None
+    least: int | None = None
+    for one in among:
+        patience = one.patience
+        if patience is not None and (least is None or patience < least):
+            found, least = one, patience
+            if least == 0:
+                break
+    if found is not None:
+        found.give_way(reason)
+    return found is not None
 
 
 @lru_cache(maxsize=4096)

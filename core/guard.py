@@ -26,6 +26,8 @@ _CODES = {
     503: "too_many_connections",
 }
 
+_TOO_MANY = "There are too many connections; close some, or try again later."
+
 Reading = Literal["nothing", "head", "body"]
 
 
@@ -46,7 +48,6 @@ class Guard(asyncio.Protocol):
         super().__init__(**uvicorns)
         self._connections = connections
         self._limits = connections.limits
-        self._address: str | None = None
         self._reading: Reading = "head"
         self._begun = False  # something of the head is there
         self._since = self.loop.time()
@@ -59,14 +60,14 @@ class Guard(asyncio.Protocol):
         """Count it in, or turn it away before anything is read."""
         super().connection_made(transport)
         self._since = self.loop.time()
-        host = self.client[0] if self.client else ""  # none: a Unix socket
-        self._address = counted_as(host) if host else None
-        if reason := self._connections.admit(self, self._address):
-            self.end(503, reason, "There are too many connections; close some, or try again later.")
+        address = counted_as(self.client[0]) if self.client else ""  # a Unix socket
+        if reason := self._connections.admit(self, address):
+            self._connections.count(reason)
+            self._refuse(503, _TOO_MANY)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it out."""
-        self._connections.release(self, self._address)
+        self._connections.release(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -150,14 +151,29 @@ class Guard(asyncio.Protocol):
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def patience(self) -> int | None:
+        """Half a head loses least, then a connection kept for later, then half a body."""
+        if self._reading == "body":
+            return 2
+        if self._answering():
+            return None
+        return 0 if self._reading == "head" else 1
+
+    def give_way(self, reason: str) -> None:
+        """Close it; who has sent something is told why."""
+        self._connections.release(self)  # there is room at once
+        if self._reading == "nothing" or not self._begun:
+            self._close(reason)
+        else:
+            self.end(503, reason, _TOO_MANY)
+
     def _end_late(self, reason: str, message: str) -> None:
         answered = self._reading == "body" and self.cycle.response_complete
         if self._begun and not answered:
             self.end(408, reason, message)
         else:
-            self._connections.count(reason)
-            self.ended = True
-            self.transport.close()
+            self._close(reason)
 
     def end_oversized(self) -> None:
         """There is more around the body than any request needs."""
@@ -167,19 +183,25 @@ class Guard(asyncio.Protocol):
         """Refuse what is being read, and close; without a word where an answer is under way."""
         if self.ended or self.transport.is_closing():
             return
-        self.ended = True
         self._connections.count(reason)
         if self._answering():
             reading_its_body = self._reading == "body" and not self.cycle.response_started
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if not reading_its_body:
+                self.ended = True
                 self.transport.abort()
                 return
-        if self.transport.get_extra_info("sslcontext") and self._address and status == 503:
-            self.transport.abort()  # TLS would wait for the other side to say goodbye
-            return
+        self._refuse(status, message)
+
+    def _refuse(self, status: int, message: str) -> None:
+        self.ended = True
         self.transport.write(_response(status, message))
+        self.transport.close()
+
+    def _close(self, reason: str) -> None:
+        self.ended = True
+        self._connections.count(reason)
         self.transport.close()
 
 
