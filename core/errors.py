@@ -88,3 +88,9 @@ class Unavailable(AttuneError):
     """It cannot be done now; trying again later may help."""
 
     code = "unavailable"
+
+
+class ShuttingDown(Unavailable):
+    """This server has been told to stop; another, or this one after its restart, can do it."""
+
+    code = "shutting_down"

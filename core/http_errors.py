@@ -16,6 +16,7 @@ from core.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    ShuttingDown,
     TooLarge,
     TooMany,
     Unauthenticated,
@@ -34,6 +35,11 @@ _HTTP: Mapping[type[AttuneError], tuple[int, str, Mapping[str, str]]] = {
     TooLarge: (413, "invalid_request_error", {}),
     BeyondEnd: (416, "invalid_request_error", {}),
     TooMany: (429, "rate_limit_error", {"retry-after": "1"}),
+    ShuttingDown: (
+        503,
+        "service_unavailable_error",
+        {"retry-after": "1", "connection": "close"},
+    ),
     Unavailable: (503, "service_unavailable_error", {"retry-after": "1"}),
 }
 

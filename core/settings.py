@@ -80,6 +80,31 @@ class Settings(BaseSettings):
     publish_interval_s: float = Field(
         default=0.1, description="Least time between two loads of new live versions."
     )
+    header_timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="Time a request's head may take to come, from connecting on.",
+    )
+    body_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Each time this long, a body must bring 1,000 bytes a second, or end.",
+    )
+    reader_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="A client that takes nothing of its answer for this long is cut off.",
+    )
+    max_connections_per_address: int = Field(
+        default=1000,
+        ge=0,
+        description="Open connections of one address (IPv6: /64); 0: any, as behind a proxy.",
+    )
+    drain_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="Time running answers get to end when the server is told to stop.",
+    )
     commit_wait_s: float = Field(
         default=0.0, description="Extra wait to gather answers into one commit."
     )

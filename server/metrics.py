@@ -79,6 +79,12 @@ FEEDBACK_TO_SERVED_SECONDS = Histogram(
     buckets=(1, 2, 5, 10, 20, 30, 60, 120, 300, 900, 3600, 14400, 86400),
 )
 REFUSED = Counter("attune_requests_refused", "Requests refused by error code", ["code"])
+CUT_OFF = Counter("attune_connections_cut_off", "Connections ended by this server", ["reason"])
+TRAINER_LAST_SEEN_SECONDS = Gauge(
+    "attune_trainer_last_seen_seconds",
+    "Time since a trainer last looked for work; NaN: none has been seen",
+)
+TRAINER_LAST_SEEN_SECONDS.set(float("nan"))
 SYNC_ERRORS = Counter("attune_sync_errors", "Failed looks at the registry")
 
 

@@ -19,6 +19,7 @@ from core.identity.tenants import TenantStore
 from core.settings import Settings
 from core.work.kind import Kind, Place
 from core.work.watermarks import Watermarks
+from core.work.workers import Workers
 from feedback.interactions import InteractionStore
 from feedback.store import FeedbackStore
 from feedback.writer import FeedbackWriter
@@ -36,7 +37,9 @@ from server.intake import Intake
 from server.metrics import keep_current
 from server.pools import OWN, run_in
 from server.sync.registry_sync import RegistrySync
+from server.sync.vitals import Vitals
 from server.turns import Turns
+from server.under_way import UnderWay
 
 _WAITING_CALLS = 256
 _UPLOADS = 2  # of a tenant, from their first byte on
@@ -67,6 +70,8 @@ class Runtime:
         self.served_name = served_name
         self.max_model_len = max_model_len
 
+        self.engine = engine
+        self.under_way = UnderWay()
         self.database = database = Database(
             settings.resolved_database_url(), wait_s=settings.database_wait_s
         )
@@ -82,6 +87,8 @@ class Runtime:
         self.feedback = FeedbackStore(database)
         place = Place(settings, database, served_name, base.name)
         self.work = {kind.spec.plural: kind(place) for kind in kinds}
+
+        self.vitals = Vitals(Workers(own).all)
 
         self._server_id = settings.server_id or socket.gethostname()[:40]
         self._report_load = LoadReporter(LoadReports(own), self._server_id)
@@ -142,6 +149,7 @@ class Runtime:
         self.feedback_writer = FeedbackWriter(said.put_all, patience_s=patience_s)
         self._tasks = [
             asyncio.create_task(self.sync.follow(), name="attune-sync"),
+            asyncio.create_task(self.vitals.follow(), name="attune-vitals"),
             asyncio.create_task(keep_current(self.work.values()), name="attune-gauges"),
         ]
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
@@ -31,6 +32,8 @@ from core.errors import AttuneError, Conflict, Unavailable
 from core.places import reason_of
 from core.settings import Settings
 from core.work.kind import Kind, Place
+from core.work.workers import Workers
+from trainer.heart import Heart
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,14 +61,22 @@ class Worker:
             settings.resolved_database_url(), wait_s=max(_PATIENCE_S, settings.database_wait_s)
         )
         self._database.upgrade()
+        self._heart = Heart(
+            Workers(self._database), settings.worker_id, durable=self._durable_file()
+        )
         place = Place(settings, self._database, settings.served_name, settings.model)
         self._runners = [_Runner(kind(place)) for kind in kinds]
 
-    def run(self, stop: Callable[[], bool]) -> None:
+    def run(self, stop: Callable[[], bool], begin: Callable[[], None] = lambda: None) -> None:
         """Look, start, resume, until told to stop; a failed look is logged and repeated.
 
-        Raises Invalid where adapters were made for another base model than this one's.
+        `begin` is called before anything is carried out. Raises Invalid where adapters were made
+        for another base model than this one's.
         """
+        with self._heart.telling():
+            self._run(stop, begin)
+
+    def _run(self, stop: Callable[[], bool], begin: Callable[[], None]) -> None:
         _answer_to_former_names()
         # Before the launch, which goes on with work under way in threads of its own: two threads
         # that import Transformers at once find it half there.
@@ -73,6 +84,7 @@ class Worker:
             runner.kind.prepare()
         base = identify(self._settings.model, self._settings.home)  # loaded: it is here by now
         Bases(self._database).bind(base, accepted=self._settings.accept_base)
+        begin()
         DBOS(config=self._dbos_config())
         DBOS.launch()
         for runner in self._runners:
@@ -83,18 +95,24 @@ class Worker:
                 try:
                     for runner in self._runners:
                         runner.look()
-                except Exception:
+                    self._heart.beat()
+                except Exception as error:
                     logger.exception("Looking for work failed; trying again.")
+                    self._heart.miss(error)
                     time.sleep(1.0)
                 time.sleep(self._settings.trainer_poll_s)
         finally:
             DBOS.destroy()
             self._database.dispose()
 
+    def _durable_file(self) -> Path | None:
+        """DBOS's own database, where it is a file."""
+        home = self._settings.home.resolve()
+        return home / "dbos.db" if self._database.is_sqlite else None
+
     def _dbos_config(self) -> DBOSConfig:
-        url = self._database.url
-        if self._database.is_sqlite:
-            url = f"sqlite:///{self._settings.home.resolve() / 'dbos.db'}"
+        file = self._durable_file()
+        url = f"sqlite:///{file}" if file else self._database.url
         return {
             "name": "attune",
             "system_database_url": url,

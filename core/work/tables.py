@@ -40,6 +40,15 @@ work = sa.Table(
     sa.Index("ix_work_watermark", "adapter_id", "last_feedback_seq"),
 )
 
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),  # ATTUNE_WORKER_ID
+    sa.Column("looked_at_s", sa.Float),
+    sa.Column("trouble", sa.String(400)),
+    sa.Column("told_at_s", sa.Float, nullable=False),
+)
+
 work_events = sa.Table(
     "work_events",
     metadata,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
+from core.errors import AttuneError
 from core.shown import shown
 from deploy.edge.http import Server
 from deploy.run_progress import print_verdict, run_events, watch
@@ -22,9 +24,19 @@ def list_runs(
     as_json: Json = False,
 ) -> None:
     """List runs, newest first."""
-    rows = Server(url, key).get("/v1/runs", {"adapter": adapter} if adapter else None)["data"]
+    client = Server(url, key)
+    rows = client.get("/v1/runs", {"adapter": adapter} if adapter else None)["data"]
     columns = ("id", "state", "trigger", "live_before", "version", "created_at", "finished_at")
     show(rows, columns, as_json=as_json)
+    _warn_of_trainer(client)
+
+
+def _warn_of_trainer(client: Server) -> None:
+    """Say on stderr what keeps runs from being carried out, if the server knows of anything."""
+    with suppress(AttuneError):
+        trainer = client.get("/health", {"verbose": ""}).get("trainer") or {}
+        if message := trainer.get("message"):
+            typer.echo(f"warning: {message}", err=True)
 
 
 @app.command("show")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 
 import uvicorn
 
+from core.connections import Connections, Limits, room_for_connections
 from core.errors import Invalid, Unavailable
 from core.logs import keep_logs_clean
 from core.plain import say
 from deploy.edge.answering import Answering
 from deploy.edge.app import edge_app
+from deploy.edge.connections import GuardedH11
 from deploy.edge.engine import Engine
 from deploy.edge.installed import Installation
 from deploy.edge.store import Store
@@ -47,9 +50,10 @@ def serve(installation: Installation, host: str, port: int, key: str | None) -> 
         names = ", ".join(installation.names())
         say(f"Serving {names} at http://{shown}:{taken}/v1")
         app = edge_app(installation, answering, store, key)
+        connections = Connections(Limits(total=room_for_connections()))
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=partial(GuardedH11, connections),  # type: ignore[arg-type]
             loop="asyncio",
             ws="none",
             lifespan="off",

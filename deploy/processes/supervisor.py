@@ -22,13 +22,16 @@ from typing import Any
 from rich.text import Text
 
 from core.child_process import dying_with_parent
+from core.database import Database
 from core.errors import Invalid
 from core.identity.types import SCOPES
 from core.logs import keep_logs_clean
 from core.plain import say
 from core.settings import Settings
+from core.work.workers import Workers
 from deploy.installation import open_tenants
 from deploy.terminal import console
+from server.vllm.ending import TOLD
 
 logger = logging.getLogger("attune")
 
@@ -45,7 +48,7 @@ def serve_all(
     _log_to_stderr()
     settings.home.mkdir(parents=True, exist_ok=True)
     key = _first_key()
-    trainer = _Trainer()
+    trainer = _Trainer(settings)
 
     def when_ready() -> None:
         # The trainer starts once the server answers: both at once take twice as long to be up.
@@ -67,16 +70,22 @@ def serve_all(
 def train_until_told(settings: Settings) -> None:
     """The trainer's main: runs until SIGTERM or SIGINT, or until its parent is gone."""
     _log_to_stderr()
-    stop = threading.Event()
+    stop, working = threading.Event(), threading.Event()
+
+    def told(*_: object) -> None:
+        stop.set()
+        if not working.is_set():  # it only loads libraries yet, for a quarter of a minute
+            os._exit(0)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, told)
     os.nice(settings.trainer_nice)
     from deploy.kinds import KINDS
     from trainer.worker import Worker
 
     settings.home.mkdir(parents=True, exist_ok=True)
     worker = Worker(settings, KINDS)
-    worker.run(stop.is_set)
+    worker.run(stop.is_set, begin=working.set)
     logging.shutdown()
     # A run under way goes on at the next start; Python would wait here for its thread to end.
     os._exit(0)
@@ -85,7 +94,8 @@ def train_until_told(settings: Settings) -> None:
 class _Trainer:
     """A supervised `attune trainer`."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = dict(os.environ)  # before the engine's thread count is put there
@@ -115,13 +125,28 @@ class _Trainer:
                 preexec_fn=dying_with_parent(),
             )
             code = self._process.wait()
-            if self._stopping.is_set():
-                return
+            if self._stopping.is_set() or TOLD.is_set():
+                return  # Ctrl-C told both
+            if code < 0:
+                self._report(code)
             if time.monotonic() - started > _HEALTHY_S:
                 delay_s = _FIRST_DELAY_S
             logger.warning("The trainer ended (%s); starting it again in %.0f s.", code, delay_s)
             self._stopping.wait(delay_s)
             delay_s = min(_LONGEST_DELAY_S, delay_s * 2)
+
+    def _report(self, code: int) -> None:
+        """Tell of a death that the trainer cannot tell of itself."""
+        trouble = (
+            f"The trainer was ended by {signal.Signals(-code).name}, by a person or for want of "
+            "memory. It is started again; see the log and the system's."
+        )
+        try:
+            database = Database(self._settings.resolved_database_url())
+            Workers(database).in_trouble(self._settings.worker_id, trouble)
+            database.dispose()
+        except Exception:  # this loop must go on
+            logger.exception("Cannot tell of it.")
 
 
 def _first_key() -> str | None:

@@ -14,6 +14,7 @@ from core.ids import CompletionId
 from server.door.requests import Asked
 from server.own_route import OwnRoute
 from server.runtime import Runtime
+from server.under_way import Stay
 
 COUNTING = "tokens"
 """The endpoint of requests that count tokens: they read weights but answer nothing to record."""
@@ -34,6 +35,9 @@ class Call:
     # AllowList: "chat.completions", …, COUNTING; or none, and the route of our own
     endpoint: str = ""
     own: OwnRoute | None = None
+
+    # let_in
+    stay: Stay = field(init=False)
 
     # check_key
     key: ApiKey = field(init=False)

@@ -20,6 +20,7 @@ from server.door.anthropic import speak_anthropic
 from server.door.call import Call, Onward, Stage
 from server.door.conversation import continue_conversation, name_previous
 from server.door.credentials import read_headers
+from server.door.let_in import let_in
 from server.door.routing import choose_route, hold_lease
 from server.door.tap import record
 from server.errors import error_response, unforeseen
@@ -41,6 +42,7 @@ class Gateway:
         self._runtime = runtime
         self._enter = _in_turn(
             AllowList(own),  # what is not listed does not exist
+            let_in,  # unless the server is ending
             check_key,  # whose request it is
             take_body,  # no longer than it may be; our own routes answer from here
             continue_conversation,  # what was said before, where it goes on from a response

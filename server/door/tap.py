@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from starlette.types import Message
 
-from core.errors import AttuneError
+from core.errors import AttuneError, ShuttingDown
 from feedback.types import Interaction, Outcome
 from server.answers.transcript import ENDS, Transcript, read
 from server.door.call import COUNTING, Call, Onward
@@ -24,7 +26,8 @@ from server.errors import error_event, error_response
 
 
 async def record(call: Call, onward: Onward) -> None:
-    """Have the answer recorded; one whose client goes away as `cancelled`."""
+    """Have the answer recorded; one whose client goes away as `cancelled`, one that the server has
+    no time to finish as `failed`."""
     if call.endpoint == COUNTING:
         await onward(call)
         return
@@ -32,6 +35,10 @@ async def record(call: Call, onward: Onward) -> None:
     call.send = tap.send
     try:
         await onward(call)
+    except asyncio.CancelledError:
+        if (error := call.stay.why_cancelled()) is None:
+            raise
+        await tap.cut_short(error)
     finally:
         tap.end()
 
@@ -41,7 +48,8 @@ class Tap:
 
     A streamed answer flows through chunk by chunk; the chunk that ends it waits for the commit.
     An answer in one piece waits as a whole. Error responses pass and are not interactions. One
-    whose adapter has left its bounds ends with an error and is recorded as `failed`.
+    whose adapter has left its bounds, or for which the server has no time left, ends with an error
+    and is recorded as `failed`.
     """
 
     def __init__(self, call: Call) -> None:
@@ -74,8 +82,25 @@ class Tap:
                     self._call.engine_model, self._call.route.version
                 )
 
+    async def cut_short(self, error: ShuttingDown) -> None:
+        """End an answer that may take no longer: the part of it there is is recorded, and a stream
+        ends with an error event. Raises `error` where nothing has been sent yet."""
+        if self._settled:
+            raise error  # all that was left was to hand it out
+        self._settle()
+        with suppress(AttuneError):  # without a database its client is told all the same
+            await self._call.runtime.recorder.commit(self._builder("failed", error))
+        if not self._streams:
+            raise error
+        body = error_event(self._call.endpoint, error)
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _settle(self) -> None:
+        self._settled = self._call.stay.spared = True
+
     async def _on_start(self, message: Message) -> None:
-        self._settled = message["status"] >= 400
+        if message["status"] >= 400:
+            self._settle()
         headers = [(k, v) for k, v in message["headers"] if k.lower() != b"x-request-id"]
         headers.append((b"x-request-id", self._call.completion_id.encode()))
         if not self._settled:
@@ -99,7 +124,7 @@ class Tap:
                 return
             message = {**message, "body": body}
         if last or ENDS.search(body):
-            self._settled = True
+            self._settle()
             try:
                 await self._commit()
             except Absurd as error:
@@ -110,7 +135,7 @@ class Tap:
         self._chunks.append(message.get("body", b""))
         if message.get("more_body", False):
             return
-        self._settled = True
+        self._settle()
         self._first = time.perf_counter()
         try:
             await self._commit()
@@ -134,10 +159,15 @@ class Tap:
         await runtime.recorder.commit(self._builder("completed"))
         runtime.first_answers.given_by(version)
 
-    def _builder(self, outcome: Outcome) -> Callable[[], Interaction]:
-        return partial(self._interaction, outcome, list(self._chunks), time.perf_counter())
+    def _builder(
+        self, outcome: Outcome, error: AttuneError | None = None
+    ) -> Callable[[], Interaction]:
+        told = {"error": error.code} if error else {}
+        return partial(self._interaction, outcome, told, list(self._chunks), time.perf_counter())
 
-    def _interaction(self, outcome: Outcome, chunks: list[bytes], ended: float) -> Interaction:
+    def _interaction(
+        self, outcome: Outcome, told: Mapping[str, str], chunks: list[bytes], ended: float
+    ) -> Interaction:
         call, asked, route = self._call, self._call.asked, self._call.route
         begun = self._streams or chunks
         transcript = read(call.endpoint, chunks, streamed=self._streams) if begun else Transcript()
@@ -163,7 +193,7 @@ class Tap:
             conversation_id=asked.conversation_id,
             sampling=recorded_sampling(asked.body),
             request=recorded_rest(asked.body),
-            response=transcript.extra or None,
+            response={**transcript.extra, **told} or None,
             document=kept_document(asked.body, whole),
             prompt_tokens=transcript.prompt_tokens,
             completion_tokens=transcript.completion_tokens,

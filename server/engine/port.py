@@ -30,6 +30,9 @@ class EngineAdapters(Protocol):
         Raises Unavailable with the engine's reason.
         """
 
+    def alive(self) -> bool:
+        """Whether the engine runs: a dead one does not come back."""
+
     def is_large(self, engine_id: int) -> bool:
         """Whether a loaded adapter's weights could lead out of what the engine keeps finite."""
 

@@ -15,7 +15,7 @@ from core.work.kind import Kind
 from feedback.receivers import RECEIVERS, receiver_at
 from server.errors import error_response, no_endpoint
 from server.own_route import OwnRoute
-from server.routes import adapters, feedback, models, openapi, responses, uploads
+from server.routes import adapters, feedback, health, models, openapi, responses, uploads
 from server.routes.work import routes_of
 
 ROUTERS: list[APIRouter] = [
@@ -24,6 +24,7 @@ ROUTERS: list[APIRouter] = [
     feedback.router,
     adapters.router,
     uploads.router,
+    health.router,
 ]
 
 TAKE_FILES = frozenset({"/v1/adapters/{name}/versions"})

@@ -34,8 +34,7 @@ _ENGINE = {
     "/detokenize": "The text of tokens.",
 }
 _OPEN = {
-    "/health": "200 while the engine lives.",
-    "/ping": "The same, for SageMaker.",
+    "/ping": "As /health, for SageMaker.",
     "/version": "vLLM's version.",
     "/load": "How many requests are under way.",
     "/metrics": "Figures for Prometheus; from another machine with ATTUNE_METRICS_TOKEN.",

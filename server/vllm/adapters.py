@@ -70,6 +70,10 @@ class VllmEngine:
         ):
             pass
 
+    def alive(self) -> bool:
+        """See `EngineAdapters.alive`."""
+        return not self._client.errored
+
     def is_large(self, engine_id: int) -> bool:
         """See `EngineAdapters.is_large`."""
         return self._bounds.is_large(engine_id)

@@ -28,21 +28,27 @@ from server.cors import Cors, parse_origins
 from server.door.gateway import Gateway
 from server.routes import attach
 from server.runtime import Runtime
+from server.vllm import connections
 from server.vllm.adapters import VllmEngine
 from server.vllm.bounds.log import BoundsLog
+from server.vllm.ending import Ending, exit_within
 from server.vllm.many_loras import drop_combinations
+from server.vllm.signals import EngineSignals
 
 logger = logging.getLogger("attune.server")
 
 _SWITCH_S = 0.0005
+_EXIT_S = 15.0  # from our own end to the process's: vLLM's engine and the trainer end meanwhile
 
 
 def register() -> None:
     """`vllm.general_plugins`: runs in every vLLM process before a model is loaded."""
     keep_logs_clean()
     from server.vllm import many_loras as vllm_many_loras
+    from server.vllm import signals
     from server.vllm.bounds.install import install as install_bounds
 
+    signals.install()
     vllm_many_loras.install()
     install_bounds()
     if os.environ.get("ATTUNE_CPU_LORA", "on") == "off":  # to compare: docs/benchmarks.md
@@ -68,7 +74,7 @@ class AttuneEndpoints:
         own = attach(app, self._kinds)
         app.add_middleware(Gateway, runtime=lambda: self._runtime, own=own)
         _let_pages_in(app)
-        app.router.lifespan_context = self._closing(app.router.lifespan_context)
+        app.router.lifespan_context = self._running(app.router.lifespan_context)
 
     async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:
         """Take over the registry and preload before the first request is accepted."""
@@ -91,17 +97,29 @@ class AttuneEndpoints:
         await runtime.start()
         self._runtime = state.attune = runtime
 
-    def _closing(self, inner: Any) -> Any:
+    def _running(self, inner: Any) -> Any:
         @asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
             async with inner(app) as value:
+                runtime: Runtime | None = getattr(app.state, "attune", None)
+                if runtime is None:  # vLLM without an engine
+                    yield value
+                    return
+                # vLLM has put its uvicorn here and its handlers of signals in place; the port is
+                # not listened on yet.
+                signals = EngineSignals(app.state.engine_client)
+                await signals.hold()
+                connections.install(app.state.server.config, runtime.settings)
+                drain_s = runtime.settings.drain_s
+                Ending(app.state.server, runtime.under_way, drain_s=drain_s).install()
                 try:
                     yield value
                 finally:
                     # vLLM deletes app.state on its way out; ours must be closed before.
-                    if self._runtime is not None:
-                        runtime, self._runtime = self._runtime, None
-                        await runtime.stop()
+                    self._runtime = None
+                    await runtime.stop()
+                    await signals.release()
+                    exit_within(_EXIT_S)
 
         return lifespan
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from adapters.bases import Bases, identify
 from core.database import Database
 from core.errors import Invalid
 from core.settings import Settings
+from server.vllm.ending import exit_now
+from server.vllm.signals import SIGNALS
 
 IN_PROCESS = "server.vllm.executor.InProcess"
 _FEW_CORES = 4
@@ -76,14 +79,20 @@ def threads_in_process(environment: Mapping[str, str]) -> int | None:
 
 
 def serve(settings: Settings, extra: Sequence[str]) -> None:
-    """Run the server until it is told to stop; blocks."""
+    """Run the server until it is told to stop; blocks. A signal before it is up ends it at once."""
+    # In place of vLLM's `run_server`, whose handler raises KeyboardInterrupt wherever the main
+    # thread happens to be: some places swallow it, and the server then loads on for ever.
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: exit_now())
     prepare_environment()
     import uvloop
-    from vllm.entrypoints.launchers.api_server.entry import run_server
+    from vllm.entrypoints.launchers.api_server.entry import run_server_worker
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.entrypoints.launchers.launcher import setup_server
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.platforms import current_platform
     from vllm.utils.argparse_utils import FlexibleArgumentParser
+    from vllm.utils.system_utils import decorate_logs
 
     cli_env_setup()
     parser = make_arg_parser(FlexibleArgumentParser(prog="attune serve"))
@@ -97,7 +106,8 @@ def serve(settings: Settings, extra: Sequence[str]) -> None:
     args = parser.parse_args(serve_arguments(settings, extra, on_cpu=on_cpu))
     validate_parsed_serve_args(args)
     _require_base(settings, args.model)
-    uvloop.run(run_server(args))
+    decorate_logs("APIServer", skip_if_decorated=True)
+    uvloop.run(run_server_worker(*setup_server(args, reuse_port=False), args))
 
 
 def _require_base(settings: Settings, model: str) -> None:

@@ -15,6 +15,7 @@ class Engine:
     """
 
     def __init__(self) -> None:
+        self.dead = False
         self.loaded: dict[int, str] = {}
         self.tried: list[str] = []
         self.absurd: Callable[[Path], bool] = lambda path: False
@@ -48,6 +49,9 @@ class Engine:
         self.tried.append(name)
         if name in self._large:
             self._outside.add(self._large[name])
+
+    def alive(self) -> bool:
+        return not self.dead
 
     def leave(self, engine_id: int) -> None:
         """This adapter has left its bounds."""

@@ -21,6 +21,7 @@ STATUS = {
     "BeyondEnd": 416,
     "TooMany": 429,
     "Unavailable": 503,
+    "ShuttingDown": 503,
 }
 KINDS = [
     kind
@@ -61,6 +62,8 @@ def test_a_kind_derived_from_another_keeps_its_status() -> None:
         (errors.Conflict, "x-should-retry", "false"),
         (errors.Unavailable, "retry-after", "1"),
         (errors.TooMany, "retry-after", "1"),
+        (errors.ShuttingDown, "retry-after", "1"),
+        (errors.ShuttingDown, "connection", "close"),
         (errors.Unauthenticated, "www-authenticate", "Bearer"),
     ],
 )
