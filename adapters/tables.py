@@ -41,6 +41,7 @@ versions = sa.Table(
     sa.Column("created_at_s", sa.Float, nullable=False),
     sa.Column("note", sa.Text, nullable=False),
     sa.UniqueConstraint("adapter_id", "number"),
+    sa.Index("ix_versions_run", "run_id"),
     sqlite_autoincrement=True,
 )
 
@@ -66,6 +67,7 @@ engine_reports = sa.Table(
     sa.Column("state", sa.String(12), nullable=False),  # resident | failed
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("at_s", sa.Float, nullable=False),
+    sa.Index("ix_engine_reports_engine", "engine_id"),
 )
 
 exported_bases = sa.Table(

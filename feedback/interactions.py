@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 import sqlalchemy as sa
 
-from core.database import Database, insert_ignoring_duplicates, row_of
+from core.database import Database, aside, insert_ignoring_duplicates, row_of
 from core.ids import AdapterId, CompletionId, TenantId
 from core.page import Page, read_page
 from feedback.tables import interactions
@@ -44,7 +44,7 @@ class InteractionStore:
     ) -> frozenset[CompletionId]:
         """Those of the ids under which the tenant has an interaction."""
         query = sa.select(interactions.c.id).where(
-            interactions.c.tenant_id == tenant_id, interactions.c.id.in_(completion_ids)
+            aside(interactions.c.tenant_id) == tenant_id, interactions.c.id.in_(completion_ids)
         )
         with self._database.read() as connection:
             return frozenset(CompletionId(found) for found in connection.scalars(query))
@@ -62,11 +62,18 @@ class InteractionStore:
 
         Raises Invalid for the limit, NotFound for a cursor that is not the tenant's.
         """
-        wanted = {interactions.c.adapter_id: adapter_id, interactions.c.outcome: outcome}
+        tenant: sa.ColumnElement[str] = interactions.c.tenant_id
+        came_out: sa.ColumnElement[str] = interactions.c.outcome
+        where = []
+        if adapter_id is not None:  # its answers are one tenant's
+            tenant, came_out = aside(interactions.c.tenant_id), aside(interactions.c.outcome)
+            where.append(interactions.c.adapter_id == adapter_id)
+        if outcome is not None:
+            where.append(came_out == outcome)
         return read_page(
             self._database,
-            sa.select(interactions).where(interactions.c.tenant_id == tenant_id),
-            [column == value for column, value in wanted.items() if value is not None],
+            sa.select(interactions).where(tenant == tenant_id),
+            where,
             partial(msgspec.convert, type=Interaction),
             newest=(interactions.c.seq,),
             after=after,

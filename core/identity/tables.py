@@ -25,6 +25,7 @@ api_keys = sa.Table(
     sa.Column("created_at_s", sa.Float, nullable=False),
     sa.Column("expires_at_s", sa.Float),
     sa.Column("revoked_at_s", sa.Float),
+    sa.Index("ix_api_keys_tenant", "tenant_id", "created_at_s"),
 )
 
 secrets = sa.Table(

@@ -19,7 +19,7 @@ from core.clock import now_s
 from core.database import Database, insert_ignoring_duplicates
 from core.errors import Invalid
 from core.ids import AdapterId
-from feedback.learning.votes import prompt_key
+from feedback.learning.texts import prompt_key
 from feedback.tables import snapshots
 from feedback.types import Label, Pair, Snapshot
 
