@@ -14,9 +14,9 @@ import msgspec
 import sqlalchemy as sa
 
 from core.database import Database
-from core.ids import AdapterId, CompletionId
+from core.ids import AdapterId
 from feedback.tables import feedback, feedback_targets, interactions
-from feedback.types import Feedback, Interaction
+from feedback.types import Comparison, Feedback, Interaction
 
 _AT_ONCE = 200
 """A prompt can be as long as a request: a part must fit in memory whatever was sent."""
@@ -57,46 +57,55 @@ def read_judged(database: Database, seqs: Sequence[int]) -> Iterator[Judged]:
 
 
 def _read_some(connection: sa.Connection, seqs: Sequence[int]) -> Iterator[Judged]:
-    about: dict[int, list[CompletionId]] = {}
-    for seq, completion_id in connection.execute(_TARGETS, {"seqs": seqs}):
+    about: dict[int, list[str]] = {}
+    for seq, completion_id in connection.execute(_TARGETS, {"seqs": seqs}).all():
         about.setdefault(seq, []).append(completion_id)
     named = {name for names in about.values() for name in names}
-    rows = connection.execute(_ANSWERS, {"ids": list(named)}).mappings()
-    answers = {row["id"]: row for row in rows}
-    for row in connection.execute(_ITEMS, {"seqs": seqs}).mappings():
-        item = msgspec.convert(row, Feedback)
-        spoken_of = about.get(row["seq"], [])
+    rows = connection.execute(_ANSWERS, {"ids": list(named)}).all()
+    answers = {row[0]: _answer(row) for row in rows}
+    for seq, *values in connection.execute(_ITEMS, {"seqs": seqs}).all():
+        item = _item(values)
+        spoken_of = about.get(seq, [])
         logged = [answers[name] for name in spoken_of if name in answers]
         mine = (
-            msgspec.convert(answer, Interaction)
+            answer
             for answer in logged
-            if answer["tenant_id"] == item.tenant_id and answer["outcome"] == "completed"
+            if answer.tenant_id == item.tenant_id and answer.outcome == "completed"
         )
-        yield Judged(row["seq"], item, tuple(mine), len(logged) < len(spoken_of))
+        yield Judged(seq, item, tuple(mine), len(logged) < len(spoken_of))
 
 
-def _some(table: sa.Table, *unread: str) -> list[sa.Column[Any]]:
-    return [column for column in table.c if column.name not in unread]
+# Made by hand, in the order of their fields: to check what the database holds takes as long as
+# all the rest. What is not read is as if there were none.
+def _answer(row: Sequence[Any]) -> Interaction:
+    *first, response, prompt_tokens, completion_tokens = row
+    values = [*first, None, None, {}, {}, response, prompt_tokens, completion_tokens]
+    return Interaction(*values)
+
+
+def _item(row: Sequence[Any]) -> Feedback:
+    *first, comparison, source_kind, source_id, end_user, updated_at_s = row
+    compared = None if comparison is None else msgspec.convert(comparison, Comparison)
+    values = [*first, compared, source_kind, source_id, end_user, {}, {}, updated_at_s]
+    return Feedback(*values)
 
 
 def _counted() -> sa.ColumnElement[int]:
     """The engine's count of a prompt, where it read all of what was logged; else null."""
     request = sa.cast(interactions.c.request, sa.Text)
     cut = request.contains("truncat") | request.contains('"edge"')  # a device counts for itself
-    return sa.case((sa.not_(cut), interactions.c.prompt_tokens)).label("prompt_tokens")
+    return sa.case((sa.not_(cut), interactions.c.prompt_tokens))
 
 
 _TARGETS = sa.select(feedback_targets.c.feedback_seq, feedback_targets.c.completion_id).where(
     feedback_targets.c.feedback_seq.in_(sa.bindparam("seqs", expanding=True))
 )
-_ITEMS = sa.select(*_some(feedback, "comment", "tags", "metadata")).where(
-    feedback.c.seq.in_(sa.bindparam("seqs", expanding=True))
-)
+_ITEMS = sa.select(
+    *(feedback.c[name] for name in ("seq", *Feedback.__slots__) if name not in ("tags", "metadata"))
+).where(feedback.c.seq.in_(sa.bindparam("seqs", expanding=True)))
 _ANSWERS = sa.select(
-    *_some(
-        interactions,
-        *("seq", "domain", "conversation_id", "sampling", "request"),
-        *("prompt_tokens", "first_token_ms", "duration_ms"),
-    ),
+    *(interactions.c[name] for name in Interaction.__slots__[:14]),  # to the end user
+    interactions.c.response,
     _counted(),
+    interactions.c.completion_tokens,
 ).where(interactions.c.id.in_(sa.bindparam("ids", expanding=True)))

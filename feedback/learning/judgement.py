@@ -7,8 +7,11 @@ Pure; looks at one item at a time. What several items amount to is settled in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from core.ids import AdapterId, CompletionId, FeedbackId
 from feedback.learning.texts import Texts
@@ -34,8 +37,7 @@ def anything_fits(prompt: Prompt, answer: str, counted: int | None) -> None:
     """The `Unfit` of a trainer that takes everything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True, gc=False):
     """All that one item says, and why it says less than it might."""
 
     id: FeedbackId

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from core.ids import CompletionId, FeedbackId
 from feedback.learning.texts import Digest, read_alike
@@ -26,8 +28,9 @@ CLEAR_SCORE = 0.5
 """How many standard deviations from the user's mean a score must lie to say good or bad."""
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
+# Not tracked by the garbage collector, which would go through all of them over and over: there
+# are hundreds of thousands, they live long, and what is frozen is in no circle.
+class Vote(Struct, frozen=True, gc=False):
     """One voice's judgement. `key` is what is judged, `side` the judgement: True or False.
 
     Prompts and texts stand here as the digests that `feedback.learning.texts` makes. For a label
@@ -55,8 +58,7 @@ class Vote:
         return self.at_s, self.feedback_ids
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Struct, frozen=True, gc=False):
     """What the voices agree on: the newest of the winning votes, and all of them."""
 
     vote: Vote
@@ -78,8 +80,7 @@ class Settled:
         return tuple(sorted({i for vote in self.votes for i in vote.interaction_ids}))
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(Struct, frozen=True, gc=False):
     """A number one voice gave one answer under one name."""
 
     name: str

@@ -32,7 +32,7 @@ logger = logging.getLogger("attune.trainer")
 
 _AGE_CHECK_S = 1.0
 _REST = 19.0
-"""An adapter rests this many times as long as a look at it took: looks cost a twentieth at most."""
+"""Looks at one adapter take a twentieth of the time at most."""
 
 _Asked = tuple[int, int, Learning]
 
@@ -50,7 +50,7 @@ class Watch:
     """Looks at what feedback is new. Cheap to call often: when nothing was said, two queries.
 
     `max_items` are looked at of each adapter, and remembered of all together where one alone has
-    fewer.
+    fewer. An adapter rests `rest` times as long as a look at it took.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Watch:
         *,
         max_items: int = 100_000,
         max_length: int = 512,
+        rest: float = _REST,
     ) -> None:
         self._database = database
         self._registry = Registry(database)
@@ -67,6 +68,7 @@ class Watch:
         self._runs = Ledger(database, RUN)
         self._marks = Watermarks(database)
         self._unfit, self._max_items, self._max_length = unfit, max_items, max_length
+        self._rest = rest
         self._readings: OrderedDict[AdapterId, Reading] = OrderedDict()
         self._seen: dict[AdapterId, _Seen] = {}
         self._last_look = (-1, -1)
@@ -99,7 +101,9 @@ class Watch:
         again_at_s = self._look(adapter, mark)
         ended_s = time.monotonic()
         # Last: what failed half-way is tried again.
-        self._seen[adapter.id] = _Seen(asked, again_at_s, ended_s + _REST * (ended_s - began_s))
+        self._seen[adapter.id] = _Seen(
+            asked, again_at_s, ended_s + self._rest * (ended_s - began_s)
+        )
 
     def _look(self, adapter: Adapter, mark: int) -> float:
         """Open a run if the adapter is due; when else, at the earliest, it may be by waiting."""
