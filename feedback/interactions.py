@@ -62,17 +62,19 @@ class InteractionStore:
 
         Raises Invalid for the limit, NotFound for a cursor that is not the tenant's.
         """
-        tenant: sa.ColumnElement[str] = interactions.c.tenant_id
-        came_out: sa.ColumnElement[str] = interactions.c.outcome
-        where = []
+        owner: dict[str, str] = {"tenant_id": tenant_id}
+        mine, where = dict(owner), []
         if adapter_id is not None:  # its answers are one tenant's
-            tenant, came_out = aside(interactions.c.tenant_id), aside(interactions.c.outcome)
-            where.append(interactions.c.adapter_id == adapter_id)
-        if outcome is not None:
-            where.append(came_out == outcome)
+            mine = {"adapter_id": adapter_id}
+        if outcome is not None and adapter_id is None:
+            mine["outcome"] = outcome
+        elif outcome is not None:
+            where.append(aside(interactions.c.outcome) == outcome)
         return read_page(
             self._database,
-            sa.select(interactions).where(tenant == tenant_id),
+            interactions,
+            owner,
+            mine,
             where,
             partial(msgspec.convert, type=Interaction),
             newest=(interactions.c.seq,),

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from core.database import Database
+from core.database import Database, only
 from core.ids import AdapterId
 from feedback.tables import feedback, feedback_targets, interactions
 from feedback.types import Comparison, Feedback, Interaction
@@ -40,8 +40,8 @@ def said_of(database: Database, adapter_id: AdapterId, newest: int) -> dict[int,
     target = feedback_targets.c
     query = (
         sa.select(target.seq, target.feedback_seq)
-        .where(target.adapter_id == adapter_id)
-        .order_by(target.seq.desc())
+        .where(only(target.adapter_id, adapter_id), target.seq > 0)  # all are: names the index
+        .order_by(target.adapter_id.desc(), target.seq.desc())
         .limit(newest)
     )
     with database.read() as connection:

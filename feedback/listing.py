@@ -12,7 +12,7 @@ from functools import partial
 import msgspec
 import sqlalchemy as sa
 
-from core.database import Database, aside
+from core.database import Database, aside, only
 from core.ids import FeedbackId, TenantId
 from core.page import Page, page_of, place, read_page
 from feedback.tables import feedback, feedback_targets
@@ -43,11 +43,13 @@ def list_feedback(
     others = [_also(name, value) for name, value in asked.items() if name != rarest]
     if rarest in _OF_ANSWERS:
         return _about(database, tenant_id, (rarest, asked[rarest]), others, after, limit)
-    first = [] if rarest is None else [feedback.c[rarest] == asked[rarest]]
+    owner: dict[str, str] = {"tenant_id": tenant_id}
     return read_page(
         database,
-        sa.select(feedback).where(feedback.c.tenant_id == tenant_id),
-        [*first, *others],
+        feedback,
+        owner,
+        owner if rarest is None else {**owner, rarest: asked[rarest]},
+        others,
         _read,
         newest=(feedback.c.seq,),
         after=after,
@@ -65,13 +67,14 @@ def _about(
     limit: int,
 ) -> Page[Feedback]:
     """A page of what is said of one answer or adapter, in as many steps as the others ask for."""
-    mine = sa.select(feedback).where(feedback.c.tenant_id == tenant_id)
+    owner = {"tenant_id": tenant_id}
     seq, column = feedback_targets.c.feedback_seq, feedback_targets.c[about[0]]
-    said = sa.select(seq).distinct().where(column == about[1]).order_by(seq.desc())
+    of_these = sa.select(seq, column).distinct().where(only(column, about[1]))
+    said = of_these.order_by(column.desc(), seq.desc())
     at_once = _AT_ONCE if others else limit + 1
     found: list[sa.RowMapping] = []
     with database.read() as connection:
-        last = place(connection, mine, (feedback.c.seq,), after, limit, "feedback")
+        last = place(connection, feedback, owner, (feedback.c.seq,), after, limit, "feedback")
         step = said if last is None else said.where(seq < last[0])
         while len(found) <= limit:
             seqs = connection.scalars(step.limit(at_once)).all()

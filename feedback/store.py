@@ -7,13 +7,13 @@ here only what the log says counts. Knows nothing of HTTP or of training.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
-from core.database import Database, aside, each, found, row_of
+from core.database import Database, aside, each, found, only, row_of
 from core.errors import Conflict, NotFound
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from core.page import Page
@@ -116,13 +116,17 @@ class FeedbackStore:
         """
         return read_judged(self._database, seqs)
 
-    def news_of(self, adapter_ids: Iterable[AdapterId]) -> dict[AdapterId, int]:
-        """The newest news number of each adapter, in one query that seeks once for each."""
+    def news_of(self, watermarks: Mapping[AdapterId, int]) -> dict[AdapterId, int]:
+        """The newest news number of each adapter that is beyond its watermark.
+
+        One query that seeks once for each; its cost follows their number and that of new items.
+        """
+        asked, new = each(self._database, watermarks), feedback_targets.c
+        beyond = new.seq > sa.cast(asked.c.value, sa.BigInteger)
+        of_one = sa.select(new.seq).where(only(new.adapter_id, asked.c.key), beyond)
+        last = of_one.order_by(new.adapter_id.desc(), new.seq.desc()).limit(1).scalar_subquery()
         with self._database.read() as connection:
-            asked = each(connection, adapter_ids)
-            newest = sa.func.max(feedback_targets.c.seq)
-            of_one = sa.select(newest).where(feedback_targets.c.adapter_id == asked.c.value)
-            found = connection.execute(sa.select(asked.c.value, of_one.scalar_subquery()))
+            found = connection.execute(sa.select(asked.c.key, last))
             return {AdapterId(row[0]): row[1] for row in found if row[1] is not None}
 
     def news(self, adapter_id: AdapterId, watermark: int) -> News | None:

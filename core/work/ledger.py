@@ -14,7 +14,7 @@ import msgspec
 import sqlalchemy as sa
 
 from core.clock import now_s
-from core.database import Database, aside, insert_ignoring_duplicates
+from core.database import Database, aside, insert_ignoring_duplicates, only
 from core.errors import Conflict
 from core.ids import AdapterId, TenantId, new_id
 from core.page import Page, read_page
@@ -171,12 +171,16 @@ class Ledger(Generic[Facts]):
         given = [name for name, value in where.items() if value is not None]
         asked = sorted(given, key=_RAREST_FIRST.index)
         rarest = asked[0] if asked else None
-        of_one = rarest in ("request_key", "adapter_id")  # each of one tenant alone
-        tenant = aside(work.c.tenant_id) if of_one else work.c.tenant_id
+        owner = {"kind": self._spec.name, "tenant_id": tenant_id}
+        mine = dict(owner)
+        if rarest in ("request_key", "adapter_id"):  # each of one tenant alone
+            del mine["tenant_id"]
         return read_page(
             self._database,
-            self._select(tenant == tenant_id),
-            [(work.c[n] if n == rarest else aside(work.c[n])) == where[n] for n in asked],
+            work,
+            owner,
+            mine | {name: str(where[name]) for name in asked[:1]},
+            [aside(work.c[name]) == where[name] for name in asked[1:]],
             self._read,
             newest=(work.c.created_at_s, work.c.id),
             after=after,
@@ -229,8 +233,8 @@ class Ledger(Generic[Facts]):
         """A piece's log in order, the lines whose id is greater than `after`."""
         query = (
             sa.select(work_events)
-            .where(work_events.c.work_id == work_id, work_events.c.id > after)
-            .order_by(work_events.c.id)
+            .where(only(work_events.c.work_id, work_id), work_events.c.id > after)
+            .order_by(work_events.c.work_id, work_events.c.id)
             .limit(limit)
         )
         return self._database.find_all(query, WorkEvent)

@@ -42,7 +42,6 @@ work = sa.Table(
     sa.Index("ix_work_state", "kind", "tenant_id", "state", "created_at_s", "id"),
     sa.Index("ix_work_layout", "kind", "tenant_id", "layout", "created_at_s", "id"),
     sa.Index("ix_work_precision", "kind", "tenant_id", "precision", "created_at_s", "id"),
-    sa.Index("ix_work_count", "kind", "state"),
     sa.Index("ix_work_active", "kind", "active_key"),  # the worker looks several times a second
     sa.Index("ix_work_watermark", "adapter_id", "last_feedback_seq"),
 )

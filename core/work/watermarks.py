@@ -19,11 +19,11 @@ class Watermarks:
 
     def of(self, adapter_ids: Iterable[AdapterId]) -> dict[AdapterId, int]:
         """The feedback number up to which each adapter's work has looked; 0 before the first."""
+        asked = each(self._database, dict.fromkeys(adapter_ids, 0))
+        looked = sa.func.max(work.c.last_feedback_seq)
+        mark = sa.select(looked).where(work.c.adapter_id == asked.c.key).scalar_subquery()
         with self._database.read() as connection:
-            asked = each(connection, adapter_ids)
-            looked = sa.func.max(work.c.last_feedback_seq)
-            mark = sa.select(looked).where(work.c.adapter_id == asked.c.value).scalar_subquery()
-            found = connection.execute(sa.select(asked.c.value, mark))
+            found = connection.execute(sa.select(asked.c.key, mark))
             return {AdapterId(row[0]): int(row[1] or 0) for row in found}
 
     def newest_feedback_at_s(self, work_id: str) -> float | None:

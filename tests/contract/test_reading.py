@@ -1,4 +1,4 @@
-"""What is read bit by bit is what is read at once, whatever was said, changed or deleted between."""
+"""What is read bit by bit is what is read at once, whatever is said, changed or deleted."""
 
 from __future__ import annotations
 

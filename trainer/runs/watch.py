@@ -83,12 +83,14 @@ class Watch:
         self._last_look, self._looked_at_s = look, time.monotonic()
         adapters = {a.id: a for a in self._registry.adapters() if a.learning.enabled}
         marks = self._marks.of(adapters)
-        news = self._feedback.news_of(adapters)
+        newest = {i: seen.asked[0] for i, seen in self._seen.items() if i in adapters}
+        known = {i: max(mark, newest.get(i, 0)) for i, mark in marks.items()}
+        newest |= self._feedback.news_of(known)
         busy = {run.adapter_id for run in self._runs.active()}
-        for adapter_id, newest in news.items():
-            if newest > marks[adapter_id] and adapter_id not in busy:
-                self._consider(adapters[adapter_id], newest, marks[adapter_id])
-        self._forget(set(news))
+        for adapter_id, seq in newest.items():
+            if seq > marks[adapter_id] and adapter_id not in busy:
+                self._consider(adapters[adapter_id], seq, marks[adapter_id])
+        self._forget({i for i, seq in newest.items() if seq > marks[i]})
 
     def _consider(self, adapter: Adapter, newest: int, mark: int) -> None:
         asked = (newest, mark, adapter.learning)
