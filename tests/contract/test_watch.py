@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +15,17 @@ from adapters.registry import Registry
 from adapters.types import Adapter, Learning
 from core.clock import now_s
 from core.database import Database
+from core.errors import Invalid
 from core.identity.tenants import TenantStore
 from core.ids import AdapterId, CompletionId, FeedbackId
+from core.settings import Settings
+from core.work.kind import Place
 from core.work.ledger import Ledger
 from feedback.interactions import InteractionStore
 from feedback.store import FeedbackStore
 from feedback.types import Comparison, Feedback, Interaction
-from trainer.runs.watch import Watch
+from trainer.runs.steps import Steps
+from trainer.runs.watch import Watch, open_run
 from trainer.types import RUN, Run
 
 LONGEST = 20
@@ -275,3 +280,16 @@ def test_many_adapters_are_remembered_within_the_limit(database: Database) -> No
     runs = world.look()
     assert {run.facts.trigger for run in runs} == {"16 new; 8 up, 8 down, 0 pairs"}
     assert len(runs) == 3
+
+
+def test_a_run_with_nothing_to_learn_from_says_which_setting_left_it_out(
+    world: World, tmp_path: Path
+) -> None:
+    IDLE["too_long"](world)
+    settings = Settings(home=tmp_path, train_max_length=LONGEST)
+    place = Place(settings, world.database, "base", settings.model)
+    steps = Steps(place, lambda: pytest.fail("no model is needed"), lambda _: tmp_path, unfit)
+    run, _ = open_run(world.runs, world.adapter, "asked for by hand", 16, None)
+    why = r"16 too_long \(over 20 tokens, see ATTUNE_TRAIN_MAX_LENGTH\)"
+    with pytest.raises(Invalid, match=why):
+        steps.snapshot(run.id)
