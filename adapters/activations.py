@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from adapters import tables
 from adapters.types import Adapter, VersionState
 from core.clock import now_s
-from core.database import announce, row_of
+from core.database import announce, only, row_of
 from core.errors import Conflict, NotFound
 from core.ids import AdapterId
 
@@ -74,8 +74,8 @@ def latest(adapter_id: AdapterId, limit: int) -> sa.Select[Any]:
     """The last `limit` moves of an adapter's pointer, newest first."""
     return (
         sa.select(tables.activations)
-        .where(tables.activations.c.adapter_id == adapter_id)
-        .order_by(tables.activations.c.id.desc())
+        .where(only(tables.activations.c.adapter_id, adapter_id))
+        .order_by(tables.activations.c.adapter_id.desc(), tables.activations.c.id.desc())
         .limit(limit)
     )
 

@@ -176,7 +176,7 @@ class Registry:
     def versions(self, adapter_id: AdapterId) -> list[Version]:
         """The versions of an adapter, oldest first."""
         mine = sa.select(tables.versions).where(tables.versions.c.adapter_id == adapter_id)
-        query = mine.order_by(tables.versions.c.engine_id)
+        query = mine.order_by(tables.versions.c.number)
         return self._database.find_all(query, Version)
 
     def reject(self, adapter_id: AdapterId, number: int) -> None:

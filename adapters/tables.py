@@ -42,6 +42,7 @@ versions = sa.Table(
     sa.Column("note", sa.Text, nullable=False),
     sa.Column("base_digest", sa.String(64)),  # of the base model it was made for
     sa.UniqueConstraint("adapter_id", "number"),
+    sa.Index("ix_versions_run", "run_id"),
     sqlite_autoincrement=True,
 )
 
@@ -77,6 +78,7 @@ engine_reports = sa.Table(
     sa.Column("state", sa.String(12), nullable=False),  # resident | failed
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("at_s", sa.Float, nullable=False),
+    sa.Index("ix_engine_reports_engine", "engine_id"),
 )
 
 exported_bases = sa.Table(

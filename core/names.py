@@ -72,14 +72,8 @@ def title_in_header(raw: bytes, header: str) -> str | None:
         ) from error
 
 
-def spellings(text: str) -> tuple[str, ...]:
-    """The ways one name may lie in older rows: as sent, composed, decomposed."""
-    if len(text) > MAX_NAME * _GROWTH:
-        return (text,)
-    forms = (unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))
-    return tuple(dict.fromkeys((text, *forms)))
-
-
 def one_spelling(text: str | None) -> str | None:
-    """A stored name as it is looked up by."""
-    return None if text is None else unicodedata.normalize("NFC", text)
+    """A stored name as it is looked up by; too long for one, as it is: there is none such."""
+    if text is None or len(text) > MAX_NAME * _GROWTH:
+        return text
+    return unicodedata.normalize("NFC", text)

@@ -12,7 +12,7 @@ from functools import partial
 import msgspec
 import sqlalchemy as sa
 
-from core.database import Database, found, insert_ignoring_duplicates, row_of
+from core.database import Database, aside, found, insert_ignoring_duplicates, row_of
 from core.ids import AdapterId, CompletionId, TenantId
 from core.page import Page, read_page
 from feedback.tables import interactions
@@ -64,7 +64,7 @@ class InteractionStore:
     ) -> frozenset[CompletionId]:
         """Those of the ids under which the tenant has an interaction."""
         query = sa.select(interactions.c.id).where(
-            interactions.c.tenant_id == tenant_id, interactions.c.id.in_(completion_ids)
+            aside(interactions.c.tenant_id) == tenant_id, interactions.c.id.in_(completion_ids)
         )
         with self._database.read() as connection:
             return frozenset(CompletionId(name) for name in connection.scalars(query))
@@ -82,11 +82,20 @@ class InteractionStore:
 
         Raises Invalid for the limit, NotFound for a cursor that is not the tenant's.
         """
-        wanted = {interactions.c.adapter_id: adapter_id, interactions.c.outcome: outcome}
+        owner: dict[str, str] = {"tenant_id": tenant_id}
+        mine, where = dict(owner), []
+        if adapter_id is not None:  # its answers are one tenant's
+            mine = {"adapter_id": adapter_id}
+        if outcome is not None and adapter_id is None:
+            mine["outcome"] = outcome
+        elif outcome is not None:
+            where.append(aside(interactions.c.outcome) == outcome)
         return read_page(
             self._database,
-            sa.select(interactions).where(interactions.c.tenant_id == tenant_id),
-            [column == value for column, value in wanted.items() if value is not None],
+            interactions,
+            owner,
+            mine,
+            where,
             partial(msgspec.convert, type=Interaction),
             newest=(interactions.c.seq,),
             after=after,
@@ -118,6 +127,6 @@ def _fetchable(tenant_id: TenantId, completion_id: CompletionId) -> sa.ColumnEle
     columns = interactions.c
     return (
         (columns.id == completion_id)
-        & (columns.tenant_id == tenant_id)
+        & (aside(columns.tenant_id) == tenant_id)
         & columns.document.is_not(sa.null())
     )

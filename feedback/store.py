@@ -5,21 +5,20 @@ Knows nothing of HTTP or of training.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 
-import msgspec
 import sqlalchemy as sa
 
-from core.database import Database, Noun
+from core.database import Database, aside, each, only
 from core.errors import AttuneError, NotFound
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
-from core.names import spellings
-from core.page import Page, read_page
+from core.names import one_spelling
+from core.page import Page
+from feedback.judged import Judged, read_judged, said_of
+from feedback.listing import list_feedback
 from feedback.putting import Said, Stored, put_all
-from feedback.tables import feedback, feedback_targets, interactions
-from feedback.types import Feedback, Interaction, Kind, News
+from feedback.tables import feedback, feedback_targets
+from feedback.types import Feedback, Kind, News
 
 
 class FeedbackStore:
@@ -59,32 +58,17 @@ class FeedbackStore:
     ) -> Page[Feedback]:
         """The tenant's feedback in order of creation, newest first, what follows `after`.
 
-        Raises Invalid for a limit outside 1 to 200, NotFound for an unknown cursor.
+        `adapter_id`: what that adapter can learn from. Raises Invalid for a limit outside 1 to
+        200, NotFound for an unknown cursor.
         """
-        wanted = {feedback.c.kind: kind, feedback.c.name: name, feedback.c.end_user: end_user}
-        where = [
-            column.in_(spellings(value)) for column, value in wanted.items() if value is not None
-        ]
-        target = feedback_targets.c
-        if completion_id is not None:
-            about = sa.select(target.feedback_seq).where(target.completion_id == completion_id)
-            where.append(feedback.c.seq.in_(about))
-        if adapter_id is not None:
-            answers = sa.select(target.feedback_seq).join(
-                interactions, interactions.c.id == target.completion_id
-            )
-            of_adapter = answers.where(interactions.c.adapter_id == adapter_id)
-            where.append(feedback.c.seq.in_(of_adapter))
-        return read_page(
-            self._database,
-            sa.select(feedback).where(feedback.c.tenant_id == tenant_id),
-            where,
-            partial(msgspec.convert, type=Feedback),
-            newest=(feedback.c.seq,),
-            after=after,
-            limit=limit,
-            noun="feedback",
-        )
+        wanted = {
+            "completion_id": completion_id,
+            "adapter_id": adapter_id,
+            "end_user": one_spelling(end_user),
+            "name": one_spelling(name),
+            "kind": kind,
+        }
+        return list_feedback(self._database, tenant_id, wanted, after=after, limit=limit)
 
     def delete(
         self, tenant_id: TenantId, feedback_id: FeedbackId, *, given_by: str | None = None
@@ -96,69 +80,53 @@ class FeedbackStore:
         with self._database.write() as connection:
             return connection.execute(mine).rowcount > 0
 
-    def effective(self, adapter_id: AdapterId) -> Sequence[tuple[Feedback, Interaction]]:
-        """All feedback the adapter can learn from, each with the completed answers it judges.
+    def said_of(self, adapter_id: AdapterId, newest: int) -> dict[int, int]:
+        """News number -> item number of the `newest` things the adapter can learn from."""
+        return said_of(self._database, adapter_id, newest)
 
-        A comparison comes once per answer it speaks of. In order of creation. Comments are
-        included; pairing counts them.
+    def judged(self, seqs: Sequence[int]) -> Iterator[Judged]:
+        """The items of these numbers, each with the answers it speaks of, in small parts.
+
+        Comments are included; pairing counts them.
         """
-        about = sa.select(feedback_targets.c.feedback_seq).where(
-            feedback_targets.c.adapter_id == adapter_id
-        )
-        said, answered = list(feedback.c), list(interactions.c)
-        query = (
-            sa.select(
-                *(column.label(f"f_{column.name}") for column in said),
-                *(column.label(f"i_{column.name}") for column in answered),
-            )
-            .select_from(feedback)
-            .join(feedback_targets, feedback_targets.c.feedback_seq == feedback.c.seq)
-            .join(interactions, interactions.c.id == feedback_targets.c.completion_id)
-            .where(
-                feedback.c.seq.in_(about),
-                interactions.c.tenant_id == feedback.c.tenant_id,
-                interactions.c.outcome == "completed",
-            )
-            .order_by(feedback.c.seq, interactions.c.seq)
-        )
+        return read_judged(self._database, seqs)
+
+    def news_of(self, watermarks: Mapping[AdapterId, int]) -> dict[AdapterId, int]:
+        """The newest news number of each adapter that is beyond its watermark.
+
+        One query that seeks once for each; its cost follows their number and that of new items.
+        """
+        asked, new = each(self._database, watermarks), feedback_targets.c
+        beyond = new.seq > sa.cast(asked.c.value, sa.BigInteger)
+        of_one = sa.select(new.seq).where(only(new.adapter_id, asked.c.key), beyond)
+        last = of_one.order_by(new.adapter_id.desc(), new.seq.desc()).limit(1).scalar_subquery()
         with self._database.read() as connection:
-            rows = connection.execute(query).mappings().all()
-        return [(_part(row, "f_", Feedback), _part(row, "i_", Interaction)) for row in rows]
+            found = connection.execute(sa.select(asked.c.key, last))
+            return {AdapterId(row[0]): row[1] for row in found if row[1] is not None}
 
-    def news(self, watermarks: Mapping[AdapterId, int]) -> dict[AdapterId, News]:
-        """What came for each named adapter after its watermark; those without news are absent.
+    def news(self, adapter_id: AdapterId, watermark: int) -> News | None:
+        """What came for an adapter after its watermark; comments are no news.
 
-        One query that seeks once per adapter in an index: its cost follows the number of
-        adapters and of new items, not the amount of feedback. Comments are not news.
+        The cost follows the number of new items, not the amount of feedback.
         """
-        if not watermarks:
-            return {}
-        marks = sa.bindparam("marks", json.dumps(watermarks), sa.Text)
-        each = (
-            sa.func.json_each(marks)
-            if self._database.is_sqlite
-            else sa.func.json_each_text(sa.cast(marks, sa.JSON))
-        ).table_valued("key", "value")
         new = feedback_targets.c
         query = (
             sa.select(
-                new.adapter_id,
                 sa.func.count(sa.distinct(new.feedback_seq)),
                 sa.func.min(feedback.c.updated_at_s),
                 sa.func.max(feedback.c.updated_at_s),
                 sa.func.max(new.seq),
             )
-            .select_from(each)
-            .join(
-                feedback_targets,
-                (new.adapter_id == each.c.key) & (new.seq > sa.cast(each.c.value, sa.BigInteger)),
-            )
             .join(feedback, feedback.c.seq == new.feedback_seq)
-            .where(feedback.c.kind != "comment")
-            .group_by(new.adapter_id)
+            .where(
+                new.adapter_id == adapter_id,
+                new.seq > watermark,
+                aside(feedback.c.kind) != "comment",
+            )
         )
         with self._database.read() as connection:
-            return {AdapterId(row[0]): News(*row[1:]) for row in connection.execute(query)}
+            row = connection.execute(query).one()
+        return News(*row) if row[0] else None
 
     def last_seq(self) -> int:
         """The newest news number there is; unchanged means no feedback came for anybody."""
@@ -167,8 +135,3 @@ class FeedbackStore:
 
 def _is(tenant_id: TenantId, feedback_id: FeedbackId) -> sa.ColumnElement[bool]:
     return (feedback.c.tenant_id == tenant_id) & (feedback.c.id == feedback_id)
-
-
-def _part(row: sa.RowMapping, prefix: str, noun: type[Noun]) -> Noun:
-    part = {name.removeprefix(prefix): row[name] for name in row if name.startswith(prefix)}
-    return msgspec.convert(part, noun)

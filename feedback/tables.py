@@ -36,6 +36,7 @@ interactions = sa.Table(
     sa.Column("duration_ms", sa.Float),
     sa.Index("ix_interactions_tenant_seq", "tenant_id", "seq"),
     sa.Index("ix_interactions_adapter", "adapter_id", "seq"),
+    sa.Index("ix_interactions_outcome", "tenant_id", "outcome", "seq"),
 )
 
 feedback = sa.Table(
@@ -63,6 +64,10 @@ feedback = sa.Table(
     sa.UniqueConstraint("tenant_id", "id"),
     sa.Index("ix_feedback_completion", "completion_id"),
     sa.Index("ix_feedback_tenant_seq", "tenant_id", "seq"),
+    # One for each filter of the list: what matches nothing must not read all there is.
+    sa.Index("ix_feedback_kind", "tenant_id", "kind", "seq"),
+    sa.Index("ix_feedback_name", "tenant_id", "name", "seq"),
+    sa.Index("ix_feedback_end_user", "tenant_id", "end_user", "seq"),
     sqlite_autoincrement=True,  # a deleted item's number must not name another in a cursor
 )
 
@@ -80,8 +85,9 @@ feedback_targets = sa.Table(
     # The adapter that can learn from it; null until a completed answer of an adapter is logged.
     sa.Column("adapter_id", sa.String(40)),
     sa.UniqueConstraint("feedback_seq", "completion_id"),
-    sa.Index("ix_feedback_targets_completion", "completion_id"),
-    sa.Index("ix_feedback_targets_adapter", "adapter_id", "seq"),
+    sa.Index("ix_feedback_targets_completion", "completion_id", "feedback_seq"),
+    sa.Index("ix_feedback_targets_adapter", "adapter_id", "seq", "feedback_seq"),
+    sa.Index("ix_feedback_targets_item", "adapter_id", "feedback_seq"),
     sqlite_autoincrement=True,  # a number used twice would hide news from the watermark
 )
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
+from core.database import aside
 from core.errors import NotFound
 from core.ids import CompletionId, TenantId
 from feedback.tables import feedback, feedback_targets, interactions
@@ -106,7 +107,7 @@ _WAITING = (
     .join(feedback, feedback.c.seq == feedback_targets.c.feedback_seq)
     .where(
         feedback_targets.c.completion_id.in_(sa.bindparam("completion_ids", expanding=True)),
-        feedback_targets.c.adapter_id.is_(None),
+        aside(feedback_targets.c.adapter_id).is_(None),
     )
     .order_by(feedback_targets.c.seq)
 )

@@ -26,6 +26,7 @@ api_keys = sa.Table(
     sa.Column("expires_at_s", sa.Float),
     sa.Column("revoked_at_s", sa.Float),
     sa.Column("device", sa.String(32)),
+    sa.Index("ix_api_keys_tenant", "tenant_id", "created_at_s"),
 )
 
 secrets = sa.Table(

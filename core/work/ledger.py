@@ -14,7 +14,7 @@ import msgspec
 import sqlalchemy as sa
 
 from core.clock import now_s
-from core.database import Database, insert_ignoring_duplicates
+from core.database import Database, aside, insert_ignoring_duplicates, only
 from core.errors import Conflict
 from core.ids import AdapterId, TenantId, new_id
 from core.page import Page, read_page
@@ -25,6 +25,8 @@ from core.work.types import Facts, Spec, Work, WorkEvent
 
 _ACTIVE_KEY = "active"
 _MAX_TEXT = 20_000
+_RAREST_FIRST = ("request_key", "adapter_id", "model", "state", "precision", "layout")
+"""What lists filter by, each with an index: a query begins with the first that is asked for."""
 
 
 class Ledger(Generic[Facts]):
@@ -165,13 +167,21 @@ class Ledger(Generic[Facts]):
     ) -> Page[Work[Facts]]:
         """The tenant's pieces, newest first, those following `after`; limit 1 to 200.
 
-        `where` names columns and values, None meaning any; a `model` without a version stands
-        for all of its versions. Raises NotFound for an unknown cursor.
+        `where` names columns and values, None meaning any. Raises NotFound for an unknown cursor.
         """
+        given = [name for name, value in where.items() if value is not None]
+        asked = sorted(given, key=_RAREST_FIRST.index)
+        rarest = asked[0] if asked else None
+        owner = {"kind": self._spec.name, "tenant_id": tenant_id}
+        mine = dict(owner)
+        if rarest in ("request_key", "adapter_id"):  # each of one tenant alone
+            del mine["tenant_id"]
         return read_page(
             self._database,
-            self._select(work.c.tenant_id == tenant_id),
-            [_is(name, value) for name, value in where.items() if value is not None],
+            work,
+            owner,
+            mine | {name: str(where[name]) for name in asked[:1]},
+            [aside(work.c[name]) == where[name] for name in asked[1:]],
             self._read,
             newest=(work.c.created_at_s, work.c.id),
             after=after,
@@ -182,9 +192,9 @@ class Ledger(Generic[Facts]):
     def active(self) -> Sequence[Work[Facts]]:
         """Every piece under way, of all tenants, oldest first; for workers after a restart."""
         query = self._select(work.c.active_key == _ACTIVE_KEY)
-        oldest_first = query.order_by(work.c.created_at_s, work.c.id)
         with self._database.read() as connection:
-            return [self._read(row) for row in connection.execute(oldest_first).mappings()]
+            found = [self._read(row) for row in connection.execute(query).mappings()]
+        return sorted(found, key=lambda piece: (piece.created_at_s, piece.id))
 
     def count_by_state(self) -> dict[str, int]:
         """How many pieces are in each state, of all tenants."""
@@ -224,8 +234,8 @@ class Ledger(Generic[Facts]):
         """A piece's log in order, the lines whose id is greater than `after`."""
         query = (
             sa.select(work_events)
-            .where(work_events.c.work_id == work_id, work_events.c.id > after)
-            .order_by(work_events.c.id)
+            .where(only(work_events.c.work_id, work_id), work_events.c.id > after)
+            .order_by(work_events.c.work_id, work_events.c.id)
             .limit(limit)
         )
         return self._database.find_all(query, WorkEvent)
@@ -275,13 +285,6 @@ class Ledger(Generic[Facts]):
         changed["updated_at_s"] = now_s()
         connection.execute(work.update().where(work.c.id == found.id).values(**changed))
         return self._one(connection, found.id)
-
-
-def _is(name: str, value: str) -> sa.ColumnElement[bool]:
-    column = work.c[name]
-    if name == "model":
-        return (column == value) | column.startswith(f"{value}@", autoescape=True)
-    return column == value
 
 
 def _columns_of(facts: Any) -> dict[str, Any]:

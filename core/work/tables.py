@@ -35,7 +35,13 @@ work = sa.Table(
     sa.Column("request_key", sa.String(64), nullable=False),
     sa.Column("active_key", sa.String(48), nullable=False),
     sa.UniqueConstraint("kind", "request_key", "active_key"),
-    sa.Index("ix_work_tenant", "kind", "tenant_id", "created_at_s"),
+    sa.Index("ix_work_tenant", "kind", "tenant_id", "created_at_s", "id"),
+    # One for each filter of the lists: what matches nothing must not read all there is.
+    sa.Index("ix_work_adapter", "kind", "adapter_id", "created_at_s", "id"),
+    sa.Index("ix_work_model", "kind", "tenant_id", "model", "created_at_s", "id"),
+    sa.Index("ix_work_state", "kind", "tenant_id", "state", "created_at_s", "id"),
+    sa.Index("ix_work_layout", "kind", "tenant_id", "layout", "created_at_s", "id"),
+    sa.Index("ix_work_precision", "kind", "tenant_id", "precision", "created_at_s", "id"),
     sa.Index("ix_work_active", "kind", "active_key"),  # the worker looks several times a second
     sa.Index("ix_work_watermark", "adapter_id", "last_feedback_seq"),
 )

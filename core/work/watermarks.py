@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
 
-from core.database import Database
+from core.database import Database, each
 from core.ids import AdapterId
 from core.work.tables import work
 
@@ -15,15 +17,14 @@ class Watermarks:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def all(self) -> dict[AdapterId, int]:
-        """The feedback number up to which each adapter's work has looked; none before the first."""
-        query = (
-            sa.select(work.c.adapter_id, sa.func.max(work.c.last_feedback_seq))
-            .where(work.c.adapter_id.is_not(None), work.c.last_feedback_seq.is_not(None))
-            .group_by(work.c.adapter_id)
-        )
+    def of(self, adapter_ids: Iterable[AdapterId]) -> dict[AdapterId, int]:
+        """The feedback number up to which each adapter's work has looked; 0 before the first."""
+        asked = each(self._database, dict.fromkeys(adapter_ids, 0))
+        looked = sa.func.max(work.c.last_feedback_seq)
+        mark = sa.select(looked).where(work.c.adapter_id == asked.c.key).scalar_subquery()
         with self._database.read() as connection:
-            return {AdapterId(row[0]): int(row[1]) for row in connection.execute(query)}
+            found = connection.execute(sa.select(asked.c.key, mark))
+            return {AdapterId(row[0]): int(row[1] or 0) for row in found}
 
     def newest_feedback_at_s(self, work_id: str) -> float | None:
         """When the newest feedback that this piece of work knows of was given."""

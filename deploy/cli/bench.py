@@ -31,6 +31,7 @@ _MODULES = {
     "adapters": "many",
     "edge": "edge",
     "soak": "soak",
+    "growth": "growth",
 }
 _TROUBLES = ("failed", "truncated", "mixed", "failed_because")
 
@@ -88,6 +89,18 @@ def soak(
     Exits with 1 if a process grew by more than 5 %, an error is unexplained or a run failed.
     """
     raise typer.Exit(_run("soak", as_json, write=True, minutes=minutes))
+
+
+@app.command("growth")
+def growth(
+    largest: Annotated[int, typer.Option(min=1_000, help="The most thumbs.")] = 100_000,
+    as_json: JsonLine = False,
+) -> None:
+    """One tenant's history on both databases: looks, pairing, pages and writes, by its size.
+
+    Exits with 1 if a look takes more than 5 s.
+    """
+    raise typer.Exit(_run("growth", as_json, largest=largest))
 
 
 @app.command("all")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -138,6 +138,13 @@ class Export(Kind[ExportFacts, ExportOrder]):
             return done[0]
         waiting = "Waiting for the trainer."
         return self.ledger.open(tenant_id, key, facts, adapter_id=adapter_id, message=waiting)[0]
+
+    def where(self, tenant_id: TenantId, asked: Mapping[str, Any]) -> Mapping[str, str | None]:
+        """An adapter without a version stands for all of its versions."""
+        with suppress(NotFound):  # the base model, a version, or nothing there is
+            adapter = self._registry.get(tenant_id, asked["model"] or "")
+            return {**asked, "model": None, "adapter_id": adapter.id}
+        return asked
 
     def file(self, work: Exported, path: str) -> tuple[Path, Digest]:
         """One file. Conflict until the export is ready, NotFound for a path not among its files."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ from core.clock import now_s
 from core.database import Database, insert_ignoring_duplicates
 from core.errors import Invalid
 from core.ids import AdapterId
-from feedback.learning.votes import prompt_key
+from feedback.learning.texts import prompt_key
 from feedback.tables import snapshots
 from feedback.types import Label, Pair, Snapshot
 
@@ -42,14 +42,21 @@ def freeze(
     """
     if not 0 <= held_out_share < 1:
         raise Invalid("held_out_share must be at least 0 and below 1.", param="held_out_share")
-    held_out = _held_out_prompts(labels, pairs, held_out_share)
+    kinds: dict[str, set[str]] = defaultdict(set)  # prompt -> kinds of example it has
+    keyed_labels = [(prompt_key(label.prompt), label) for label in labels]
+    keyed_pairs = [(prompt_key(pair.prompt), pair) for pair in pairs]
+    for prompt, label in keyed_labels:
+        kinds[prompt].add("good" if label.desirable else "bad")
+    for prompt, _ in keyed_pairs:
+        kinds[prompt].add("pair")
+    held_out = _held_out_prompts(kinds, held_out_share)
     snapshot = Snapshot(
         digest="",
         adapter_id=adapter_id,
-        train_labels=tuple(x for x in labels if prompt_key(x.prompt) not in held_out),
-        train_pairs=tuple(x for x in pairs if prompt_key(x.prompt) not in held_out),
-        held_out_labels=tuple(x for x in labels if prompt_key(x.prompt) in held_out),
-        held_out_pairs=tuple(x for x in pairs if prompt_key(x.prompt) in held_out),
+        train_labels=tuple(x for prompt, x in keyed_labels if prompt not in held_out),
+        train_pairs=tuple(x for prompt, x in keyed_pairs if prompt not in held_out),
+        held_out_labels=tuple(x for prompt, x in keyed_labels if prompt in held_out),
+        held_out_pairs=tuple(x for prompt, x in keyed_pairs if prompt in held_out),
         dropped=dict(dropped),
     )
     return replace(snapshot, digest=_digest(to_bytes(snapshot)))
@@ -63,7 +70,7 @@ def to_bytes(snapshot: Snapshot) -> bytes:
         "dropped": dict(snapshot.dropped),
     }
     for side in _SIDES:
-        content[side] = [asdict(example) for example in getattr(snapshot, side)]
+        content[side] = msgspec.to_builtins(getattr(snapshot, side))
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -104,12 +111,7 @@ def register(database: Database, snapshot: Snapshot, artifact_uri: str) -> None:
         insert_ignoring_duplicates(connection, snapshots, [row])
 
 
-def _held_out_prompts(labels: Sequence[Label], pairs: Sequence[Pair], share: float) -> set[str]:
-    kinds: dict[str, set[str]] = defaultdict(set)  # prompt -> kinds of example it has
-    for label in labels:
-        kinds[prompt_key(label.prompt)].add("good" if label.desirable else "bad")
-    for pair in pairs:
-        kinds[prompt_key(pair.prompt)].add("pair")
+def _held_out_prompts(kinds: Mapping[str, set[str]], share: float) -> set[str]:
     if share == 0 or len(kinds) < 2:
         return set()
     ordered = sorted(kinds, key=lambda prompt: _digest(prompt.encode("utf-8", "surrogatepass")))

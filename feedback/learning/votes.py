@@ -6,17 +6,21 @@ answers is better. Both are settled alike.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
-from typing import Any
+from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from core.ids import CompletionId, FeedbackId
 from core.names import one_spelling
+from feedback.learning.texts import Digest, read_alike
 from feedback.types import Feedback, Interaction
 
+T = TypeVar("T", bound=str)
+Key = tuple[Digest, tuple[Digest, ...]]
 Voice = tuple[str, str | None]
 """Who judges: the kind of source, and its end user or own id; None is everyone unnamed."""
 
@@ -25,47 +29,59 @@ CLEAR_SCORE = 0.5
 """How many standard deviations from the user's mean a score must lie to say good or bad."""
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
+# Not tracked by the garbage collector, which would go through all of them over and over: there
+# are hundreds of thousands, they live long, and what is frozen is in no circle.
+class Vote(Struct, frozen=True, gc=False):
     """One voice's judgement. `key` is what is judged, `side` the judgement: True or False.
 
-    For a label `texts` is the answer alone; for a pair both texts, sorted, and side True prefers
-    the first.
+    Prompts and texts stand here as the digests that `feedback.learning.texts` makes. For a label
+    `texts` is the answer alone; for a pair both texts, sorted, and side True prefers the first.
     """
 
-    prompt_key: str
-    texts: tuple[str, ...]
+    prompt: Digest
+    texts: tuple[Digest, ...]
     side: bool
     voice: Voice
     at_s: float
-    feedback_ids: frozenset[FeedbackId]
-    interaction_ids: frozenset[CompletionId]
+    feedback_ids: tuple[FeedbackId, ...]
+    interaction_ids: tuple[CompletionId, ...]
     version: int | None
     origin: str = "ratings"
 
     @property
-    def key(self) -> tuple[str, tuple[str, ...]]:
+    def key(self) -> Key:
         """What is judged, whoever judges it."""
-        return self.prompt_key, self.texts
+        return self.prompt, self.texts
 
     @property
     def order(self) -> tuple[float, tuple[FeedbackId, ...]]:
         """Sorts votes by time, and those of one time always the same way."""
-        return self.at_s, tuple(sorted(self.feedback_ids))
+        return self.at_s, self.feedback_ids
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What the voices agree on: the newest of the winning votes, and all that back it."""
+class Settled(Struct, frozen=True, gc=False):
+    """What the voices agree on: the newest of the winning votes, and all of them."""
 
     vote: Vote
-    voices: frozenset[Voice]
-    feedback_ids: frozenset[FeedbackId]
-    interaction_ids: frozenset[CompletionId]
+    votes: tuple[Vote, ...]
+
+    @property
+    def voices(self) -> set[Voice]:
+        """Who stands behind it."""
+        return {vote.voice for vote in self.votes}
+
+    @property
+    def feedback_ids(self) -> tuple[FeedbackId, ...]:
+        """All feedback behind it, sorted."""
+        return tuple(sorted({i for vote in self.votes for i in vote.feedback_ids}))
+
+    @property
+    def interaction_ids(self) -> tuple[CompletionId, ...]:
+        """All answers behind it, sorted."""
+        return tuple(sorted({i for vote in self.votes for i in vote.interaction_ids}))
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(Struct, frozen=True, gc=False):
     """A number one voice gave one answer under one name."""
 
     name: str
@@ -80,18 +96,13 @@ def voice_of(item: Feedback, about: Interaction) -> Voice:
     return "human", one_spelling(item.end_user or item.source_id or about.end_user)
 
 
-def prompt_key(prompt: Any) -> str:
-    """The prompt as canonical JSON: equal exactly for equal prompts."""
-    return json.dumps(prompt, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-
-
 def settle(votes: Iterable[Vote]) -> tuple[list[Settled], dict[FeedbackId, str]]:
     """One judgement per key: a voice's newest vote counts, then the majority of voices.
 
     Also yields why feedback was left out: `superseded` by the same voice's newer vote,
     `outvoted` by other voices, or `contradicted` in a tie.
     """
-    by_key: dict[tuple[str, tuple[str, ...]], list[Vote]] = defaultdict(list)
+    by_key: dict[Key, list[Vote]] = defaultdict(list)
     for vote in votes:
         by_key[vote.key].append(vote)
     settled, dropped = [], dict[FeedbackId, str]()
@@ -100,6 +111,9 @@ def settle(votes: Iterable[Vote]) -> tuple[list[Settled], dict[FeedbackId, str]]
         dropped.update({i: reason for loser in losers for i in loser.feedback_ids})
 
     for key in sorted(by_key):
+        if len(by_key[key]) == 1:  # most of what is said is said once
+            settled.append(Settled(by_key[key][0], tuple(by_key[key])))
+            continue
         newest: dict[Voice, Vote] = {}
         said = sorted(by_key[key], key=lambda vote: vote.order)
         for vote in said:
@@ -113,14 +127,7 @@ def settle(votes: Iterable[Vote]) -> tuple[list[Settled], dict[FeedbackId, str]]
         side = 2 * for_it > len(newest)
         drop((vote for vote in standing if vote.side != side), "outvoted")
         winners = [vote for vote in standing if vote.side == side]
-        settled.append(
-            Settled(
-                vote=winners[-1],
-                voices=frozenset(vote.voice for vote in winners),
-                feedback_ids=frozenset().union(*(vote.feedback_ids for vote in winners)),
-                interaction_ids=frozenset().union(*(vote.interaction_ids for vote in winners)),
-            )
-        )
+        settled.append(Settled(winners[-1], tuple(winners)))
     return settled, dropped
 
 
@@ -133,7 +140,7 @@ def votes_of_scores(
     the voice's own mean are good or bad; within one prompt the best answer is preferred to the
     worst, however few there are.
     """
-    groups: dict[tuple[str, Voice], dict[tuple[str, tuple[str, ...]], Score]] = defaultdict(dict)
+    groups: dict[tuple[str, Voice], dict[Key, Score]] = defaultdict(dict)
     labels, pairs, dropped = [], [], dict[FeedbackId, str]()
     for score in sorted(scores, key=lambda score: score.vote.order):
         group = groups[score.name, score.vote.voice]
@@ -158,25 +165,25 @@ def votes_of_scores(
 def pair_vote(chosen: Vote, rejected: Vote, origin: str) -> Vote | None:
     """That `chosen`'s text is better, as its voice says; None if the texts are the same."""
     good, bad = chosen.texts[0], rejected.texts[0]
-    if good.strip() == bad.strip():
+    if read_alike(good, bad):
         return None
     return Vote(
-        prompt_key=chosen.prompt_key,
+        prompt=chosen.prompt,
         texts=(min(good, bad), max(good, bad)),
         side=good < bad,
         voice=chosen.voice,
         at_s=max(chosen.at_s, rejected.at_s),
-        feedback_ids=chosen.feedback_ids | rejected.feedback_ids,
-        interaction_ids=chosen.interaction_ids | rejected.interaction_ids,
+        feedback_ids=_both(chosen.feedback_ids, rejected.feedback_ids),
+        interaction_ids=_both(chosen.interaction_ids, rejected.interaction_ids),
         version=rejected.version,
         origin=origin,
     )
 
 
 def _best_over_worst(scores: Sequence[Score]) -> list[Vote]:
-    by_prompt: dict[str, list[Score]] = defaultdict(list)
+    by_prompt: dict[Digest, list[Score]] = defaultdict(list)
     for score in scores:
-        by_prompt[score.vote.prompt_key].append(score)
+        by_prompt[score.vote.prompt].append(score)
     pairs = []
     for group in by_prompt.values():
         ranked = sorted(group, key=lambda score: (score.value, score.vote.texts))
@@ -184,6 +191,10 @@ def _best_over_worst(scores: Sequence[Score]) -> list[Vote]:
         if best.value > worst.value:
             pairs.append(pair_vote(best.vote, worst.vote, "ratings"))
     return [pair for pair in pairs if pair is not None]
+
+
+def _both(some: tuple[T, ...], others: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(sorted({*some, *others}))
 
 
 def _centre(values: Sequence[float]) -> tuple[float, float]:

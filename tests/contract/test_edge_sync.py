@@ -107,7 +107,7 @@ async def test_500_answers_with_thumbs_sent_over_and_over_arrive_once_and_are_le
     tenant = door.tenant("acme")
     assert count(door.runtime.database, interactions, tenant) == 500
     assert count(door.runtime.database, feedback, tenant) == 500
-    news = door.runtime.feedback.news({adapter.id: 0}).get(adapter.id)
+    news = door.runtime.feedback.news(adapter.id, 0)
     assert news is not None
     assert news.count == 500
     database = Database(door.runtime.database.url)
@@ -257,9 +257,9 @@ async def test_an_answer_told_again_as_another_adapters_teaches_nobody(
     async with door.client("acme", "feedback") as client:
         await send(client, [base, thumb(1), answer(1)])
         await send(client, [answer(1)])
-        assert door.runtime.feedback.news({adapter.id: 0}).get(adapter.id) is None
+        assert door.runtime.feedback.news(adapter.id, 0) is None
         await send(client, [answer(2), thumb(2)])
-    news = door.runtime.feedback.news({adapter.id: 0}).get(adapter.id)
+    news = door.runtime.feedback.news(adapter.id, 0)
     assert news is not None
     assert news.count == 1
 
@@ -285,7 +285,7 @@ async def test_an_answer_cut_short_is_kept_but_not_learnt_from(door: Door, tmp_p
         await send(client, [answer(1, finish_reason="cancelled"), thumb(1)])
     kept = door.runtime.interactions.list(door.tenant("acme"), outcome="cancelled")
     assert len(kept.items) == 1
-    assert door.runtime.feedback.news({adapter.id: 0}).get(adapter.id) is None
+    assert door.runtime.feedback.news(adapter.id, 0) is None
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,28 @@ async def test_a_path_that_is_not_in_the_record_does_not_exist(
     assert found.status_code == 404
 
 
+async def test_an_adapter_stands_for_all_of_its_versions_in_a_list(
+    door: Door, tmp_path: Path
+) -> None:
+    adapter = door.adapter("acme", "support")
+    for number in (1, 2):
+        door.version(adapter, tmp_path / f"v{number}", live=True)
+    async with door.client("acme", "train") as client:
+        made = [(await ask(client, name)).json() for name in ("support@1", "support@2", "base")]
+
+        async def listed(query: str) -> list[str]:
+            found = (await client.get(f"/v1/exports?{query}")).json()["data"]
+            return [export["model"] for export in found]
+
+        assert [export["model"] for export in made] == ["support@1", "support@2", "base"]
+        assert await listed("model=support") == ["support@2", "support@1"]
+        assert await listed("model=support%402") == ["support@2"]
+        assert await listed("model=base") == ["base"]
+        assert await listed("model=suppor_") == await listed("model=sup") == []
+        assert await listed("model=support&state=queued") == ["support@2", "support@1"]
+        assert await listed("model=support&state=ready") == []
+
+
 async def test_another_tenants_export_reads_like_one_that_does_not_exist(
     door: Door, tmp_path: Path
 ) -> None:

@@ -64,6 +64,12 @@ def thumb(item_id: str, about: str | None, value: Any = True, **changes: Any) ->
     return replace(plain, **changes)
 
 
+def effective(said: FeedbackStore, adapter_id: AdapterId) -> list[tuple[str, list[str]]]:
+    """What the adapter can learn from: items with the answers they speak of."""
+    seqs = sorted(set(said.said_of(adapter_id, 1_000).values()))
+    return [(one.item.id, [it.id for it in one.answers]) for one in said.judged(seqs)]
+
+
 def ids(page: Any) -> list[str]:
     return [item.id for item in page.items]
 
@@ -154,6 +160,7 @@ def test_interactions_are_filtered(log: InteractionStore) -> None:
     assert found(outcome="cancelled") == ["c", "b"]
     assert found(adapter_id=SUPPORT) == ["b", "a"]
     assert found(adapter_id=SUPPORT, outcome="completed") == ["a"]
+    assert found(adapter_id=AdapterId("quiet")) == []
 
 
 @pytest.mark.parametrize("limit", [0, 201])
@@ -219,7 +226,7 @@ def test_the_same_feedback_twice_is_one_item(
     assert (change, changed_again) == ("created", "unchanged")
     assert again == first
     assert count(database, feedback, ACME) == 1
-    assert said.news({SUPPORT: 0}).get(SUPPORT) == News(1, 200.0, 200.0, 1)
+    assert said.news(SUPPORT, 0) == News(1, 200.0, 200.0, 1)
 
 
 def test_changed_feedback_replaces_the_old_and_is_news_again(
@@ -227,13 +234,13 @@ def test_changed_feedback_replaces_the_old_and_is_news_again(
 ) -> None:
     log.append([answer("c1")])
     said.put(thumb("f1", "c1", True))
-    seen = said.news({SUPPORT: 0}).get(SUPPORT)
+    seen = said.news(SUPPORT, 0)
     assert seen is not None
     stored, change = said.put(thumb("f1", "c1", False, created_at_s=300.0))
     assert change == "updated"
     assert (stored.value, stored.created_at_s, stored.said_at_s) == (False, 200.0, 300.0)
     assert count(database, feedback, ACME) == 1
-    news = said.news({SUPPORT: seen.max_seq}).get(SUPPORT)
+    news = said.news(SUPPORT, seen.max_seq)
     assert news is not None
     assert (news.count, news.oldest_at_s) == (1, 300.0)
 
@@ -290,7 +297,7 @@ def test_deleted_feedback_is_gone_and_its_number_is_not_used_again(
     assert not said.delete(ACME, FeedbackId("f1"))
     with pytest.raises(NotFound):
         said.get(ACME, FeedbackId("f1"))
-    assert list(said.effective(SUPPORT)) == []
+    assert effective(said, SUPPORT) == []
     said.put(thumb("f2", "c1"))
     assert said.last_seq() > seen
 
@@ -301,14 +308,14 @@ def test_feedback_before_its_answer_counts_once_the_answer_is_logged(
     said.put(thumb("early", "late"))
     log.append([answer("c1")])
     said.put(thumb("f2", "c1"))
-    seen = said.news({SUPPORT: 0}).get(SUPPORT)
+    seen = said.news(SUPPORT, 0)
     assert seen is not None
     assert seen.count == 1
     log.append([answer("late")])
-    news = said.news({SUPPORT: seen.max_seq}).get(SUPPORT)
+    news = said.news(SUPPORT, seen.max_seq)
     assert news is not None
     assert news.count == 1
-    assert {item.id for item, _ in said.effective(SUPPORT)} == {"early", "f2"}
+    assert {item for item, _ in effective(said, SUPPORT)} == {"early", "f2"}
 
 
 def test_early_feedback_of_another_tenant_never_reaches_the_adapter(
@@ -317,8 +324,8 @@ def test_early_feedback_of_another_tenant_never_reaches_the_adapter(
     said.put(thumb("foreign", "c1", tenant_id=OTHER))
     said.put(thumb("own", "c2"))
     log.append([answer("c1"), answer("c2")])
-    assert [item.id for item, _ in said.effective(SUPPORT)] == ["own"]
-    news = said.news({SUPPORT: 0}).get(SUPPORT)
+    assert [item for item, _ in effective(said, SUPPORT)] == ["own"]
+    news = said.news(SUPPORT, 0)
     assert news is not None
     assert news.count == 1
 
@@ -327,12 +334,12 @@ def test_only_completed_answers_are_learnt_from(log: InteractionStore, said: Fee
     log.append([answer("c1", outcome="cancelled"), answer("c2", outcome="failed")])
     said.put(thumb("f1", "c1"))
     said.put(thumb("f2", "c2"))
-    assert list(said.effective(SUPPORT)) == []
-    assert said.news({SUPPORT: 0}).get(SUPPORT) is None
+    assert effective(said, SUPPORT) == []
+    assert said.news(SUPPORT, 0) is None
     log.append([answer("c3")])
     said.put(thumb("f3", "c3"))
-    assert [item.id for item, _ in said.effective(SUPPORT)] == ["f3"]
-    assert said.news({SUPPORT: 0}).get(SUPPORT) is not None
+    assert [item for item, _ in effective(said, SUPPORT)] == ["f3"]
+    assert said.news(SUPPORT, 0) is not None
 
 
 def test_a_comparison_comes_with_every_answer_it_speaks_of(
@@ -342,10 +349,9 @@ def test_a_comparison_comes_with_every_answer_it_speaks_of(
     names = ("a", "b", "base")
     first, *rest = (CompletionId(name) for name in names)
     said.put(thumb("f", None, value=None, comparison=Comparison(first, tuple(rest))))
-    assert [(item.id, it.id) for item, it in said.effective(SUPPORT)] == [
-        ("f", name) for name in names
-    ]
-    news = said.news({SUPPORT: 0}).get(SUPPORT)
+    ((item, answers),) = effective(said, SUPPORT)
+    assert (item, sorted(answers)) == ("f", sorted(names))
+    news = said.news(SUPPORT, 0)
     assert news is not None
     assert news.count == 1
 
@@ -353,7 +359,7 @@ def test_a_comparison_comes_with_every_answer_it_speaks_of(
 def test_comments_are_kept_but_are_no_news(log: InteractionStore, said: FeedbackStore) -> None:
     log.append([answer("c1")])
     said.put(thumb("f", "c1", value=None, comment="thanks"))
-    assert said.news({SUPPORT: 0}).get(SUPPORT) is None
+    assert said.news(SUPPORT, 0) is None
     assert said.get(ACME, FeedbackId("f")).comment == "thanks"
 
 
@@ -363,10 +369,13 @@ def test_news_is_told_per_adapter_and_watermark(log: InteractionStore, said: Fee
     said.put(thumb("f2", "c2", created_at_s=2.0))
     said.put(thumb("f3", "c3", created_at_s=3.0))
     quiet = AdapterId("quiet")
-    news = said.news({SUPPORT: 0, SALES: 0, quiet: 0})
-    assert news == {SUPPORT: News(1, 1.0, 1.0, 1), SALES: News(2, 2.0, 3.0, 3)}
-    assert said.news({SUPPORT: 1, SALES: 2}) == {SALES: News(1, 3.0, 3.0, 3)}
-    assert said.news({}) == {}
+    assert said.news(SUPPORT, 0) == News(1, 1.0, 1.0, 1)
+    assert said.news(SALES, 0) == News(2, 2.0, 3.0, 3)
+    assert said.news(SALES, 2) == News(1, 3.0, 3.0, 3)
+    assert said.news(SUPPORT, 1) is None
+    assert said.news_of({SUPPORT: 0, SALES: 0, quiet: 0}) == {SUPPORT: 1, SALES: 3}
+    assert said.news_of({SUPPORT: 1, SALES: 2}) == {SALES: 3}
+    assert said.news_of({}) == {}
 
 
 def test_thousands_of_adapters_are_asked_about_in_one_query(
@@ -376,7 +385,7 @@ def test_thousands_of_adapters_are_asked_about_in_one_query(
     log.append([answer(f"c{n}", adapter_id=adapters[n]) for n in range(0, 5_000, 1_000)])
     for n in range(0, 5_000, 1_000):
         said.put(thumb(f"f{n}", f"c{n}"))
-    assert set(said.news(dict.fromkeys(adapters, 0))) == set(adapters[::1_000])
+    assert set(said.news_of(dict.fromkeys(adapters, 0))) == set(adapters[::1_000])
 
 
 def test_feedback_is_listed_newest_first_and_filtered(
@@ -396,6 +405,12 @@ def test_feedback_is_listed_newest_first_and_filtered(
     assert found(name="score") == ["f2"]
     assert found(end_user="bob") == ["f1"]
     assert found(adapter_id=SALES) == ["f2"]
+    assert found(adapter_id=SUPPORT, kind="correction") == ["f3"]
+    assert found(adapter_id=SUPPORT, kind="score") == []
+    assert found(name="thumb", end_user="bob", completion_id="c1") == ["f1"]
+    assert ids(said.list(ACME, adapter_id=SUPPORT, limit=1)) == ["f3"]
+    assert ids(said.list(ACME, adapter_id=SUPPORT, after=FeedbackId("f3"))) == ["f1"]
+    assert ids(said.list(OTHER, adapter_id=SUPPORT)) == []
     page = said.list(ACME, limit=2)
     assert (ids(page), page.has_more) == (["f3", "f2"], True)
     rest = said.list(ACME, after=FeedbackId("f2"))
@@ -430,7 +445,7 @@ def test_feedback_and_its_answer_stored_at_the_same_time_always_meet(
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(said.effective(SUPPORT)) == len(names)
+    assert len(effective(said, SUPPORT)) == len(names)
 
 
 def test_many_at_once_under_one_id_leave_one_item(said: FeedbackStore) -> None:

@@ -55,9 +55,9 @@ def test_feedback_that_came_before_its_answer_is_matched(database: Database) -> 
     store, said = InteractionStore(database), FeedbackStore(database)
     said.put(Feedback(FeedbackId("early"), ACME, 200.0, CompletionId("late"), value=True))
     store.append([answer("first")])
-    assert said.news({SUPPORT: 0}).get(SUPPORT) is None
+    assert said.news(SUPPORT, 0) is None
     store.append([answer("late"), answer("last")])
-    news = said.news({SUPPORT: 0}).get(SUPPORT)
+    news = said.news(SUPPORT, 0)
     assert news is not None
     assert news.count == 1
     assert count(database, interactions, ACME) == 3

@@ -106,7 +106,7 @@ def test_what_asks_the_database_finds_the_moved_work(former: Database) -> None:
     runs, exports = Ledger(former, RUN), Ledger(former, EXPORT)
     (run,) = runs.active()
     assert run.adapter_id is not None
-    assert Watermarks(former).all().get(run.adapter_id, 0) == ROWS["feedback"][-1]["seq"]
+    assert Watermarks(former).of([run.adapter_id])[run.adapter_id] == ROWS["feedback"][-1]["seq"]
     assert Watermarks(former).newest_feedback_at_s(run.id) == run.facts.last_feedback_at_s
     (done,) = [row for row in ROWS["exports"] if row["manifest"] and row["layout"] == "merged"]
     where = {"request_key": done["request_key"], "state": "ready"}

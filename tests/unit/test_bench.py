@@ -12,7 +12,7 @@ from rich.console import Console
 
 from adapters.validate import read_base, validate_adapter
 from core.settings import SHIPPED_MODEL
-from deploy.bench import edge, lora, many, overhead, soak, swap
+from deploy.bench import edge, growth, lora, many, overhead, soak, swap
 from deploy.bench.adapters import MODULES, write_adapter
 from deploy.bench.figures import (
     Growth,
@@ -181,3 +181,29 @@ def test_a_result_says_where_when_and_with_what_it_was_measured(tmp_path: Path) 
     assert set(result["versions"]) == {"attune", "vllm", "torch", "python"}
     assert all(result["versions"].values())
     assert result["date"].endswith("+00:00")
+
+
+def test_growth_is_told_as_an_exponent_and_a_slow_look_as_a_failure() -> None:
+    """From 1,000 to 10,000: 0.1 s to 1 s in proportion, 0.1 s to 10 s with the square."""
+    small = {"look_first_s": 0.1, "look_again_s": 0.1, "writes_per_s": 9.0, "look_peak_mib": 9.0}
+    large = {**small, "look_first_s": 1.0, "look_again_s": 10.0}
+    exponents = growth._exponents({"1000": small, "10000": large})
+    assert exponents["1000 to 10000"] == pytest.approx({"look_first_s": 1.0, "look_again_s": 2.0})
+    sizes = {"1000": small, "10000": large, "exponents": exponents}
+    figures = {"sqlite": sizes, "postgres": {"skipped": "skipped: no wheel"}}
+    assert growth._too_slow(figures) == [
+        "sqlite: a look at 10000 thumbs took 10.0 s, over 5 s",
+    ]
+
+
+def test_growths_table_has_a_row_for_each_size_and_says_what_was_skipped() -> None:
+    size = dict.fromkeys(growth._COLUMNS, 1.5)
+    figures = {
+        "sqlite": {"1000": size, "exponents": {}},
+        "postgres": {"skipped": "skipped: no wheel"},
+        "failed_because": [],
+    }
+    shown = io.StringIO()
+    Console(file=shown, width=200).print(growth.table(figures))
+    assert "1,000" in shown.getvalue()
+    assert "postgres: skipped: no wheel" in shown.getvalue()

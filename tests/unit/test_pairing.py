@@ -11,8 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
-from feedback.learning.pairing import Judged, learnable
+from feedback.learning.judgement import Reader
+from feedback.learning.pairing import agree, examples
+from feedback.learning.texts import Texts
 from feedback.types import Comparison, Feedback, Interaction, Label, Learnable, Pair
+
+Judged = tuple[Feedback, Interaction]
 
 ACME, OTHER = TenantId("acme"), TenantId("other")
 SUPPORT, SALES = AdapterId("support"), AdapterId("sales")
@@ -57,7 +61,14 @@ def compare(preferred: Interaction, *rejected: Interaction, **changes: Any) -> l
 
 
 def learn(*judged: Judged, **options: Any) -> Learnable:
-    return learnable(SUPPORT, judged, **{"now_s": 100.0, **options})
+    items, answers = dict[str, Feedback](), dict[str, list[Interaction]]()
+    for item, about in judged:
+        items[item.id] = item
+        answers.setdefault(item.id, []).append(about)
+    texts = Texts(keep=True)
+    reader = Reader(SUPPORT, texts)
+    said = [reader.judgement(item, answers[name]) for name, item in items.items()]
+    return examples(agree(said, **{"now_s": 100.0, **options}), texts)
 
 
 def test_a_thumb_becomes_a_label() -> None:

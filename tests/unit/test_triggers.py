@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.types import Learning
-from trainer.runs.watch import due
+from trainer.runs.due import due
 
 RULES = Learning(min_labels=32, min_minority=6, min_pairs=16, new_items=8, max_age_s=600.0)
 READY: dict[str, Any] = {
@@ -74,7 +74,7 @@ def test_there_is_a_reason_exactly_when_the_documented_rule_holds_and_it_fits(
 ) -> None:
     rules = replace(RULES, min_labels=low, min_minority=low // 5, min_pairs=low, new_items=low)
     reason = due(rules, up, down, pairs, new, age)
-    labels = up + down >= max(low, 1) and min(up, down) >= low // 5
+    labels = up + down >= max(low, 1) and min(up, down) >= max(low // 5, 1)
     enough = labels or pairs >= max(low, 1)
     news = new >= max(low, 1) or (new > 0 and age >= rules.max_age_s)
     assert (reason is not None) == (enough and news)

@@ -60,8 +60,8 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
     if not examples:
         raise Invalid(
             f"No example is left to learn from: {method.name.upper()} needs {method.needs}; "
-            f"{too_long} were longer than {hyperparameters.max_length} tokens, {unreadable} were "
-            "refused by the chat template."
+            f"{too_long} were longer than {hyperparameters.max_length} tokens "
+            f"(ATTUNE_TRAIN_MAX_LENGTH), {unreadable} were refused by the chat template."
         )
     rows = method.rows(examples, hyperparameters)
     recipe = method.recipe(examples, hyperparameters)

@@ -18,10 +18,11 @@ from core.ids import TenantId
 from core.work.kind import Durable, Kind, Listing, Place
 from core.work.types import Work
 from core.work.watermarks import Watermarks
+from feedback.learning.judgement import Unfit
 from feedback.store import FeedbackStore
 from trainer.runs.steps import Judged, Steps
 from trainer.runs.watch import Watch, open_run
-from trainer.types import RUN, RunFacts, Verdict
+from trainer.types import RUN, Prompt, RunFacts, Verdict
 
 if TYPE_CHECKING:
     from trainer.model.warm import WarmModel
@@ -68,7 +69,13 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
         self._registry = Registry(place.database)
         self._feedback = FeedbackStore(place.database)
         self._marks = Watermarks(place.database)
-        self._watch = Watch(place.database)
+        settings = place.settings
+        self._watch = Watch(
+            place.database,
+            self._unfit,
+            max_items=settings.train_max_items,
+            max_length=settings.train_max_length,
+        )
 
     @cached_property
     def model(self) -> WarmModel:
@@ -81,13 +88,22 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
     @cached_property
     def steps(self) -> Steps:
         """What a run does, step by step."""
-        return Steps(self.place, lambda: self.model, self.folder)
+        return Steps(self.place, lambda: self.model, self.folder, self._unfit)
+
+    @cached_property
+    def _lengths(self) -> Unfit:
+        from trainer.model.lengths import Lengths
+
+        return Lengths(self.model.tokenizer, self.place.settings.train_max_length)
+
+    def _unfit(self, prompt: Prompt, answer: str, counted: int | None) -> str | None:
+        return self._lengths(prompt, answer, counted)
 
     def open(self, tenant_id: TenantId, order: RunOrder) -> Work[RunFacts]:
         """Open a run by hand. Raises NotFound for an unknown adapter, Conflict for a busy one."""
         adapter = self._registry.get(tenant_id, order.adapter)
-        mark = self._marks.all().get(adapter.id, 0)
-        news = self._feedback.news({adapter.id: mark}).get(adapter.id)
+        mark = self._marks.of([adapter.id])[adapter.id]
+        news = self._feedback.news(adapter.id, mark)
         seq, at_s = (news.max_seq, news.newest_at_s) if news else (mark, None)
         run, is_new = open_run(self.ledger, adapter, "asked for by hand", seq, at_s)
         if not is_new:

@@ -15,11 +15,12 @@ from adapters.bases import Bases, identify
 from adapters.registry import Registry
 from adapters.types import Adapter, Version
 from adapters.validate import BaseModel, validate_adapter
-from core.errors import Conflict
+from core.errors import Conflict, Invalid
 from core.ids import Digest
 from core.work.kind import Place
 from core.work.ledger import Ledger
 from feedback.learning.datasets import counts, freeze, from_bytes, register, to_bytes
+from feedback.learning.judgement import Unfit, anything_fits
 from feedback.learning.reading import read_feedback
 from feedback.store import FeedbackStore
 from feedback.types import Snapshot
@@ -27,6 +28,7 @@ from trainer.judging.gate import choose, judge
 from trainer.judging.suite import load_suite
 from trainer.methods import METHODS
 from trainer.methods.folders import scaled
+from trainer.runs.due import left_out
 from trainer.runs.plan import Candidate, can_continue, candidates, gate_limits, hyperparameters
 from trainer.types import RUN, Evaluation, Progress, Run, Verdict
 
@@ -56,10 +58,12 @@ class Steps:
         place: Place,
         model: Callable[[], WarmModel],
         folder: Callable[[str], Path],
+        unfit: Unfit = anything_fits,
     ) -> None:
         settings, database = place.settings, place.database
         self._settings = settings
         self._model = model
+        self._unfit = unfit
         self._folder = folder  # where a run keeps its candidates until it ends
         self.runs = Ledger(database, RUN)
         self._registry = Registry(database)
@@ -82,7 +86,14 @@ class Steps:
         run = self.runs.advance(run_id, "snapshot")
         self._require_base(run)
         adapter = self._adapter(run)
-        found = read_feedback(self._feedback, adapter)
+        newest = self._settings.train_max_items
+        found = read_feedback(self._feedback, adapter, self._unfit, newest=newest)
+        if not found.labels and not found.pairs:
+            why = left_out(found.dropped, self._settings.train_max_length)
+            raise Invalid(
+                f"There is nothing to learn from. Left out of what was said: {why}. See "
+                "docs/feedback.md for the reasons."
+            )
         frozen = freeze(
             adapter.id,
             found.labels,

@@ -1,12 +1,15 @@
 """Finds the adapters that are due for training and opens their runs; starts nothing itself.
 
-`due` is the rule: pure, on counts.
+Owns how often an adapter is looked at, and what is remembered of it in between. The rule is
+`trainer.runs.due`.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import OrderedDict
+from dataclasses import dataclass
 
 from adapters.registry import Registry
 from adapters.types import Adapter, Learning
@@ -17,28 +20,57 @@ from core.text import fit
 from core.work.ledger import Ledger
 from core.work.types import Work
 from core.work.watermarks import Watermarks
-from feedback.learning.reading import read_feedback
+from feedback.learning.judgement import Reader, Unfit, anything_fits
+from feedback.learning.pairing import Agreed
+from feedback.learning.reading import Reading
+from feedback.learning.texts import Texts
 from feedback.store import FeedbackStore
-from feedback.types import News
+from trainer.runs.due import due, known, left_out
 from trainer.types import RUN, RunFacts
 
 logger = logging.getLogger("attune.trainer")
 
 _AGE_CHECK_S = 1.0
+_REST = 19.0
+"""Looks at one adapter take a twentieth of the time at most."""
 
-_Considered = tuple[int, int, bool, Learning]
+_Asked = tuple[int, int, Learning]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What an adapter was last looked at with, and when the same may be answered otherwise."""
+
+    asked: _Asked
+    again_at_s: float
+    rests_until_s: float  # of the monotonic clock
 
 
 class Watch:
-    """Looks at what feedback is new. Cheap to call often: when nothing was said, two queries."""
+    """Looks at what feedback is new. Cheap to call often: when nothing was said, two queries.
 
-    def __init__(self, database: Database) -> None:
+    `max_items` are looked at of each adapter, and remembered of all together where one alone has
+    fewer. An adapter rests `rest` times as long as a look at it took.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        unfit: Unfit = anything_fits,
+        *,
+        max_items: int = 100_000,
+        max_length: int = 512,
+        rest: float = _REST,
+    ) -> None:
         self._database = database
         self._registry = Registry(database)
         self._feedback = FeedbackStore(database)
         self._runs = Ledger(database, RUN)
         self._marks = Watermarks(database)
-        self._considered: dict[AdapterId, _Considered] = {}
+        self._unfit, self._max_items, self._max_length = unfit, max_items, max_length
+        self._rest = rest
+        self._readings: OrderedDict[AdapterId, Reading] = OrderedDict()
+        self._seen: dict[AdapterId, _Seen] = {}
         self._last_look = (-1, -1)
         self._looked_at_s = 0.0
 
@@ -50,30 +82,73 @@ class Watch:
             return
         self._last_look, self._looked_at_s = look, time.monotonic()
         adapters = {a.id: a for a in self._registry.adapters() if a.learning.enabled}
-        marks = self._marks.all()
-        news = self._feedback.news({i: marks.get(i, 0) for i in adapters})
+        marks = self._marks.of(adapters)
+        newest = {i: seen.asked[0] for i, seen in self._seen.items() if i in adapters}
+        known = {i: max(mark, newest.get(i, 0)) for i, mark in marks.items()}
+        newest |= self._feedback.news_of(known)
         busy = {run.adapter_id for run in self._runs.active()}
-        self._considered = {i: seen for i, seen in self._considered.items() if i in news}
-        for adapter_id, fresh in news.items():
-            if adapter_id not in busy:
-                self._consider(adapters[adapter_id], fresh)
+        for adapter_id, seq in newest.items():
+            if seq > marks[adapter_id] and adapter_id not in busy:
+                self._consider(adapters[adapter_id], seq, marks[adapter_id])
+        self._forget({i for i, seq in newest.items() if seq > marks[i]})
 
-    def _consider(self, adapter: Adapter, news: News) -> None:
+    def _consider(self, adapter: Adapter, newest: int, mark: int) -> None:
+        asked = (newest, mark, adapter.learning)
+        seen = self._seen.get(adapter.id)
+        if seen is not None:
+            answered = seen.asked == asked and now_s() < seen.again_at_s
+            if answered or time.monotonic() < seen.rests_until_s:
+                return
+        began_s = time.monotonic()
+        again_at_s = self._look(adapter, mark)
+        ended_s = time.monotonic()
+        # Last: what failed half-way is tried again.
+        self._seen[adapter.id] = _Seen(
+            asked, again_at_s, ended_s + self._rest * (ended_s - began_s)
+        )
+
+    def _look(self, adapter: Adapter, mark: int) -> float:
+        """Open a run if the adapter is due; when else, at the earliest, it may be by waiting."""
         learning = adapter.learning
-        age_s = now_s() - news.oldest_at_s
-        aged = age_s >= learning.max_age_s
-        state = (news.count, news.max_seq, aged, learning)
-        if self._considered.get(adapter.id) == state:
-            return  # pairing reads everything that was ever said: once per piece of news
-        if news.count < learning.new_items and not aged:
-            return
-        found = read_feedback(self._feedback, adapter)
-        ups = sum(label.desirable for label in found.labels)
-        reason = due(learning, ups, len(found.labels) - ups, len(found.pairs), news.count, age_s)
+        reading = self._reading(adapter)
+        reading.refresh()
+        agreed, new = reading.agreed(adapter), reading.since(mark)
+        found = known(agreed, learning.method, new)
+        oldest_at_s = now_s() if found.oldest_at_s is None else found.oldest_at_s
+        counts = (found.labels_up, found.labels_down, found.pairs, found.new_items)
+        reason = due(learning, *counts, now_s() - oldest_at_s)
         if reason is not None:
-            open_run(self._runs, adapter, reason, news.max_seq, news.newest_at_s)
+            open_run(self._runs, adapter, reason, reading.last_seq, found.newest_at_s)
             logger.info("Run opened for '%s': %s", adapter.name, reason)
-        self._considered[adapter.id] = state  # last: what failed half-way is tried again
+        else:
+            self._tell(adapter, agreed, len(new) - found.new_items)
+        return oldest_at_s + learning.max_age_s if found.new_items else float("inf")
+
+    def _tell(self, adapter: Adapter, agreed: Agreed, idle: int) -> None:
+        """Say why feedback that came starts no run, where it is not for others still to come."""
+        if idle >= max(1, adapter.learning.new_items):
+            logger.info(
+                "%d new feedback items of '%s' teach nothing new, so they start no run. Left out "
+                "of all it was told: %s.",
+                idle,
+                adapter.name,
+                left_out(agreed.dropped, self._max_length),
+            )
+
+    def _reading(self, adapter: Adapter) -> Reading:
+        reading = self._readings.pop(adapter.id, None)
+        if reading is None:
+            reader = Reader(adapter.id, Texts(keep=False), self._unfit)
+            reading = Reading(self._feedback, adapter.id, reader, newest=self._max_items)
+        self._readings[adapter.id] = reading  # the last one is the one looked at last
+        return reading
+
+    def _forget(self, spoken_of: set[AdapterId]) -> None:
+        """Drop what is known of adapters that are gone, and of those not looked at for long."""
+        self._seen = {i: seen for i, seen in self._seen.items() if i in spoken_of}
+        held = sum(map(len, self._readings.values()))
+        while held > self._max_items and len(self._readings) > 1:
+            held -= len(self._readings.popitem(last=False)[1])
 
 
 def open_run(
@@ -86,25 +161,3 @@ def open_run(
     """Queue a run and say that it is new, or yield the one of the adapter that is under way."""
     facts = RunFacts(fit(trigger, 64), last_feedback_seq, last_feedback_at_s, adapter.live_version)
     return runs.open(adapter.tenant_id, adapter.id, facts, adapter_id=adapter.id)
-
-
-def due(
-    learning: Learning, labels_up: int, labels_down: int, pairs: int, new_items: int, age_s: float
-) -> str | None:
-    """The reason to start a run now, in at most 64 characters, or None; see `Learning`.
-
-    `labels_up`, `labels_down` and `pairs` count all that is known; `new_items` came since the last
-    run, the oldest of them `age_s` ago.
-    """
-    labels = labels_up + labels_down
-    balanced = min(labels_up, labels_down) >= learning.min_minority
-    enough_labels = labels >= max(1, learning.min_labels) and balanced
-    enough = enough_labels or pairs >= max(1, learning.min_pairs)
-    if not (learning.enabled and enough and new_items > 0):
-        return None
-    known = f"{labels_up} up, {labels_down} down, {pairs} pairs"
-    if new_items >= learning.new_items:
-        return f"{new_items} new; {known}"[:64]
-    if age_s >= learning.max_age_s:
-        return f"{new_items} new, waited {learning.max_age_s:g} s; {known}"[:64]
-    return None
