@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 from support.door import Door, open_door
+from support.exports import record_export
 
 from core.clock import now_s
 from core.database import Database
@@ -75,6 +76,7 @@ async def test_a_device_may_name_its_users_in_any_language(door: Door) -> None:
         item | {"seq": seq, "id": f"edge-{seq:024x}", field: "a\u202eb"}
         for seq, field in enumerate(("user", "domain", "conversation_id"), 2)
     ]
+    record_export(door.runtime.database, door.tenant("acme"), "base", "e" * 64)
     async with door.client("acme") as client:
         sent = {"device": "d" * 32, "items": [item, *evil]}
         results = (await client.post("/v1/edge/sync", json=sent)).json()["results"]
