@@ -23,6 +23,7 @@ from feedback.store import FeedbackStore
 from server.answers.completion_ids import IdSigner
 from server.answers.first_answers import FirstAnswers
 from server.answers.recorder import Recorder
+from server.engine.grammars import Compiler, Grammars
 from server.engine.load_reporter import LoadReporter
 from server.engine.port import EngineAdapters
 from server.engine.quarantine import Quarantine
@@ -37,7 +38,8 @@ class Runtime:
     """Everything a request may need; `start` it before the first, `stop` it after the last.
 
     `max_loras`: distinct adapters the engine runs in one step, if not what the settings say.
-    `kinds`: the work that can be ordered here.
+    `kinds`: the work that can be ordered here. `compiler`: tries grammars before the engine gets
+    them. `fetches_media`: the operator named hosts from which the engine may fetch media.
     """
 
     def __init__(
@@ -50,11 +52,15 @@ class Runtime:
         max_model_len: int,
         max_loras: int | None = None,
         kinds: Sequence[type[Kind[Any, Any]]] = (),
+        compiler: Compiler | None = None,
+        fetches_media: bool = False,
     ) -> None:
         self.settings = settings
         self.base = base
         self.served_name = served_name
         self.max_model_len = max_model_len
+        self.fetches_media = fetches_media
+        self.grammars = Grammars(compiler)
 
         self.database = database = Database(settings.resolved_database_url())
         self.tenants = TenantStore(database)
@@ -104,6 +110,7 @@ class Runtime:
         recent = await asyncio.to_thread(self.interactions.recent_adapters, limit=warm)
         await self.sync.start(recent, limit=warm)
         self.recorder = Recorder(self.interactions.append, wait_s=self.settings.commit_wait_s)
+        await self.grammars.start()
         self._tasks = [
             asyncio.create_task(self.sync.follow(), name="attune-sync"),
             asyncio.create_task(keep_current(self.work.values()), name="attune-gauges"),
@@ -114,5 +121,6 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.grammars.stop()
         await asyncio.to_thread(self.recorder.close)
         self.database.dispose()

@@ -16,6 +16,7 @@ from core.errors import AttuneError, Unavailable
 from server import metrics
 from server.door.admission import AllowList, check_key, take_body
 from server.door.call import Call, Onward, Stage
+from server.door.limits import compilable, within_bounds
 from server.door.routing import choose_route, hold_lease
 from server.door.tap import record
 from server.errors import error_response
@@ -39,6 +40,8 @@ class Gateway:
             AllowList(own),  # what is not listed does not exist
             check_key,  # whose request it is
             take_body,  # no longer than it may be; our own routes answer from here
+            within_bounds,  # no parameter costs the others more than it may
+            compilable,  # nothing the engine would compile for long
             choose_route,  # which weights answer
             hold_lease,  # they are in the engine until the answer has ended
             record,  # durable before its last byte leaves

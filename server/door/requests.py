@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from core.bodies import not_an_object
 from core.errors import Invalid
 from core.ids import TenantId
 from core.text import decoded
+from server.door.parameters.tools import without_empty_tools
 
 _SAMPLING = (
     "temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "max_completion_tokens",
@@ -77,10 +78,18 @@ def parse_request(raw: bytes, headers: Mapping[bytes, bytes], endpoint: str) -> 
 
 
 def engine_body(
-    asked: Asked, *, endpoint: str, engine_model: str, tenant_id: TenantId, request_id: str
+    asked: Asked,
+    *,
+    endpoint: str,
+    known: Container[str],
+    engine_model: str,
+    tenant_id: TenantId,
+    request_id: str,
 ) -> bytes:
-    """The body the engine gets: its own model name, the tenant's cache salt, our request id."""
-    body = dict(asked.body)
+    """The body the engine gets: what is `known` of it, its own model name, the tenant's cache salt,
+    our request id."""
+    body = {name: value for name, value in asked.body.items() if name in known}
+    body = without_empty_tools(body)
     body["model"] = engine_model
     # The prefix cache is shared by all; without a salt its timing tells what others asked.
     salt = body.get("cache_salt")
@@ -88,7 +97,12 @@ def engine_body(
     if endpoint == "responses":
         body["request_id"] = request_id
     if asked.hides_usage:
-        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        # Alone, `continuous_usage_stats` asks for nothing; beside our wish it would.
+        body["stream_options"] = {
+            **(body.get("stream_options") or {}),
+            "include_usage": True,
+            "continuous_usage_stats": False,
+        }
     return msgspec.json.encode(body)
 
 

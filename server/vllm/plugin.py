@@ -25,6 +25,7 @@ from server.routes import attach
 from server.runtime import Runtime
 from server.vllm.adapters import VllmEngine
 from server.vllm.bounds.log import BoundsLog
+from server.vllm.grammars.engine import compiler_of
 from server.vllm.many_loras import drop_combinations
 
 logger = logging.getLogger("attune.server")
@@ -80,6 +81,8 @@ class AttuneEndpoints:
             max_model_len=engine_client.model_config.max_model_len,
             max_loras=args.max_loras,
             kinds=self._kinds,
+            compiler=compiler_of(engine_client, settings.grammar_timeout_s),
+            fetches_media=bool(args.allowed_media_domains),
         )
         await runtime.start()
         self._runtime = state.attune = runtime
