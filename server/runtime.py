@@ -23,9 +23,9 @@ from feedback.store import FeedbackStore
 from server.answers.completion_ids import IdSigner
 from server.answers.first_answers import FirstAnswers
 from server.answers.recorder import Recorder
-from server.engine.grammars import Compiler, Grammars
+from server.engine.grammars import Grammars
 from server.engine.load_reporter import LoadReporter
-from server.engine.port import EngineAdapters
+from server.engine.port import PLAIN, EngineAdapters, EngineTraits
 from server.engine.quarantine import Quarantine
 from server.engine.residency import Residency
 from server.engine.slots import Slots
@@ -38,8 +38,7 @@ class Runtime:
     """Everything a request may need; `start` it before the first, `stop` it after the last.
 
     `max_loras`: distinct adapters the engine runs in one step, if not what the settings say.
-    `kinds`: the work that can be ordered here. `compiler`: tries grammars before the engine gets
-    them. `fetches_media`: the operator named hosts from which the engine may fetch media.
+    `kinds`: the work that can be ordered here.
     """
 
     def __init__(
@@ -52,15 +51,14 @@ class Runtime:
         max_model_len: int,
         max_loras: int | None = None,
         kinds: Sequence[type[Kind[Any, Any]]] = (),
-        compiler: Compiler | None = None,
-        fetches_media: bool = False,
+        traits: EngineTraits = PLAIN,
     ) -> None:
         self.settings = settings
         self.base = base
         self.served_name = served_name
         self.max_model_len = max_model_len
-        self.fetches_media = fetches_media
-        self.grammars = Grammars(compiler)
+        self.traits = traits
+        self.grammars = Grammars(traits.compiler)
 
         self.database = database = Database(settings.resolved_database_url())
         self.tenants = TenantStore(database)

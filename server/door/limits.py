@@ -16,7 +16,7 @@ from server.door.parameters.bounds import Limits
 from server.door.parameters.check import check
 from server.door.parameters.grammars import Wanted, wanted
 from server.door.parameters.tools import Tool, offered
-from server.engine.grammars import UNCONSTRAINED, Grammar, Verdict
+from server.engine.grammars import ANY, UNCONSTRAINED, Grammar, Verdict
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ async def within_bounds(call: Call, onward: Onward) -> None:
     check(
         call.scope["path"],
         call.asked.body,
-        Limits(runtime.max_model_len, runtime.fetches_media),
+        Limits(runtime.max_model_len, runtime.traits.fetches_media),
     )
     await onward(call)
 
@@ -101,7 +101,7 @@ async def _loose(call: Call, tools: Sequence[Tool]) -> list[Tool]:
 
 
 def _together(tools: Sequence[Tool], held: Sequence[Tool]) -> Grammar:
-    named = [[tool.name, tool.schema if tool in held else True] for tool in tools]
+    named = [[tool.name, tool.schema if tool in held else ANY] for tool in tools]
     return Grammar("tools", msgspec.json.encode(named).decode())
 
 

@@ -25,14 +25,17 @@ from core.ids import TenantId
 Kind = Literal["json", "regex", "choice", "grammar", "structural_tag", "tools"]
 
 UNCONSTRAINED: ContextVar[tuple[Any, ...]] = ContextVar("unconstrained_schemas", default=())
-"""Schemas of this request's tools that cannot be compiled: calls of them are held to nothing."""
+"""Schemas of this request's tools that cannot be compiled: calls of them are held to ANY."""
+
+ANY: dict[str, Any] = {"type": "object"}
+"""The schema of whatever arguments a tool may have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
     """What an answer is to fit: a schema, an expression, or, for some kinds, JSON that holds it.
 
-    `choice`: a list of strings; `tools`: a list of [name, schema or true].
+    `choice`: a list of strings; `tools`: a list of [name, schema].
     """
 
     kind: Kind

@@ -21,6 +21,7 @@ from core.errors import Invalid
 from core.settings import Settings
 from core.work.kind import Kind
 from server.door.gateway import Gateway
+from server.engine.port import EngineTraits
 from server.routes import attach
 from server.runtime import Runtime
 from server.vllm.adapters import VllmEngine
@@ -81,8 +82,11 @@ class AttuneEndpoints:
             max_model_len=engine_client.model_config.max_model_len,
             max_loras=args.max_loras,
             kinds=self._kinds,
-            compiler=compiler_of(engine_client, settings.grammar_timeout_s),
-            fetches_media=bool(args.allowed_media_domains),
+            traits=EngineTraits(
+                compiler=compiler_of(engine_client, settings.grammar_timeout_s),
+                fetches_media=bool(args.allowed_media_domains),
+                fingerprint=state.openai_serving_chat.system_fingerprint,
+            ),
         )
         await runtime.start()
         self._runtime = state.attune = runtime

@@ -20,7 +20,7 @@ from vllm.tool_parsers.hermes_tool_parser import Hermes2ProToolParser
 from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
 from xgrammar.structural_tag import JSONSchemaFormat
 
-from server.engine.grammars import UNCONSTRAINED
+from server.engine.grammars import ANY, UNCONSTRAINED
 
 NAME = "attune_hermes"
 
@@ -33,15 +33,15 @@ class AttuneHermesToolParser(Hermes2ProToolParser):
     default_tool_strict_level = ToolStrictLevel.PARAMETER
 
     def get_structural_tag(self, *args: Any, **kwargs: Any) -> Any:
-        """vLLM's tag, every JSON schema in it held to single blanks, or to nothing if it cannot be
-        compiled."""
+        """vLLM's tag, every JSON schema in it held to single blanks, or to any object if it cannot
+        be compiled."""
         tag = super().get_structural_tag(*args, **kwargs)
         if tag is not None:
             unconstrained = UNCONSTRAINED.get()
             for schema in _schemas(tag.format):
                 schema.max_whitespace_cnt = 1
                 if schema.json_schema in unconstrained:
-                    schema.json_schema = True
+                    schema.json_schema = ANY
         return tag
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -25,7 +25,13 @@ class Tool:
     name: str
     schema: Any
     strict: bool
-    param: str
+    where: str
+    field: str = ""  # of the schema
+
+    @property
+    def param(self) -> str:
+        """Where its schema stands."""
+        return f"{self.where}.{self.field}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class Tools:
         if sum(sizes) > TOOLS_BYTES:
             raise refuse(param, f"at most {TOOLS_BYTES:,} bytes are taken; offer fewer tools.")
         for tool in _read(value, param):
-            _check_name(tool.name, tool.param)
+            _check_name(tool.name, f"{tool.where}.name")
 
 
 def offered(body: Mapping[str, Any]) -> list[Tool]:
@@ -116,7 +122,7 @@ def _read(tools: Any, param: str, prefix: str = "") -> Iterator[Tool]:
             yield _function(tool, where, "input_schema")
         elif tool.get("type") == "function":
             found = _function(tool, where, "parameters")
-            yield Tool(prefix + found.name, found.schema, found.strict, found.param)
+            yield replace(found, name=prefix + found.name)
         elif tool.get("type") == "custom":
             yield Tool(prefix + _name_of(tool, where), None, False, where)
 
@@ -138,7 +144,7 @@ def _function(function: Any, where: str, schema: str) -> Tool:
     if schema == "input_schema" and isinstance(parameters, dict):
         parameters = {**parameters, "type": parameters.get("type", "object")}
     return Tool(
-        _name_of(function, where), parameters, function.get("strict") is True, f"{where}.{schema}"
+        _name_of(function, where), parameters, function.get("strict") is True, where, schema
     )
 
 
