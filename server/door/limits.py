@@ -79,25 +79,21 @@ def _verdict(call: Call, grammar: Grammar) -> Awaitable[Verdict]:
 
 
 async def _loose(call: Call, tools: Sequence[Tool]) -> list[Tool]:
-    """The tools whose schemas are not compiled. Mostly none: they are compiled all together, as the
-    engine will, and one by one only if that does not work."""
+    """The tools that are not held to their schemas. Mostly none."""
     held = [tool for tool in tools if isinstance(tool.schema, dict)]
-    if not held or (await _verdict(call, _together(tools, held))).fault is None:
-        return []
-    loose = []
-    for tool in held:
-        verdict = await _verdict(call, _together([tool], [tool]))
-        if verdict.fault is not None:
-            loose.append(tool)
-            if tool.strict:
-                raise _refused(tool.param, verdict, "Mend the schema, or leave `strict` out.")
-    kept = [tool for tool in held if tool not in loose]
-    if kept and (verdict := await _verdict(call, _together(tools, kept))).fault is not None:
-        strict = next((tool for tool in kept if tool.strict), None)
-        if strict is not None:
-            raise _refused(strict.param, verdict, "Offer fewer strict tools.")
-        return held
-    return loose
+    verdict = await _verdict(call, _together(tools, held))
+    if verdict.fault is not None:  # they are too much together
+        held = [tool for tool in held if tool.strict]
+        verdict = await _verdict(call, _together(tools, held)) if held else Verdict()
+    for at, tool in enumerate(tools):
+        if tool.strict and tool in held and (why := verdict.fault or verdict.faults.get(at)):
+            fault = Verdict(why, verdict.too_complex)
+            raise _refused(tool.param, fault, "Mend the schema, or leave `strict` out.")
+    return [
+        tool
+        for at, tool in enumerate(tools)
+        if isinstance(tool.schema, dict) and (tool not in held or at in verdict.faults)
+    ]
 
 
 def _together(tools: Sequence[Tool], held: Sequence[Tool]) -> Grammar:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Literal, Protocol
 
@@ -54,6 +54,7 @@ class Verdict:
     fault: str | None = None
     too_complex: bool = False  # it took more than it may; at another time it may not
     size_bytes: int = 0
+    faults: Mapping[int, str] = field(default_factory=dict)  # of `tools`: why one is held to ANY
 
 
 class Compiler(Protocol):

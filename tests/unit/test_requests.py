@@ -107,7 +107,7 @@ def test_the_engine_gets_its_own_model_name_and_the_tenants_salt() -> None:
 
 
 def test_the_engine_gets_no_parameter_that_has_no_bound() -> None:
-    """A newer vLLM may know what today's ignores; clients that send it are answered all the same."""
+    """A newer vLLM may know what today's ignores; who sends it is answered all the same."""
     assert sent({"model": "a", "messages": [], "temperature": 1}).keys() >= {"temperature"}
     got = sent({"model": "a", "messages": [], "invented_tomorrow": 1, "store": True})
     assert got.keys() == {"model", "messages", "cache_salt"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,7 +11,6 @@ import msgspec
 from core.errors import Invalid
 
 SCALAR_CHARS = 256
-_DIGITS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +129,10 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """A list of numbers, or an object of them, or one."""
+    """A list of numbers, or an object of them. `least`: whole ones from there on."""
 
     count: int
+    least: int | None = None
 
     @property
     def told(self) -> str:
@@ -140,14 +141,14 @@ class Numbers:
 
     def check(self, value: Any, param: str, limits: Limits) -> None:
         """See `Bound`."""
-        if isinstance(value, dict | list) and len(value) > self.count:
+        if not isinstance(value, dict | list):
+            raise refuse(param, "must hold numbers.")
+        if len(value) > self.count:
             raise refuse(param, f"{self.told} are taken; leave some out.")
-        entries = value.values() if isinstance(value, dict) else value
-        for entry in entries if not isinstance(value, int | float | str) else ():
-            if not isinstance(entry, int | float) and not (
-                isinstance(entry, str) and len(entry) <= _DIGITS
-            ):
-                raise refuse(param, "must hold numbers.")
+        if self.least is not None:
+            check_ids(value, param, self.least)
+        elif not all(isinstance(n, int | float) for n in _values(value)):
+            raise refuse(param, "must hold numbers.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class Json:
     def told(self) -> str:
         """See `Bound`."""
         size = f"at most {self.size_bytes:,} bytes of JSON"
-        return f"{size}, without {' and '.join(self.without)}" if self.without else size
+        return f"{size}, without {', '.join(self.without)}" if self.without else size
 
     def check(self, value: Any, param: str, limits: Limits) -> None:
         """See `Bound`."""
@@ -208,11 +209,12 @@ class Prompts:
             return
         if prompt_count(value) > self.count:
             raise refuse(param, f"{self.told} are taken; send several requests.")
-        ids = 0
-        for entry in value:
-            ids += len(entry) if isinstance(entry, list) else not isinstance(entry, str)
-        if ids > self.tokens:
+        lists = [entry for entry in value if isinstance(entry, list)]
+        ids = [entry for entry in value if not isinstance(entry, list | str)]
+        if len(ids) + sum(map(len, lists)) > self.tokens:
             raise refuse(param, f"{self.told} are taken; send several requests.")
+        for each in (ids, *lists):
+            check_ids(each, param, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,17 @@ class Ours:
         """See `Bound`."""
 
 
+def check_ids(value: Any, param: str, least: int) -> None:
+    """Raises Invalid if these are not all whole numbers from `least` on."""
+    if not all(type(n) is int and n >= least for n in _values(value)):
+        raise refuse(param, f"must hold whole numbers from {least} on.")
+
+
 def prompt_count(prompt: Any) -> int:
     """How many prompts these are: a list of numbers is one."""
     is_list = isinstance(prompt, list) and bool(prompt)
     return len(prompt) if is_list and isinstance(prompt[0], str | list) else 1
+
+
+def _values(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value

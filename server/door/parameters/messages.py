@@ -1,4 +1,4 @@
-"""Limits of what the model is to read: messages, input items and what media they hold.
+"""Limits of what the model is to read: messages, their parts and what media they hold.
 
 The engine parses and renders them on its event loop, and takes many times longer over what is
 misshapen: it tries every kind of item there is. So their outer shape is held here.
@@ -15,17 +15,12 @@ from server.door.parameters.bounds import Limits, refuse
 
 MESSAGES = 2_000
 PARTS = 4_000
-_UNCOMMON_ITEMS = 16  # items of kinds that only few models know, of which the engine has 30
-_WORDS = {"role": 32, "type": 64, "name": 256}
+_WORDS = {"role": 32, "type": 64, "name": 256, "id": 256, "call_id": 256, "tool_call_id": 256}
+_TEXTS = ("refusal", "reasoning", "reasoning_content")
+_OBJECTS = {"audio": ("id",), "function_call": ("name", "arguments")}
 _URLS = ("image_url", "audio_url", "video_url", "file_url", "url")
 _EMBEDDINGS = ("image_embeds", "audio_embeds", "video_embeds", "prompt_embeds", "image_pil")
 _TEXT = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
-_ITEMS: Mapping[str, tuple[str, ...]] = {
-    "function_call": ("call_id", "name", "arguments"),
-    "function_call_output": ("call_id",),
-    "reasoning": (),
-}
-_ROLES = ("user", "assistant", "system", "developer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,35 +34,10 @@ class Messages:
         """See `Bound`."""
         if self.or_text and isinstance(value, str):
             return
-        _check_counts(value, param, self.told)
+        check_counts(value, param, MESSAGES, self.told)
         for at, message in enumerate(value):
-            _check_words(message, f"{param}[{at}]")
-            _check_content(message.get("content"), f"{param}[{at}].content", limits)
-
-
-@dataclass(frozen=True, slots=True)
-class Items:
-    """What `/v1/responses` reads: a text, or items, most of them messages."""
-
-    told: str = (
-        f"at most {MESSAGES:,} items, {PARTS:,} parts in them; {_UNCOMMON_ITEMS} of other kinds "
-        "than messages, function calls, their outputs and reasoning"
-    )
-
-    def check(self, value: Any, param: str, limits: Limits) -> None:
-        """See `Bound`."""
-        if isinstance(value, str):
-            return
-        _check_counts(value, param, self.told)
-        uncommon = 0
-        for at, item in enumerate(value):
-            where = f"{param}[{at}]"
-            _check_words(item, where)
-            uncommon += not _is_common(item, where)
-            _check_content(item.get("content"), f"{where}.content", limits)
-            _check_content(item.get("output"), f"{where}.output", limits)
-        if uncommon > _UNCOMMON_ITEMS:
-            raise refuse(param, f"{self.told} are taken.")
+            check_words(message, f"{param}[{at}]")
+            check_content(message.get("content"), f"{param}[{at}].content", limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +50,14 @@ class Content:
         """See `Bound`."""
         if isinstance(value, list) and len(value) > PARTS:
             raise refuse(param, f"{self.told} are taken; join them.")
-        _check_content(value, param, limits)
+        check_content(value, param, limits)
 
 
-def _check_counts(value: Any, param: str, told: str) -> None:
+def check_counts(value: Any, param: str, most: int, told: str) -> None:
+    """Raises Invalid for what is no list of objects, or more of them, or of parts in them."""
     if not isinstance(value, list):
         raise refuse(param, "must be a list.")
-    if len(value) > MESSAGES:
+    if len(value) > most:
         raise refuse(param, f"{told} are taken; leave out the oldest, or join them.")
     parts = 0
     for at, message in enumerate(value):
@@ -105,32 +76,31 @@ def _nested(part: Any) -> int:
     return len(content) if isinstance(content, list) else 0
 
 
-def _check_words(message: Mapping[str, Any], where: str) -> None:
+def check_words(message: Mapping[str, Any], where: str) -> None:
+    """Raises Invalid for a message's fields that are of another type than anybody reads."""
     for name, chars in _WORDS.items():
         word = message.get(name)
         if word is not None and not (isinstance(word, str) and len(word) <= chars):
             raise refuse(f"{where}.{name}", f"must be a word of at most {chars} characters.")
+    for name in _TEXTS:
+        if not isinstance(message.get(name), str | None):
+            raise refuse(f"{where}.{name}", "must be a string.")
+    for name, fields in _OBJECTS.items():
+        _check_texts(message.get(name), fields, f"{where}.{name}")
     calls = message.get("tool_calls")
     for call in _objects(calls, f"{where}.tool_calls") if calls is not None else ():
-        if not isinstance(call.get("function", {}), dict):
-            raise refuse(f"{where}.tool_calls", "`function` must be an object.")
+        _check_texts(call.get("function"), ("name", "arguments"), f"{where}.tool_calls.function")
 
 
-def _is_common(item: Mapping[str, Any], where: str) -> bool:
-    kind = item.get("type", "message")
-    for name in _ITEMS.get(kind, ()):
-        if not isinstance(item.get(name), str):
-            raise refuse(f"{where}.{name}", "must be a string.")
-    if kind != "message":
-        return kind in _ITEMS
-    if item.get("role") not in _ROLES:
-        raise refuse(f"{where}.role", f"must be one of {', '.join(_ROLES)}.")
-    if not isinstance(item.get("content"), str | list):
-        raise refuse(f"{where}.content", "must be text or a list of parts.")
-    return True
+def _check_texts(value: Any, fields: tuple[str, ...], where: str) -> None:
+    if value is None:
+        return
+    if not isinstance(value, dict) or not all(isinstance(value.get(f), str) for f in fields):
+        raise refuse(where, f"must be an object with {' and '.join(fields)}, which are strings.")
 
 
-def _check_content(content: Any, where: str, limits: Limits) -> None:
+def check_content(content: Any, where: str, limits: Limits) -> None:
+    """Raises Invalid for what is no text and no list of parts, and for media that are not there."""
     if content is None or isinstance(content, str):
         return
     for part in _objects(content, where, or_text=True):
@@ -141,7 +111,7 @@ def _check_content(content: Any, where: str, limits: Limits) -> None:
             raise refuse(f"{where}.{_TEXT[kind]}", "must be a string.")
         _check_media(part, where, limits)
         if kind == "tool_result":
-            _check_content(part.get("content"), f"{where}.content", limits)
+            check_content(part.get("content"), f"{where}.content", limits)
 
 
 def _objects(value: Any, where: str, *, or_text: bool = False) -> Iterator[dict[str, Any]]:

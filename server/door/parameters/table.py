@@ -24,7 +24,8 @@ from server.door.parameters.bounds import (
     Texts,
     Whole,
 )
-from server.door.parameters.messages import Content, Items, Messages
+from server.door.parameters.items import Items
+from server.door.parameters.messages import Content, Messages
 from server.door.parameters.tools import Tools
 
 SEQUENCES = 128
@@ -36,13 +37,11 @@ LOGPROBS = 256
 PROMPT_LOGPROBS = 65_536
 """The context's length times the log probabilities of each token of the prompt, beyond 1."""
 
-BEAMS = 16
+BEAMS = 10
 GRAMMAR_BYTES = 64_000
 TOKENS = 262_144
 TOKENIZED_CHARS = 262_144
 
-_INT32 = 2**31 - 1
-_INT64 = 2**63 - 1
 _OPERATOR = "the operator's to set; leave it out"
 
 STRUCTURED: Mapping[str, Bound] = MappingProxyType(
@@ -93,7 +92,7 @@ _EVERYWHERE: Mapping[str, Bound] = {
     "top_p": Scalar(),
     "top_k": Scalar(),
     "tools": Tools(),
-    "tool_choice": Json(TOKENS),
+    "tool_choice": Json(16_000),
 }
 _SAMPLED: Mapping[str, Bound] = {
     "min_p": Scalar(),
@@ -106,7 +105,7 @@ _SAMPLED: Mapping[str, Bound] = {
     "include_stop_str_in_output": Flag(),
     "logit_bias": Numbers(1_024),
     "stop": Texts(16, 1_024, 16_384),
-    "stop_token_ids": Numbers(128),
+    "stop_token_ids": Numbers(128, least=0),
     "structured_outputs": Object(dict(STRUCTURED)),
 }
 _COMPLETED: Mapping[str, Bound] = {
@@ -114,25 +113,25 @@ _COMPLETED: Mapping[str, Bound] = {
     "n": Whole(1, SEQUENCES),
     "use_beam_search": Flag(),
     "length_penalty": Scalar(),
-    "max_tokens": Whole(0, _INT64),
-    "min_tokens": Whole(0, _INT64),
+    "max_tokens": Scalar(),
+    "min_tokens": Scalar(),
     "spaces_between_special_tokens": Flag(),
-    "truncate_prompt_tokens": Whole(-1, _INT64),
+    "truncate_prompt_tokens": Scalar(),
     "truncation_side": Scalar(),
     "prompt_logprobs": Whole(0, 20),
-    "logprob_token_ids": Numbers(128),
-    "allowed_token_ids": Numbers(16_384),
+    "logprob_token_ids": Numbers(128, least=0),
+    "allowed_token_ids": Numbers(16_384, least=0),
     "bad_words": Texts(128, 256, 8_192),
     "echo": Flag(),
     "add_special_tokens": Flag(),
     "response_format": Json(GRAMMAR_BYTES),
     "stream_options": Object(dict(STREAM_OPTIONS)),
-    "stream_interval": Whole(1, _INT32),
-    "thinking_token_budget": Whole(-1, _INT32),
+    "stream_interval": Scalar(),
+    "thinking_token_budget": Scalar(),
     "return_tokens_as_token_ids": Flag(),
     "return_token_ids": Flag(),
     "return_token_offsets": Flag(),
-    "routed_experts_prompt_start": Whole(0, _INT32),
+    "routed_experts_prompt_start": Scalar(),
     "repetition_detection": Object(dict(REPETITION)),
 }
 _CHAT: Mapping[str, Bound] = {
@@ -141,13 +140,13 @@ _CHAT: Mapping[str, Bound] = {
     "messages": Messages(),
     "logprobs": Flag(),
     "top_logprobs": Whole(0, 20),
-    "max_completion_tokens": Whole(0, _INT64),
+    "max_completion_tokens": Scalar(),
     "reasoning_effort": Scalar(),
     "include_reasoning": Flag(),
     "parallel_tool_calls": Flag(),
     "add_generation_prompt": Flag(),
     "continue_final_message": Flag(),
-    "documents": Json(GRAMMAR_BYTES),
+    "documents": Json(1_000_000),
     "return_prompt_text": Flag(),
 }
 _COMPLETIONS: Mapping[str, Bound] = {
@@ -165,8 +164,8 @@ _RESPONSES: Mapping[str, Bound] = {
     "include": Texts(16, 64, 1_024),
     "input": Items(),
     "instructions": Text(1_000_000),
-    "max_output_tokens": Whole(0, _INT64),
-    "max_tool_calls": Whole(0, _INT32),
+    "max_output_tokens": Scalar(),
+    "max_tool_calls": Scalar(),
     "metadata": Json(32_000),
     "parallel_tool_calls": Flag(),
     "previous_response_id": Scalar(),
@@ -188,14 +187,14 @@ _COUNTED: Mapping[str, Bound] = {
     "system": Content(),
     "thinking": Json(1_000),
     "output_config": Json(GRAMMAR_BYTES),
-    "tool_choice": Json(1_000),
+    "tool_choice": Json(16_000),
     "tools": Tools(),
     "chat_template_kwargs": _EVERYWHERE["chat_template_kwargs"],
 }
 _MESSAGES: Mapping[str, Bound] = {
     **_EVERYWHERE,
     **_COUNTED,
-    "max_tokens": Whole(1, _INT64),
+    "max_tokens": Scalar(),
     "metadata": Json(32_000),
     "stop_sequences": Texts(16, 1_024, 16_384),
 }
@@ -207,7 +206,7 @@ _TOKENIZE: Mapping[str, Bound] = {
         "mm_processor_kwargs", "tools",
     )
 } | {"prompt": Text(TOKENIZED_CHARS), "return_token_strs": Flag()}  # fmt: skip
-_DETOKENIZE: Mapping[str, Bound] = {"model": Ours(), "tokens": Numbers(TOKENS)}
+_DETOKENIZE: Mapping[str, Bound] = {"model": Ours(), "tokens": Numbers(TOKENS, least=0)}
 
 TABLE: Mapping[str, Mapping[str, Bound]] = MappingProxyType(
     {

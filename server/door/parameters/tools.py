@@ -39,8 +39,8 @@ class Tools:
     """A list of tools."""
 
     told: str = (
-        f"at most {TOOLS} tools, a schema of at most {SCHEMA_BYTES:,} bytes each, {TOOLS_BYTES:,} "
-        f"together; names of at most {NAME_CHARS} printable characters"
+        f"at most {TOOLS}, of {SCHEMA_BYTES:,} bytes each, {TOOLS_BYTES:,} together; names of "
+        f"{NAME_CHARS} printable characters"
     )
 
     def check(self, value: Any, param: str, limits: Limits) -> None:

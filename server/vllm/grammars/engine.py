@@ -1,6 +1,5 @@
 """What of vLLM 0.32 the trial of grammars relies on: the tokenizer as its backend sees it, its
-spelling of choices, its guess at a grammar's syntax, and the tags its Hermes parser makes of tools.
-tests/integration/vllm pins them.
+spelling of choices, and its guess at a grammar's syntax. tests/integration/vllm pins them.
 """
 
 from __future__ import annotations
@@ -11,11 +10,6 @@ from typing import Any
 
 from server.engine.grammars import Grammar
 from server.vllm.grammars.process import GrammarProcess
-
-_TAGS = (
-    ('<tool_call>\n{"name": "', "}\n</tool_call>"),
-    ('<tool_call>{"name": "', "}</tool_call>"),
-)
 
 
 def compiler_of(engine_client: Any, limit_s: float) -> GrammarProcess | None:
@@ -50,23 +44,4 @@ def spelled(grammar: Grammar) -> tuple[str, str]:
         return "ebnf", choice_as_grammar(choices if isinstance(choices, list) else [])
     if grammar.kind == "grammar":
         return "lark" if grammar_is_likely_lark(grammar.text) else "ebnf", grammar.text
-    if grammar.kind == "tools":
-        return "structural_tag", json.dumps(_tag(json.loads(grammar.text)))
     return grammar.kind, grammar.text
-
-
-def _tag(tools: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Source: `_hermes_style_structural_tag` in vllm/tool_parsers/structural_tag_registry.py, with
-    the single blanks of `server.vllm.tool_parser`."""
-    tags = [
-        {
-            "type": "tag",
-            "begin": f'{begin}{name}", "arguments": ',
-            "content": {"type": "json_schema", "json_schema": schema, "max_whitespace_cnt": 1},
-            "end": end,
-        }
-        for name, schema in tools
-        for begin, end in _TAGS
-    ]
-    triggered = {"type": "triggered_tags", "triggers": ["<tool_call>"], "tags": tags}
-    return {"type": "structural_tag", "format": triggered}

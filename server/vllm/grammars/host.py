@@ -13,6 +13,7 @@ import resource
 import selectors
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -25,7 +26,7 @@ _MEMORY_BYTES = 1 << 30  # of a fork, beyond what it has from here
 class Host:
     """Forks under way, by the number of their order. `unread`: of stdin."""
 
-    def __init__(self, tried: Callable[[str, str], int], limit_s: float, unread: bytes) -> None:
+    def __init__(self, tried: Callable[[str, str], Any], limit_s: float, unread: bytes) -> None:
         self._tried = tried
         self._limit_s = limit_s
         self._forks: dict[int, tuple[int, int, float]] = {}  # pid, pipe, when its time is up
@@ -73,7 +74,7 @@ class Host:
         self._watch.register(pipe, selectors.EVENT_READ, order["id"])
 
     def _finish(self, number: int) -> None:
-        told = os.read(self._forks[number][1], 1 << 16)
+        told = b"".join(iter(partial(os.read, self._forks[number][1], 1 << 16), b""))
         self._end(number)
         if told:
             say(id=number, **json.loads(told))
@@ -88,7 +89,7 @@ class Host:
         os.waitpid(pid, 0)
 
 
-def _carry_out(pipe: int, tried: Callable[[str, str], int], order: dict[str, Any]) -> None:
+def _carry_out(pipe: int, tried: Callable[[str, str], Any], order: dict[str, Any]) -> None:
     """In the fork: one verdict, in one write. Does not return."""
     from server.vllm.grammars.trial import Fault
 
@@ -96,7 +97,8 @@ def _carry_out(pipe: int, tried: Callable[[str, str], int], order: dict[str, Any
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # warnings about what tenants send
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY_BYTES,) * 2)
-        told: dict[str, Any] = {"size_bytes": tried(order["kind"], order["text"])}
+        found = tried(order["kind"], order["text"])
+        told: dict[str, Any] = {"size_bytes": found.size_bytes, "faults": dict(found.faults)}
     except Fault as fault:
         told = {"fault": str(fault), "too_complex": fault.too_complex}
     except MemoryError:
@@ -125,6 +127,7 @@ def main() -> None:
 
     import xgrammar as xgr
 
+    from server.vllm.grammars.tools import try_tools
     from server.vllm.grammars.trial import Bench, try_grammar
 
     bench = Bench(
@@ -133,7 +136,11 @@ def main() -> None:
         max(1, min(8, len(os.sched_getaffinity(0)) // 2)),
     )
     say(ready=True)
-    Host(lambda kind, text: try_grammar(bench, kind, text), setup["limit_s"], rest).run()
+
+    def tried(kind: str, text: str) -> Any:
+        return try_tools(bench, text) if kind == "tools" else try_grammar(bench, kind, text)
+
+    Host(tried, setup["limit_s"], rest).run()
 
 
 if __name__ == "__main__":

@@ -79,7 +79,10 @@ class GrammarProcess:
                 with suppress(Unavailable):
                     self._write({"cancel": number})
         return Verdict(
-            found.get("fault"), bool(found.get("too_complex")), int(found.get("size_bytes", 0))
+            found.get("fault"),
+            bool(found.get("too_complex")),
+            int(found.get("size_bytes", 0)),
+            {int(at): why for at, why in found.get("faults", {}).items()},
         )
 
     async def _begin(self) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from time import process_time, thread_time
 from typing import Any
 
@@ -41,19 +41,39 @@ class Bench:
     threads: int
 
 
-def try_grammar(bench: Bench, kind: str, text: str) -> int:
-    """The size in bytes of the compiled grammar. Raises Fault."""
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A compiled grammar. `faults`: of a set of tools, by their place, why they are not held to
+    their schemas."""
+
+    compiled: Any  # xgr.CompiledGrammar
+    size_bytes: int
+    faults: Mapping[int, str] = field(default_factory=dict)
+
+    def goes_on(self, beginning: str) -> bool:
+        """Whether something may follow this beginning."""
+        matcher = xgr.GrammarMatcher(self.compiled)
+        vocab_size = self.compiled.tokenizer_info.vocab_size
+        mask = xgr.allocate_token_bitmask(1, vocab_size)
+        if not matcher.accept_string(beginning):
+            return False
+        matcher.fill_next_token_bitmask(mask)
+        return bool(mask.numpy().any())
+
+
+def try_grammar(bench: Bench, kind: str, text: str) -> Tried:
+    """Raises Fault."""
     read, compile_ = _ways(bench, kind, text)
     began = process_time()
-    _said(read)
+    said(read)
     if process_time() - began > _READ_S:
         raise Fault("it takes too long to read", too_complex=True)
-    compiled = _said(compile_)
+    compiled = said(compile_)
     size_bytes = int(compiled.memory_size_bytes)
     if size_bytes > _SIZE_BYTES:
         raise Fault("compiled, it takes too much memory", too_complex=True)
     _follow(compiled, bench.tokenizer.vocab_size)
-    return size_bytes
+    return Tried(compiled, size_bytes)
 
 
 def _ways(bench: Bench, kind: str, text: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
@@ -73,12 +93,9 @@ def _ways(bench: Bench, kind: str, text: str) -> tuple[Callable[[], Any], Callab
         return lambda: grammar.from_ebnf(text), lambda: compiler.compile_grammar(text)
     tag = _decoded(text)
     if "structures" in tag:
-        tags = [
-            xgr.StructuralTagItem(
-                begin=each["begin"], schema=json.dumps(each["schema"]), end=each["end"]
-            )
-            for each in tag["structures"]
-        ]
+        if not isinstance(tag.get("triggers"), list):
+            raise Fault("it has no list of triggers")
+        tags = said(lambda: [_item(each) for each in tag["structures"]])
         return (
             lambda: grammar.from_structural_tag(tags, tag["triggers"]),
             lambda: compiler.compile_structural_tag(tags, tag["triggers"]),
@@ -89,18 +106,26 @@ def _ways(bench: Bench, kind: str, text: str) -> tuple[Callable[[], Any], Callab
     )
 
 
+def _item(structure: dict[str, Any]) -> Any:
+    try:
+        schema = json.dumps(structure["schema"])
+        return xgr.StructuralTagItem(begin=structure["begin"], schema=schema, end=structure["end"])
+    except (KeyError, TypeError) as error:
+        raise Fault("each of its structures needs begin, schema and end") from error
+
+
 def _decoded(text: str) -> dict[str, Any]:
-    tag = _said(lambda: json.loads(text))
+    tag = said(lambda: json.loads(text))
     if not isinstance(tag, dict):
         raise Fault("it is no JSON object")
     return tag
 
 
-def _said(step: Callable[[], Any]) -> Any:
+def said(step: Callable[[], Any]) -> Any:
     """The step's value; what it raises in its words, less the place in its source."""
     try:
         return step()
-    except MemoryError:
+    except (MemoryError, Fault):
         raise
     except Exception as error:  # xgrammar raises whatever its C++ raised
         words = _WHERE.sub("", str(error)).strip().partition("\n")[0]
