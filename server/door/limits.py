@@ -13,7 +13,7 @@ from starlette.types import Message
 from core.errors import Invalid
 from server.door.call import COUNTING, Call, Onward
 from server.door.parameters.bounds import Limits
-from server.door.parameters.check import check
+from server.door.parameters.check import check, told
 from server.door.parameters.grammars import Wanted, wanted
 from server.door.parameters.tools import Tool, offered
 from server.engine.grammars import ANY, UNCONSTRAINED, Grammar, Verdict
@@ -44,9 +44,10 @@ async def compilable(call: Call, onward: Onward) -> None:
     if call.endpoint == COUNTING or not call.runtime.grammars.judges:
         await onward(call)
         return
-    for asked in wanted(call.asked.body):
+    body = told(call.scope["path"], call.asked.body)
+    for asked in wanted(body):
         await _require(call, asked)
-    tools = offered(call.asked.body)
+    tools = offered(body)
     loose = await _while_here(call, _loose(call, tools)) if tools else []
     if not loose:
         await onward(call)

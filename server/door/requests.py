@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from core.bodies import not_an_object
 from core.errors import Invalid
 from core.ids import TenantId
 from core.text import decoded
+from server.door.parameters.check import told
 from server.door.parameters.tools import without_empty_tools
 
 _SAMPLING = (
@@ -81,15 +82,14 @@ def engine_body(
     asked: Asked,
     *,
     endpoint: str,
-    known: Container[str],
+    path: str,
     engine_model: str,
     tenant_id: TenantId,
     request_id: str,
 ) -> bytes:
-    """The body the engine gets: what is `known` of it, its own model name, the tenant's cache salt,
-    our request id."""
-    body = {name: value for name, value in asked.body.items() if name in known}
-    body = without_empty_tools(body)
+    """The body the engine gets at `path`: what it is told of it, its own model name, the tenant's
+    cache salt, our request id."""
+    body = without_empty_tools(told(path, asked.body))
     body["model"] = engine_model
     # The prefix cache is shared by all; without a salt its timing tells what others asked.
     salt = body.get("cache_salt")

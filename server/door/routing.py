@@ -11,7 +11,6 @@ from adapters.routing import engine_name, route
 from core.ids import CompletionId
 from server.answers.completion_ids import PREFIXES
 from server.door.call import COUNTING, Call, Onward
-from server.door.parameters.check import known
 from server.door.requests import engine_body
 
 
@@ -37,7 +36,7 @@ async def choose_route(call: Call, onward: Onward) -> None:
     body = engine_body(
         asked,
         endpoint=call.endpoint,
-        known=known(call.scope["path"]),
+        path=call.scope["path"],
         engine_model=call.engine_model,
         tenant_id=key.tenant_id,
         request_id=call.completion_id,

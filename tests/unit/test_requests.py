@@ -10,7 +10,6 @@ import pytest
 from core.errors import Invalid
 from core.ids import TenantId
 from server.answers.transcript import ENDPOINTS
-from server.door.parameters.check import known
 from server.door.requests import (
     engine_body,
     parse_request,
@@ -35,7 +34,7 @@ def sent(body: dict[str, Any], endpoint: str = "chat.completions") -> dict[str, 
     raw = engine_body(
         asked,
         endpoint=endpoint,
-        known=known(PATHS[endpoint]),
+        path=PATHS[endpoint],
         engine_model="ten_us/a@1",
         tenant_id=US,
         request_id="id-1",
@@ -135,7 +134,7 @@ def test_a_response_is_stored_under_our_id_not_the_clients() -> None:
 def test_a_name_given_twice_means_the_same_to_us_and_to_the_engine() -> None:
     asked = parse_request(b'{"model":"base","model":"secret"}', {}, "")
     raw = engine_body(
-        asked, endpoint="", known={"model"}, engine_model="e", tenant_id=US, request_id="i"
+        asked, endpoint="", path="/tokenize", engine_model="e", tenant_id=US, request_id="i"
     )
     assert asked.model == "secret"
     assert raw.count(b'"model"') == 1

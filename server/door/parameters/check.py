@@ -18,20 +18,20 @@ _LISTS = {"prompt", "tokens"}  # of token ids, whose bounds count them
 
 def check(path: str, body: Mapping[str, Any], limits: Limits) -> None:
     """Raises Invalid for the first parameter that is outside its bound."""
-    table = TABLE[path]
-    for name, value in body.items():
-        if value is None or name not in table:
+    taken = told(path, body)
+    for name, value in taken.items():
+        if value is None:
             continue
         if name not in _LISTS:
             _check_values(name, value)
-        table[name].check(value, name, limits)
-    _check_together(body, limits)
-    check_choice(body)
+        TABLE[path][name].check(value, name, limits)
+    _check_together(taken, limits)
+    check_choice(taken)
 
 
-def known(path: str) -> frozenset[str]:
-    """What the engine is told of a request; anything else stays with us."""
-    return frozenset(TABLE[path])
+def told(path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the engine is told of a body; anything else stays with us."""
+    return {name: value for name, value in body.items() if name in TABLE[path]}
 
 
 def _check_values(name: str, value: Any) -> None:

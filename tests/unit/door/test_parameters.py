@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core.errors import Invalid
 from server.door.parameters.bounds import Flag, Limits, Object, Scalar
-from server.door.parameters.check import VALUES, check
+from server.door.parameters.check import VALUES, check, told
+from server.door.parameters.grammars import wanted
 from server.door.parameters.table import TABLE
-from server.door.parameters.tools import offered
+from server.door.parameters.tools import offered, without_empty_tools
 
 CHAT, COMPLETIONS, RESPONSES, MESSAGES = (
     "/v1/chat/completions",
@@ -279,6 +282,66 @@ def test_however_deep_or_wide_a_value_is_it_is_refused_without_following_it() ->
         deep = [deep]
     for value in (deep, json.loads("[" + "[[]]," * 40_000 + "[]]")):
         assert refused(CHAT, messages=HI, documents=value) == "documents"
+
+
+NAMES = sorted({name for table in TABLE.values() for name in table})
+WORDS = [
+    "type",
+    "role",
+    "content",
+    "function",
+    "name",
+    "tools",
+    "schema",
+    "format",
+    "tool",
+    "url",
+    "definition",
+    "input_schema",
+    "json_schema",
+    "image_url",
+    "source",
+    "text",
+    "x",
+]
+KINDS = [
+    "function",
+    "namespace",
+    "message",
+    "text",
+    "image",
+    "tool_result",
+    "json_schema",
+    "any",
+    "structural_tag",
+    "custom",
+    "function_call",
+    "reasoning",
+    "input_image",
+]
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=6) | st.sampled_from(KINDS),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(WORDS), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(path=st.sampled_from(sorted(TABLE)), body=st.dictionaries(st.sampled_from(NAMES), JUNK))
+def test_whatever_is_sent_passes_or_is_named(path: str, body: dict[str, Any]) -> None:
+    """And what passes can be read for grammars and tools, and sent on."""
+    try:
+        check(path, body, LIMITS)
+    except Invalid as refusal:
+        if not refusal.param:
+            raise
+        return
+    passed = told(path, body)
+    wanted(passed)
+    offered(passed)
+    json.dumps(without_empty_tools(passed))
 
 
 def test_null_stands_for_a_parameter_that_is_left_out() -> None:
