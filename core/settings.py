@@ -69,6 +69,11 @@ class Settings(BaseSettings):
     max_cpu_loras: int = Field(
         default=64, description="Adapters resident in the engine's host memory."
     )
+    grammar_timeout_s: float = Field(
+        default=2.0,
+        gt=0,
+        description="Longest a schema, grammar or set of tools may take to compile.",
+    )
     slot_patience_s: float = Field(
         default=1.0,
         gt=0,

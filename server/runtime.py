@@ -27,8 +27,9 @@ from server.answers.completion_ids import IdSigner
 from server.answers.first_answers import FirstAnswers
 from server.answers.recorder import Recorder
 from server.answers.responses import StoredResponses
+from server.engine.grammars import Grammars
 from server.engine.load_reporter import LoadReporter
-from server.engine.port import EngineAdapters
+from server.engine.port import PLAIN, EngineAdapters, EngineTraits
 from server.engine.quarantine import Quarantine
 from server.engine.residency import Residency
 from server.engine.slots import Slots
@@ -64,11 +65,14 @@ class Runtime:
         max_model_len: int,
         max_loras: int | None = None,
         kinds: Sequence[type[Kind[Any, Any]]] = (),
+        traits: EngineTraits = PLAIN,
     ) -> None:
         self.settings = settings
         self.base = base
         self.served_name = served_name
         self.max_model_len = max_model_len
+        self.traits = traits
+        self.grammars = Grammars(traits.compiler)
 
         self.engine = engine
         self.under_way = UnderWay()
@@ -147,6 +151,7 @@ class Runtime:
             answers.append, wait_s=self.settings.commit_wait_s, give_up_s=patience_s
         )
         self.feedback_writer = FeedbackWriter(said.put_all, patience_s=patience_s)
+        await self.grammars.start()
         self._tasks = [
             asyncio.create_task(self.sync.follow(), name="attune-sync"),
             asyncio.create_task(self.vitals.follow(), name="attune-vitals"),
@@ -158,6 +163,7 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.grammars.stop()
         await run_in(OWN, self.recorder.close)
         await run_in(OWN, self.feedback_writer.close)
         self.database.dispose()

@@ -21,6 +21,7 @@ from server.door.call import Call, Onward, Stage
 from server.door.conversation import continue_conversation, name_previous
 from server.door.credentials import read_headers
 from server.door.let_in import let_in
+from server.door.limits import compilable, within_bounds
 from server.door.routing import choose_route, hold_lease
 from server.door.tap import record
 from server.errors import error_response, unforeseen
@@ -46,6 +47,8 @@ class Gateway:
             check_key,  # whose request it is
             take_body,  # no longer than it may be; our own routes answer from here
             continue_conversation,  # what was said before, where it goes on from a response
+            within_bounds,  # no parameter costs the others more than it may
+            compilable,  # nothing the engine would compile for long
             choose_route,  # which weights answer
             hold_lease,  # they are in the engine until the answer has ended
             speak_anthropic,  # errors of /v1/messages read as its clients expect

@@ -13,6 +13,8 @@ from core.errors import Invalid
 from core.ids import TenantId
 from core.names import title_in_header, title_of
 from core.text import decoded
+from server.door.parameters.check import told
+from server.door.parameters.tools import without_empty_tools
 
 _SAMPLING = (
     "temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "max_completion_tokens",
@@ -75,10 +77,17 @@ def parse_request(raw: bytes, headers: Mapping[bytes, bytes], endpoint: str) -> 
 
 
 def engine_body(
-    asked: Asked, *, endpoint: str, engine_model: str, tenant_id: TenantId, request_id: str
+    asked: Asked,
+    *,
+    endpoint: str,
+    path: str,
+    engine_model: str,
+    tenant_id: TenantId,
+    request_id: str,
 ) -> bytes:
-    """The body the engine gets: its own model name, the tenant's cache salt, our request id."""
-    body = dict(asked.body)
+    """The body the engine gets at `path`: what it is told of it, its own model name, the tenant's
+    cache salt, our request id."""
+    body = without_empty_tools(told(path, asked.body))
     body["model"] = engine_model
     # The prefix cache is shared by all; without a salt its timing tells what others asked.
     salt = body.get("cache_salt")
@@ -87,7 +96,12 @@ def engine_body(
         body["request_id"] = request_id
         body.pop("previous_response_id", None)  # the input holds what came before
     if asked.hides_usage:
-        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        # Alone, `continuous_usage_stats` asks for nothing; beside our wish it would.
+        body["stream_options"] = {
+            **(body.get("stream_options") or {}),
+            "include_usage": True,
+            "continuous_usage_stats": False,
+        }
     return msgspec.json.encode(body)
 
 

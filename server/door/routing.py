@@ -37,6 +37,7 @@ async def choose_route(call: Call, onward: Onward) -> None:
     body = engine_body(
         asked,
         endpoint=call.endpoint,
+        path=call.scope["path"],
         engine_model=call.engine_model,
         tenant_id=key.tenant_id,
         request_id=call.completion_id,

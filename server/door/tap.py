@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from starlette.types import Message
 from core.errors import AttuneError, ShuttingDown
 from feedback.types import Interaction, Outcome
 from server.answers.transcript import ENDS, Transcript, read
+from server.answers.unasked import as_unasked
 from server.door.call import COUNTING, Call, Onward
 from server.door.requests import (
     kept_document,
@@ -117,9 +117,9 @@ class Tap:
             self._first = time.perf_counter()
         self._chunks.append(body)
         last = not message.get("more_body", False)
-        if self._call.asked.hides_usage and b'"choices":[]' in body and b'"usage":{' in body:
+        if self._call.asked.hides_usage and body:
             # The token counts are for the record; the client did not ask for them.
-            body = _without_usage(body)
+            body = as_unasked(body, self._call.runtime.traits.fingerprint)
             if not body and not last:
                 return
             message = {**message, "body": body}
@@ -200,12 +200,3 @@ class Tap:
             first_token_ms=None if self._first is None else (self._first - call.began) * 1e3,
             duration_ms=(ended - call.began) * 1e3,
         )
-
-
-def _without_usage(body: bytes) -> bytes:
-    """The events in `body`, less those that carry nothing but token counts."""
-    return b"".join(
-        event
-        for event in re.split(rb"(?<=\n\n)", body)
-        if not (b'"choices":[]' in event and b'"usage":{' in event)
-    )

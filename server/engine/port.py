@@ -4,8 +4,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from server.engine.grammars import Compiler
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTraits:
+    """What else the server must know of its engine.
+
+    `compiler`: tries grammars before the engine gets them. `fetches_media`: the operator named
+    hosts from which it may. `fingerprint`: what it calls itself in answers.
+    """
+
+    compiler: Compiler | None = None
+    fetches_media: bool = False
+    fingerprint: str | None = None
+
+
+PLAIN = EngineTraits()
 
 
 class EngineAdapters(Protocol):

@@ -26,12 +26,14 @@ from core.settings import Settings
 from core.work.kind import Kind
 from server.cors import Cors, parse_origins
 from server.door.gateway import Gateway
+from server.engine.port import EngineTraits
 from server.routes import attach
 from server.runtime import Runtime
 from server.vllm import connections
 from server.vllm.adapters import VllmEngine
 from server.vllm.bounds.log import BoundsLog
 from server.vllm.ending import Ending, exit_within
+from server.vllm.grammars.engine import compiler_of
 from server.vllm.many_loras import drop_combinations
 from server.vllm.signals import EngineSignals
 
@@ -93,6 +95,11 @@ class AttuneEndpoints:
             max_model_len=engine_client.model_config.max_model_len,
             max_loras=args.max_loras,
             kinds=self._kinds,
+            traits=EngineTraits(
+                compiler=compiler_of(engine_client, settings.grammar_timeout_s),
+                fetches_media=bool(args.allowed_media_domains),
+                fingerprint=state.openai_serving_chat.system_fingerprint,
+            ),
         )
         await runtime.start()
         self._runtime = state.attune = runtime

@@ -51,8 +51,6 @@ def serve_arguments(settings: Settings, extra: Sequence[str], *, on_cpu: bool) -
         "--enable-auto-tool-choice",
         "--tool-parser-plugin", str(Path(__file__).with_name("tool_parser.py")),
         "--tool-call-parser", "attune_hermes",
-        # A called tool's arguments follow its JSON schema, whatever the model would have written.
-        "--tool-strict-level", "parameter",
         "--disable-uvicorn-access-log",
         # Without it a small model may fill its whole answer with the blanks JSON allows.
         "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}',
