@@ -52,6 +52,7 @@ ODD: list[dict[str, Any]] = [
 def test_whatever_is_answered_is_recorded_and_can_be_rated(victim: Tenant) -> None:
     answered: dict[str, dict[str, Any]] = {}
     with victim.http as http:
+        http.headers["content-type"] = "application/json"
         for odd in ODD:
             body = {"model": "base", "messages": [hello()], "max_tokens": 2, **odd}
             reply = http.post("/v1/chat/completions", content=json.dumps(body).encode())

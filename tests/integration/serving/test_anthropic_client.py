@@ -65,9 +65,9 @@ def test_what_the_door_refuses_is_the_clients_own_exception(tenant: Tenant) -> N
     ids=lambda wrong: next(iter(wrong)),
 )
 def test_what_vllm_refuses_is_too(tenant: Tenant, wrong: dict[str, Any], stream: bool) -> None:
-    asked = {"model": "base", "max_tokens": 8, "messages": MESSAGES, "stream": stream} | wrong
+    asked: dict[str, Any] = {"model": "base", "max_tokens": 8, "messages": MESSAGES}
     with pytest.raises(anthropic.BadRequestError) as refused:
-        client(tenant).messages.create(**asked)
+        client(tenant).messages.create(**asked, stream=stream, extra_body=wrong)
     assert told(refused.value) == "invalid_request_error"
     assert refused.value.request_id
 
