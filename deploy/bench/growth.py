@@ -176,7 +176,7 @@ def _measure_one(database: Database, size: int) -> dict[str, float]:
     found["look_peak_mib"] = _peak_mib()
     del watch
     began = time.perf_counter()
-    learnt = read_feedback(store, adapter, unfit, newest=settings.train_max_items)
+    learnt = read_feedback(store, adapter, unfit, newest=settings.learn_max_items)
     found["read_and_pair_s"] = time.perf_counter() - began
     began = time.perf_counter()
     to_bytes(freeze(adapter.id, learnt.labels, learnt.pairs, learnt.dropped, 0.2))

@@ -76,7 +76,7 @@ class Steps:
         """Freeze what can be learnt now; the snapshot's digest."""
         run = self.runs.advance(run_id, "snapshot")
         adapter = self._adapter(run)
-        newest = self._settings.train_max_items
+        newest = self._settings.learn_max_items
         found = read_feedback(self._feedback, adapter, self._unfit, newest=newest)
         if not found.labels and not found.pairs:
             why = left_out(found.dropped, self._settings.train_max_length)
