@@ -158,7 +158,7 @@ class Settings(BaseSettings):
     train_max_length: int = Field(
         default=512, ge=16, description="Longer examples (tokens) are left out and counted."
     )
-    train_max_items: int = Field(
+    learn_max_items: int = Field(
         default=100_000,
         ge=1,
         description="Feedback items of an adapter that are looked at, the newest ones.",

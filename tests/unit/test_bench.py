@@ -196,8 +196,8 @@ def test_growth_is_told_as_an_exponent_and_a_slow_look_as_a_failure() -> None:
     ]
 
 
-def test_growths_table_has_a_row_for_each_size_and_says_what_was_skipped() -> None:
-    size = dict.fromkeys(growth._COLUMNS, 1.5)
+def test_growths_table_has_a_column_for_each_size_and_says_what_was_skipped() -> None:
+    size = dict.fromkeys(growth._ROWS, 1.5)
     figures = {
         "sqlite": {"1000": size, "exponents": {}},
         "postgres": {"skipped": "skipped: no wheel"},
@@ -205,5 +205,5 @@ def test_growths_table_has_a_row_for_each_size_and_says_what_was_skipped() -> No
     }
     shown = io.StringIO()
     Console(file=shown, width=200).print(growth.table(figures))
-    assert "1,000" in shown.getvalue()
+    assert "sqlite 1,000" in shown.getvalue()
     assert "postgres: skipped: no wheel" in shown.getvalue()

@@ -73,7 +73,7 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
         self._watch = Watch(
             place.database,
             self._unfit,
-            max_items=settings.train_max_items,
+            max_items=settings.learn_max_items,
             max_length=settings.train_max_length,
         )
 

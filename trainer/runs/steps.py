@@ -86,7 +86,7 @@ class Steps:
         run = self.runs.advance(run_id, "snapshot")
         self._require_base(run)
         adapter = self._adapter(run)
-        newest = self._settings.train_max_items
+        newest = self._settings.learn_max_items
         found = read_feedback(self._feedback, adapter, self._unfit, newest=newest)
         if not found.labels and not found.pairs:
             why = left_out(found.dropped, self._settings.train_max_length)
