@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from support.engine import Engine
 Q = "model.layers.0.self_attn.q_proj"
 BASE = BaseModel("tiny", {Q: (6, 4)})
 DONE = b"data: [DONE]\n\n"
+OURS = ("/v1/models", "/v1/adapters", "/v1/feedback", "/v1/runs", "/health", "/ping")
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
 
 
@@ -35,7 +36,8 @@ class Vllm:
     """Stands for vLLM's app: keeps what it was asked, answers as it is told.
 
     `chunks`: the bodies of an event stream; an entry may also be a coroutine function to wait
-    for. None: one JSON document. `cut`: return after the last chunk as if the client had gone.
+    for. None: one JSON document. `before`: waited for before the answer begins. `cut`: return
+    after the last chunk as if the client had gone.
     """
 
     ours: FastAPI
@@ -43,10 +45,11 @@ class Vllm:
     document: Any = field(default_factory=lambda: chat("Hello"))
     status: int = 200
     cut: bool = False
+    before: Callable[[], Awaitable[None]] | None = None
     asked: list[tuple[str, dict[bytes, bytes], Any]] = field(default_factory=list)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"].startswith(("/v1/models", "/v1/adapters", "/v1/feedback", "/v1/runs")):
+        if scope["path"].startswith(OURS):
             await self.ours(scope, receive, send)
             return
         body = b""
@@ -56,6 +59,8 @@ class Vllm:
             if not message.get("more_body"):
                 break
         self.asked.append((scope["path"], dict(scope["headers"]), json.loads(body or b"null")))
+        if self.before is not None:
+            await self.before()
         kind = b"application/json" if self.chunks is None else b"text/event-stream; charset=utf-8"
         headers = [(b"content-type", kind), (b"x-request-id", b"vllm's own")]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
