@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     max_connections_per_address: int = Field(
         default=1000,
         ge=0,
-        description="Open connections of one address (IPv6: /64); 0: any, as behind a proxy.",
+        description="Open connections of one address (IPv6: /64); 0: any (behind a proxy).",
     )
     drain_s: float = Field(
         default=30.0,

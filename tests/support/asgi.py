@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from support.engine import Engine
 
 Q = "model.layers.0.self_attn.q_proj"
 BASE = BaseModel("tiny", {Q: (6, 4)})
-OURS = ("/v1/models", "/v1/adapters", "/v1/feedback", "/v1/runs", "/v1/responses/")
+OURS = (
+    "/v1/models", "/v1/adapters", "/v1/feedback", "/v1/runs", "/v1/responses/", "/health", "/ping",
+)  # fmt: skip
 DONE = b"data: [DONE]\n\n"
 END = object()
 """As a chunk: the event that ends a streamed response."""
@@ -38,8 +40,8 @@ class Vllm:
     """Stands for vLLM's app: keeps what it was asked, answers as it is told.
 
     `chunks`: the bodies of an event stream; an entry may also be a coroutine function to wait
-    for. None: one JSON document, or what `document` makes of the body. `cut`: return after the last
-    chunk as if the client had gone.
+    for. None: one JSON document, or what `document` makes of the body. `before`: waited for before
+    the answer begins. `cut`: return after the last chunk as if the client had gone.
     """
 
     ours: FastAPI
@@ -47,6 +49,7 @@ class Vllm:
     document: Any = field(default_factory=lambda: chat("Hello"))
     status: int = 200
     cut: bool = False
+    before: Callable[[], Awaitable[None]] | None = None
     asked: list[tuple[str, dict[bytes, bytes], Any]] = field(default_factory=list)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -60,6 +63,8 @@ class Vllm:
             if not message.get("more_body"):
                 break
         self.asked.append((scope["path"], dict(scope["headers"]), json.loads(body or b"null")))
+        if self.before is not None:
+            await self.before()
         kind = b"application/json" if self.chunks is None else b"text/event-stream; charset=utf-8"
         headers = [(b"content-type", kind), (b"x-request-id", b"vllm's own")]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})

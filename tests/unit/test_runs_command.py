@@ -1,0 +1,75 @@
+"""`attune runs list` says what keeps runs from being carried out."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from deploy.cli.app import app
+
+
+class Answering(ThreadingHTTPServer):
+    """Answers each path with a status and JSON of the test's choice."""
+
+    answers: dict[str, tuple[int, Any]]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Answering
+
+    def do_GET(self) -> None:
+        status, answer = self.server.answers[self.path.partition("?")[0]]
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Not on stderr, where the test looks."""
+
+
+@pytest.fixture
+def server() -> Iterator[Answering]:
+    with Answering(("127.0.0.1", 0), Handler) as made:
+        made.answers = {"/v1/runs": (200, {"data": []})}
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield made
+        made.shutdown()
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_trainer_in_trouble_is_told_beside_the_list(server: Answering, more: list[str]) -> None:
+    trainer = {"status": "not seen", "message": "No trainer has been seen for 3 min: start one."}
+    server.answers["/health"] = (200, {"status": "ok", "trainer": trainer})
+    ran = CliRunner().invoke(app, ["runs", "list", "--url", server.url, "--key", "k", *more])
+    assert ran.exit_code == 0
+    assert ran.stderr == "warning: No trainer has been seen for 3 min: start one.\n"
+    assert ran.stdout.strip() == ("[]" if more else "none")
+
+
+@pytest.mark.parametrize(
+    "health",
+    [
+        (200, {"status": "ok", "trainer": {"status": "ok", "message": None}}),
+        (503, {"status": "draining"}),
+        (200, {}),
+        (404, {"error": {"message": "no"}}),
+    ],
+)
+def test_a_server_that_knows_of_nothing_adds_nothing(
+    server: Answering, health: tuple[int, Any]
+) -> None:
+    server.answers["/health"] = health
+    ran = CliRunner().invoke(app, ["runs", "list", "--url", server.url, "--key", "k"])
+    assert (ran.exit_code, ran.stderr) == (0, "")
