@@ -291,7 +291,7 @@ def test_a_stream_is_what_vllm_itself_would_send(attacker: Tenant, path: str) ->
     for options in ({"continuous_usage_stats": True}, {"include_usage": False}, None):
         silent = events(stream_options=options)
         assert text_of(silent) == text_of(counted)
-        assert {frozenset(event) for event in silent[:-1]} == {frozenset(counted[0])}
+        assert all(event["choices"] and "usage" not in event for event in silent)
         assert silent[-1].keys() == {*counted[-1], "system_fingerprint"}
         assert silent[-1]["system_fingerprint"] == fingerprint
     continuous = {"include_usage": True, "continuous_usage_stats": True}
