@@ -11,7 +11,8 @@ from support.compiler import Compiler
 
 from core.errors import Unavailable
 from core.ids import TenantId
-from server.engine.grammars import Grammar, Grammars, Turns, Verdict
+from server.engine.grammars import Grammar, Grammars, Verdict
+from server.engine.turns import Turns
 
 A, B, C = TenantId("ten_a"), TenantId("ten_b"), TenantId("ten_c")
 

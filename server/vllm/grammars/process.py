@@ -47,7 +47,11 @@ class GrammarProcess:
 
     async def start(self) -> None:
         """See `Compiler`: begun in the background."""
-        self._first = asyncio.create_task(self._begin(), name="attune-grammars")
+        self._first = asyncio.create_task(self._try_to_begin(), name="attune-grammars")
+
+    async def _try_to_begin(self) -> None:
+        with suppress(Unavailable):  # logged, and tried again when it is needed
+            await self._begin()
 
     async def stop(self) -> None:
         """See `Compiler`."""
@@ -108,6 +112,7 @@ class GrammarProcess:
             except (TimeoutError, ConnectionError):
                 ready = b""
             if not ready:
+                logger.error("The process that tries grammars does not start.")
                 with suppress(ProcessLookupError):
                     process.kill()
                 raise _away()

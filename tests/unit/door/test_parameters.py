@@ -328,7 +328,7 @@ JUNK = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=120, deadline=None, derandomize=True)
 @given(path=st.sampled_from(sorted(TABLE)), body=st.dictionaries(st.sampled_from(NAMES), JUNK))
 def test_whatever_is_sent_passes_or_is_named(path: str, body: dict[str, Any]) -> None:
     """And what passes can be read for grammars and tools, and sent on."""
