@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from support.siege import percentile, seconds, under_siege
+from support.siege import Attacker, percentile, seconds, under_siege
 from support.tenant import Tenant
 
 from core.identity.tenants import TenantStore
@@ -92,10 +92,9 @@ def stand(
 ) -> Seen:
     """A siege of that length, longer if the answers take longer; what its victim saw, printed."""
     run = uuid.uuid4().hex[:6]
-    victim, *others = (
-        Tenant(server, name, server.key(name))
-        for name in (f"victim-{run}", *(f"attacker-{number}-{run}" for number in range(len(NAMES))))
-    )
+    victim = Tenant(server, f"victim-{run}", server.key(f"victim-{run}"))
+    names = [f"attacker-{number}-{run}" for number in range(len(NAMES))]
+    others = [Attacker(server, name, server.key(name)) for name in names]
     quiet = {question: answer(victim, question)[1] for question in QUESTIONS}
     completion_id = answer(victim, QUESTIONS[0])[0]
     seen, stop = Seen(), threading.Event()
@@ -116,7 +115,7 @@ def stand(
             seen.wrong.append(said)
 
     began = time.monotonic()
-    attackers = dict(zip(NAMES, others, strict=True))
+    attackers: dict[str, Tenant] = dict(zip(NAMES, others, strict=True))
     with (
         ThreadPoolExecutor(ASKERS + 2) as threads,
         under_siege(attackers, folder, half_requests=half_requests) as done,
@@ -134,7 +133,8 @@ def stand(
         stop.set()
         for one in running:
             one.result(120)
-    report(seen, seconds(began), dict(done))
+        took_s = seconds(began)
+    report(seen, took_s, dict(done))
     return seen
 
 
