@@ -141,8 +141,7 @@ def under_siege(
 def _told(answer: httpx.Response) -> str:
     if answer.status_code < 400:
         return str(answer.status_code)
-    error = answer.json()["error"]
-    return f"{answer.status_code} {error['param']} {str(error['message'])[:60]!r}"
+    return f"{answer.status_code} {answer.text[:110]!r}"
 
 
 def _hold_half_requests(
