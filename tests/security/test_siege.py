@@ -76,12 +76,18 @@ def revoke(victim: Tenant, seen: Seen) -> None:
     text = victim.server.key(victim.name)
     headers = {"authorization": f"Bearer {text}"}
     database = victim.server.database()
-    with httpx.Client(base_url=victim.server.url, headers=headers, timeout=60) as http:
-        assert http.get("/v1/models").status_code == 200
-        TenantStore(database).revoke_key(text)
+    with httpx.Client(base_url=victim.server.url, headers=headers, timeout=30) as http:
         began = time.monotonic()
-        while http.get("/v1/models").status_code != 401:
-            assert seconds(began) < 30
+        try:
+            known = http.get("/v1/models").status_code
+            if known != 200:
+                seen.refused.append(f"a new key: {known}")
+            TenantStore(database).revoke_key(text)
+            began = time.monotonic()
+            while http.get("/v1/models").status_code != 401 and seconds(began) < 30:
+                pass
+        except httpx.HTTPError as error:
+            seen.refused.append(f"a new key, or its revocation: {type(error).__name__}")
         seen.revoked_s.append(seconds(began))
     database.dispose()
     time.sleep(1.0)
@@ -152,7 +158,7 @@ def report(seen: Seen, took_s: float, rounds: dict[str, int]) -> None:
 
 
 def held(seen: Seen, *, answers: int) -> None:
-    assert (seen.wrong, seen.refused) == ([], [])
+    assert (seen.wrong, seen.refused[:3]) == ([], [])
     assert seen.right >= answers
     assert percentile(seen.feedback_s, 0.99) <= 1.0
     assert max(seen.revoked_s) <= 1.0
