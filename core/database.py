@@ -124,15 +124,16 @@ class Database:
 
     @contextmanager
     def _connected(self, engine: sa.Engine, until: float) -> Iterator[sa.Connection]:
-        with engine.connect() as connection:
-            raw: Any = connection.connection.driver_connection
-            left_s = max(0.0, until - time.monotonic())
-            if self.is_sqlite:
+        connection = engine.connect()
+        raw: Any = connection.connection.driver_connection
+        left_s = max(0.0, until - time.monotonic())
+        if self.is_sqlite:
+            with connection:
                 raw.execute(f"PRAGMA busy_timeout={int(left_s * 1000)}")
                 yield connection
-            else:
-                with limited(raw, left_s):
-                    yield connection
+            return
+        with limited(raw, left_s), connection:  # closing it asks Postgres too
+            yield connection
 
     def get(self, query: sa.Select[Any], noun: type[Noun], missing: NotFound) -> Noun:
         """The one row of a query as the noun it holds; raises `missing` if there is none."""

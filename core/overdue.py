@@ -33,7 +33,7 @@ class Overdue:
     """One thread that watches connections in use; it starts with the first of them."""
 
     def __init__(self) -> None:
-        self._until: dict[Wire, float] = {}
+        self._watched: dict[object, tuple[float, Wire]] = {}
         self._changed = threading.Condition()
         self._soonest = math.inf
         self._thread: threading.Thread | None = None
@@ -41,9 +41,9 @@ class Overdue:
     @contextmanager
     def ended_after(self, left_s: float, wire: Wire) -> Iterator[None]:
         """Shut the wire if the block lasts longer than that."""
-        at = time.monotonic() + left_s
+        at, this = time.monotonic() + left_s, object()
         with self._changed:
-            self._until[wire] = at
+            self._watched[this] = (at, wire)
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._watch, name="attune-overdue", daemon=True
@@ -55,16 +55,17 @@ class Overdue:
             yield
         finally:
             with self._changed:
-                self._until.pop(wire, None)
+                self._watched.pop(this, None)
 
     def _watch(self) -> None:
         with self._changed:
             while True:
                 now = time.monotonic()
-                for wire in [wire for wire, at in self._until.items() if at <= now]:
-                    del self._until[wire]
-                    _shut(wire)
-                self._soonest = min(self._until.values(), default=math.inf)
+                for this, (at, wire) in list(self._watched.items()):
+                    if at <= now:
+                        del self._watched[this]
+                        _shut(wire)
+                self._soonest = min((at for at, _ in self._watched.values()), default=math.inf)
                 left_s = self._soonest - time.monotonic()
                 self._changed.wait(None if math.isinf(left_s) else max(0.0, left_s))
 

@@ -17,6 +17,13 @@ from core.ids import CompletionId, TenantId
 from feedback.tables import feedback, feedback_targets, interactions
 from feedback.types import Interaction
 
+# All in one trip, one after another as they stand in the array.
+_LOCK, _LOCK_SHARED = (
+    sa.text(
+        f"SELECT {lock}(:space, hashtext(tenant)) FROM unnest(CAST(:tenants AS text[])) AS tenant"
+    )
+    for lock in ("pg_advisory_xact_lock", "pg_advisory_xact_lock_shared")
+)
 _LOCK_SPACE = 0x41545455  # keeps these advisory locks apart from any other use
 
 
@@ -30,12 +37,9 @@ def lock_tenants(
     """
     if connection.dialect.name == "sqlite":
         return
-    lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-    for tenant in sorted(set(tenants)):  # one order everywhere: no deadlock
-        connection.execute(
-            sa.text(f"SELECT {lock}(:space, hashtext(:tenant))"),
-            {"space": _LOCK_SPACE, "tenant": tenant},
-        )
+    names = sorted(set(tenants))  # one order everywhere: no deadlock
+    statement = _LOCK_SHARED if shared else _LOCK
+    connection.execute(statement, {"space": _LOCK_SPACE, "tenants": names})
 
 
 Answers: TypeAlias = Mapping[CompletionId, sa.Row[Any, Any, Any, Any]]

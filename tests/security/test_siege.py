@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from support.siege import percentile, seconds, under_siege
+from support.siege import Attacker, percentile, seconds, under_siege
 from support.tenant import Tenant
 
 from core.identity.tenants import TenantStore
@@ -76,12 +76,18 @@ def revoke(victim: Tenant, seen: Seen) -> None:
     text = victim.server.key(victim.name)
     headers = {"authorization": f"Bearer {text}"}
     database = victim.server.database()
-    with httpx.Client(base_url=victim.server.url, headers=headers, timeout=60) as http:
-        assert http.get("/v1/models").status_code == 200
-        TenantStore(database).revoke_key(text)
+    with httpx.Client(base_url=victim.server.url, headers=headers, timeout=30) as http:
         began = time.monotonic()
-        while http.get("/v1/models").status_code != 401:
-            assert seconds(began) < 30
+        try:
+            known = http.get("/v1/models").status_code
+            if known != 200:
+                seen.refused.append(f"a new key: {known}")
+            TenantStore(database).revoke_key(text)
+            began = time.monotonic()
+            while http.get("/v1/models").status_code != 401 and seconds(began) < 30:
+                pass
+        except httpx.HTTPError as error:
+            seen.refused.append(f"a new key, or its revocation: {type(error).__name__}")
         seen.revoked_s.append(seconds(began))
     database.dispose()
     time.sleep(1.0)
@@ -92,10 +98,9 @@ def stand(
 ) -> Seen:
     """A siege of that length, longer if the answers take longer; what its victim saw, printed."""
     run = uuid.uuid4().hex[:6]
-    victim, *others = (
-        Tenant(server, name, server.key(name))
-        for name in (f"victim-{run}", *(f"attacker-{number}-{run}" for number in range(len(NAMES))))
-    )
+    victim = Tenant(server, f"victim-{run}", server.key(f"victim-{run}"))
+    names = [f"attacker-{number}-{run}" for number in range(len(NAMES))]
+    others = [Attacker(server, name, server.key(name)) for name in names]
     quiet = {question: answer(victim, question)[1] for question in QUESTIONS}
     completion_id = answer(victim, QUESTIONS[0])[0]
     seen, stop = Seen(), threading.Event()
@@ -116,7 +121,7 @@ def stand(
             seen.wrong.append(said)
 
     began = time.monotonic()
-    attackers = dict(zip(NAMES, others, strict=True))
+    attackers: dict[str, Tenant] = dict(zip(NAMES, others, strict=True))
     with (
         ThreadPoolExecutor(ASKERS + 2) as threads,
         under_siege(attackers, folder, half_requests=half_requests) as done,
@@ -134,7 +139,8 @@ def stand(
         stop.set()
         for one in running:
             one.result(120)
-    report(seen, seconds(began), dict(done))
+        took_s = seconds(began)
+    report(seen, took_s, dict(done))
     return seen
 
 
@@ -152,7 +158,7 @@ def report(seen: Seen, took_s: float, rounds: dict[str, int]) -> None:
 
 
 def held(seen: Seen, *, answers: int) -> None:
-    assert (seen.wrong, seen.refused) == ([], [])
+    assert (seen.wrong, seen.refused[:3]) == ([], [])
     assert seen.right >= answers
     assert percentile(seen.feedback_s, 0.99) <= 1.0
     assert max(seen.revoked_s) <= 1.0

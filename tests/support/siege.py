@@ -25,7 +25,20 @@ RARE, TRIED = 1001, range(0, 1792, 14)
 ELSEWHERE = "127.0.0.2"
 """Another address than the victim's."""
 
-Attack = Callable[[Tenant], object]
+AT_ONCE = {"endless rank_pattern": 6}
+"""How many do the same; else one."""
+
+
+class Attacker(Tenant):
+    """A tenant that hangs up after a while, and comes back."""
+
+    @property
+    def http(self) -> httpx.Client:
+        headers = {"authorization": f"Bearer {self.key}"}
+        return httpx.Client(base_url=self.server.url, headers=headers, timeout=10)
+
+
+Attack = Callable[[Tenant], httpx.Response]
 
 
 def absurd_weights(folder: Path) -> Attack:
@@ -34,14 +47,13 @@ def absurd_weights(folder: Path) -> Attack:
     fill = for_one_token(BASE, RARE, TRIED, size=1e16)
     sly = write_adapter(folder / "sly", BASE, fill, modules=["v_proj"])
 
-    def attack(tenant: Tenant) -> str:
+    def attack(tenant: Tenant) -> httpx.Response:
         tenant.push("evil", evil)
         tenant.push("sly", sly)
         with tenant.http as http:
             http.post("/v1/adapters/sly/activate", json={"version": 1, "force": True})
             asked = {"model": "sly", "prompt": [*range(100, 140), RARE], "max_tokens": 60}
-            answer = http.post("/v1/completions", json={**asked, "ignore_eos": True})
-        return str(answer.status_code)
+            return http.post("/v1/completions", json={**asked, "ignore_eos": True})
 
     return attack
 
@@ -53,7 +65,7 @@ def endless_config(folder: Path) -> Attack:
     endless = Path(shutil.copytree(path, folder / "endless"))
     config["rank_pattern"] = {f"layers.{number}.q_proj": 4 for number in range(100_000)}
     (endless / "adapter_config.json").write_text(json.dumps(config))
-    return lambda tenant: tenant.push("endless", endless).status_code
+    return lambda tenant: tenant.push("endless", endless)
 
 
 def _asking(**options: object) -> Attack:
@@ -66,9 +78,9 @@ def _asking(**options: object) -> Attack:
     }
     body = json.dumps(asked).encode()
 
-    def attack(tenant: Tenant) -> int:
+    def attack(tenant: Tenant) -> httpx.Response:
         with tenant.http as http:
-            return http.post("/v1/chat/completions", content=body).status_code
+            return http.post("/v1/chat/completions", content=body)
 
     return attack
 
@@ -77,7 +89,7 @@ def attacks(folder: Path) -> dict[str, Attack]:
     """By name; each is one round of it."""
     numbers = itertools.count()
 
-    def choices(tenant: Tenant) -> object:
+    def choices(tenant: Tenant) -> httpx.Response:
         # Other ones each time: a compiled grammar is kept.
         first = next(numbers)
         texts = [f"{first}-{number} ".ljust(1_000, "x") for number in range(1_000)]
@@ -102,7 +114,7 @@ def under_siege(
     def besiege(name: str, attack: Attack, tenant: Tenant) -> None:
         while not stop.is_set():
             try:
-                done[f"{name}: {attack(tenant)}"] += 1
+                done[f"{name}: {_told(attack(tenant))}"] += 1
             except httpx.HTTPError as error:
                 done[f"{name}: {type(error).__name__}"] += 1
 
@@ -113,6 +125,7 @@ def under_siege(
     threads = [
         threading.Thread(target=besiege, args=(name, attack, attackers[name]))
         for name, attack in waves.items()
+        for _ in range(AT_ONCE.get(name, 1))
     ]
     threads.append(threading.Thread(target=hold))
     for thread in threads:
@@ -123,6 +136,12 @@ def under_siege(
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def _told(answer: httpx.Response) -> str:
+    if answer.status_code < 400:
+        return str(answer.status_code)
+    return f"{answer.status_code} {answer.text[:110]!r}"
 
 
 def _hold_half_requests(
