@@ -33,6 +33,7 @@ from deploy.bench.told import answer, tell, thumb
 from feedback.interactions import InteractionStore
 from feedback.learning.datasets import freeze, to_bytes
 from feedback.learning.reading import read_feedback
+from feedback.putting import Said
 from feedback.store import FeedbackStore
 from trainer.model.lengths import Lengths
 from trainer.runs.watch import Watch
@@ -210,10 +211,12 @@ def _changes(store: FeedbackStore, adapter: Adapter, size: int) -> dict[str, flo
     tenant = adapter.tenant_id
     doomed = [FeedbackId(f"fb-{number:024d}") for number in range(_DELETES)]
     delete_s = _timed(lambda: [store.delete(tenant, one) for one in doomed])
-    items = [thumb(tenant, size + 1 + number) for number in range(2 * _WRITES)]
-    one_by_one_s = _timed(lambda: [store.put(item) for item in items[:_WRITES]])
+    said = [[Said(thumb(tenant, size + 1 + number))] for number in range(2 * _WRITES)]
+    writer = FeedbackWriter(store.put_all)
+    one_by_one_s = _timed(lambda: [writer.put_all(one) for one in said[:_WRITES]])
     with ThreadPoolExecutor(_WRITERS) as pool:
-        at_once_s = _timed(lambda: list(pool.map(store.put, items[_WRITES:])))
+        at_once_s = _timed(lambda: list(pool.map(writer.put_all, said[_WRITES:])))
+    writer.close()
     return {
         "delete_ms": 1e3 * delete_s / _DELETES,
         "writes_per_s": _WRITES / one_by_one_s,

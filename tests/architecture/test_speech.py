@@ -12,6 +12,8 @@ DOORS = {
     "deploy/terminal.py": "every console, and --json, whose text is ASCII",
     "deploy/cli/bench.py": "figures in JSON",
     "deploy/export/process.py": "the protocol with its parent, JSON in a pipe",
+    "deploy/bench/growth.py": "the protocol with its parent, JSON in a pipe",
+    "adapters/intake/process.py": "the protocol with its parent, JSON in a pipe",
 }
 DEVELOPERS = "deploy/demo/pretrain/"
 """Makes the demo model, from nobody's words but its own."""
