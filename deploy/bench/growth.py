@@ -35,6 +35,7 @@ from feedback.learning.datasets import freeze, to_bytes
 from feedback.learning.reading import read_feedback
 from feedback.putting import Said
 from feedback.store import FeedbackStore
+from feedback.writer import FeedbackWriter
 from trainer.model.lengths import Lengths
 from trainer.runs.watch import Watch
 
