@@ -80,7 +80,8 @@ def _asking(**options: object) -> Attack:
 
     def attack(tenant: Tenant) -> httpx.Response:
         with tenant.http as http:
-            return http.post("/v1/chat/completions", content=body)
+            kind = {"content-type": "application/json"}
+            return http.post("/v1/chat/completions", content=body, headers=kind)
 
     return attack
 
