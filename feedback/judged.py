@@ -79,15 +79,15 @@ def _read_some(connection: sa.Connection, seqs: Sequence[int]) -> Iterator[Judge
 # all the rest. What is not read is as if there were none.
 def _answer(row: Sequence[Any]) -> Interaction:
     *first, response, prompt_tokens, completion_tokens = row
-    values = [*first, None, None, {}, {}, response, prompt_tokens, completion_tokens]
-    return Interaction(*values)
+    rest = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+    return Interaction(*first, **{"response": response, **rest})
 
 
 def _item(row: Sequence[Any]) -> Feedback:
     *first, comparison, source_kind, source_id, end_user, updated_at_s = row
     compared = None if comparison is None else msgspec.convert(comparison, Comparison)
-    values = [*first, compared, source_kind, source_id, end_user, {}, {}, updated_at_s]
-    return Feedback(*values)
+    values = [*first, compared, source_kind, source_id, end_user]
+    return Feedback(*values, **{"updated_at_s": updated_at_s})
 
 
 def _counted() -> sa.ColumnElement[int]:
@@ -101,7 +101,9 @@ _TARGETS = sa.select(feedback_targets.c.feedback_seq, feedback_targets.c.complet
     feedback_targets.c.feedback_seq.in_(sa.bindparam("seqs", expanding=True))
 )
 _ITEMS = sa.select(
-    *(feedback.c[name] for name in ("seq", *Feedback.__slots__) if name not in ("tags", "metadata"))
+    feedback.c.seq,
+    *(feedback.c[name] for name in Feedback.__slots__[:13]),  # to the end user
+    feedback.c.updated_at_s,
 ).where(feedback.c.seq.in_(sa.bindparam("seqs", expanding=True)))
 _ANSWERS = sa.select(
     *(interactions.c[name] for name in Interaction.__slots__[:14]),  # to the end user

@@ -105,9 +105,11 @@ def test_an_id_said_three_times_in_one_commit_ends_as_the_last_said(
 
 def test_items_become_news_in_the_order_they_were_said(store: FeedbackStore) -> None:
     store.put_all([Said(thumb(f"t-{number}", "ab"[number % 2])) for number in range(9)])
-    names = [item.id for item, _ in store.effective(SUPPORT)]
+    seqs = [seq for _, seq in sorted(store.said_of(SUPPORT, 100).items())]
+    names = [judged.item.id for judged in store.judged(seqs)]
     assert names == [f"t-{number}" for number in range(9)]
-    news = store.news({SUPPORT: 0})[SUPPORT]
+    news = store.news(SUPPORT, 0)
+    assert news is not None
     assert (news.count, store.last_seq()) == (9, news.max_seq)
 
 
