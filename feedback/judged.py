@@ -79,15 +79,17 @@ def _read_some(connection: sa.Connection, seqs: Sequence[int]) -> Iterator[Judge
 # all the rest. What is not read is as if there were none.
 def _answer(row: Sequence[Any]) -> Interaction:
     *first, response, prompt_tokens, completion_tokens = row
-    rest = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
-    return Interaction(*first, **{"response": response, **rest})
+    told: dict[str, Any] = {"response": response, "prompt_tokens": prompt_tokens}
+    told["completion_tokens"] = completion_tokens
+    return Interaction(*first, **told)
 
 
 def _item(row: Sequence[Any]) -> Feedback:
     *first, comparison, source_kind, source_id, end_user, updated_at_s = row
     compared = None if comparison is None else msgspec.convert(comparison, Comparison)
-    values = [*first, compared, source_kind, source_id, end_user]
-    return Feedback(*values, **{"updated_at_s": updated_at_s})
+    values: list[Any] = [*first, compared, source_kind, source_id, end_user]
+    told: dict[str, Any] = {"updated_at_s": updated_at_s}
+    return Feedback(*values, **told)
 
 
 def _counted() -> sa.ColumnElement[int]:

@@ -25,6 +25,12 @@ def speaks(path: str) -> bool:
     return path == PATH or path.startswith(PATH + "/")
 
 
+def naming(param: str | None, message: str) -> str:
+    """A message that says which field it is about: Anthropic's form has no place of its own for
+    that."""
+    return message if param is None or param in message else f"{param}: {message}"
+
+
 def envelope(status: int, message: str, request_id: str | None = None) -> dict[str, Any]:
     """The body of an error."""
     usual = "api_error" if status >= 500 else "invalid_request_error"

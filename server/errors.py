@@ -29,7 +29,8 @@ def error_response(error: AttuneError, path: str = "") -> Response:
 
 def _told(error: AttuneError, path: str) -> dict[str, Any]:
     if anthropic.speaks(path):
-        return anthropic.envelope(status_of(error), error.message)
+        named = anthropic.naming(error.param, error.message)
+        return anthropic.envelope(status_of(error), named)
     receiver = receiver_at(path)
     said = receiver.refusal(error) if receiver else ErrorEnvelope(error=error_body(error))
     return said.model_dump()

@@ -1,9 +1,8 @@
 """The process of one upload: makes it plain, checks it, and says what came of it.
 
 Owns both ends' words: on stdin a line of JSON with the order and one with the base, on stdout the
-outcome as JSON. What a stranger's
-files make it do, endlessly or with too much memory, ends with it: whoever waits kills it. Loads
-neither torch nor a web framework, so that it starts at once.
+outcome as JSON. What a stranger's files make it do, endlessly or with too much memory, ends with
+it: whoever waits kills it. Loads neither torch nor a web framework, so that it starts at once.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from core import errors
 from core.child_process import dying_with_parent
 from core.errors import AttuneError, Invalid
 from core.files import disk_trouble
+from core.ids import Digest
 
 CHILD = (sys.executable, "-P", "-m", "adapters.intake.process")
 _NICE = 10
@@ -35,7 +35,7 @@ _DEAD = (
 
 def base_line(base: BaseModel) -> bytes:
     """The base model for stdin; made once, for it may have many modules."""
-    return json.dumps([base.name, dict(base.shapes)]).encode()
+    return json.dumps([base.name, dict(base.shapes), base.digest]).encode()
 
 
 def order_line(given: Path, out: Path, max_rank: int) -> bytes:
@@ -71,11 +71,16 @@ def main() -> None:
 
 
 def _carried_out(
-    given: str, out: str, max_rank: int, name: str, shapes: Mapping[str, Sequence[int]]
+    given: str,
+    out: str,
+    max_rank: int,
+    name: str,
+    shapes: Mapping[str, Sequence[int]],
+    digest: Digest | None,
 ) -> dict[str, Any]:
     from adapters.intake.plain import make_plain
 
-    base = BaseModel(name, {module: tuple(shape) for module, shape in shapes.items()})
+    base = BaseModel(name, {module: tuple(shape) for module, shape in shapes.items()}, digest)
     try:
         with disk_trouble("the artifact store", "Then upload again."):
             info = make_plain(Path(given), Path(out), base, max_rank=max_rank)

@@ -60,8 +60,8 @@ def _told(body: bytes) -> str:
     """The message of an error in whatever envelope it came."""
     try:
         error = json.loads(body)["error"]
-        return str(error["message"])
-    except (ValueError, LookupError, TypeError):
+        return anthropic.naming(error.get("param"), str(error["message"]))
+    except (ValueError, LookupError, TypeError, AttributeError):
         return "The request was refused."
 
 

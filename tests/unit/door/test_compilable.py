@@ -102,8 +102,12 @@ async def test_what_an_answer_shall_fit_is_compiled_before_and_refused_by_its_fi
     ):
         compiler.verdicts[grammar] = verdict
         reply = await door.call(f"/v1/{path}", body)
-        assert (reply.status, reply.error["param"], reply.error["code"]) == (400, param, code)
+        assert reply.status == 400
         assert str(verdict.fault) in reply.error["message"]
+        if path == "messages":  # Anthropic's form says all of it in words
+            assert param in reply.error["message"]
+        else:
+            assert (reply.error["param"], reply.error["code"]) == (param, code)
     assert len(door.vllm.asked) == 1
 
 
@@ -174,8 +178,11 @@ async def test_of_tools_that_are_too_much_together_the_strict_ones_are_held(
 
 async def test_a_client_that_leaves_takes_its_grammar_along(door: Door, compiler: Compiler) -> None:
     compiler.go.clear()
-    asked = asyncio.create_task(door.chat(structured_outputs={"regex": "a"}))
-    await until(lambda: compiler.stopped == 1)  # the door's client says at once that it is gone
+    body = {"model": "base", "messages": HI, "structured_outputs": {"regex": "a"}}
+    leaves = asyncio.Event()
+    asked = asyncio.create_task(door.call("/v1/chat/completions", body, leaves=leaves))
+    leaves.set()
+    await until(lambda: compiler.stopped == 1)
     compiler.go.set()
     await asked
     assert door.vllm.asked == []

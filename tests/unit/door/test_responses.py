@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
 from support.asgi import END, Door, Reply
 from support.responses import message, response, user
 
+from feedback.learning.judgement import anything_fits
 from feedback.learning.reading import read_feedback
 
 CALL = {
@@ -332,16 +332,12 @@ async def test_a_key_without_the_scope_of_inference_is_refused(door: Door) -> No
         assert reply.status == 403
 
 
-async def test_trouble_with_the_database_is_told_as_such(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_trouble_with_the_database_is_told_as_such(door: Door, tmp_path: Path) -> None:
     first = await answered(door, input="Hi")
-
-    def away(*_: object) -> None:
-        raise OperationalError("SELECT secret", {}, Exception("gone"))
-
-    for name in ("fetchable", "delete"):
-        monkeypatch.setattr(door.runtime.interactions, name, away)
+    for database in (door.runtime.database, door.runtime._own_database):
+        database.dispose()
+    (tmp_path / "attune.db").rename(tmp_path / "away.db")
+    (tmp_path / "attune.db").mkdir()
     for reply in (
         await create(door, input="More", previous_response_id=first["id"]),
         await door.call(f"/v1/responses/{first['id']}", method="GET"),
@@ -376,7 +372,7 @@ async def test_what_the_engine_refuses_is_told_in_its_words(door: Door) -> None:
     reply = await create(door, input="x", previous_response_id=first["id"])
     assert (reply.status, reply.error) == (400, {"message": "too long"})
     reply = await create(door, input=5, previous_response_id=first["id"])
-    assert (reply.status, engine_read(door)) == (400, 5)
+    assert (reply.status, reply.error["param"]) == (400, "input")
 
 
 async def test_feedback_on_a_conversation_teaches_the_whole_of_it(
@@ -396,7 +392,7 @@ async def test_feedback_on_a_conversation_teaches_the_whole_of_it(
     thumb = {"completion_id": second["id"], "value": True}
     assert (await door.call("/v1/feedback", thumb)).status in (200, 201)
     (adapter,) = door.runtime.registry.adapters()
-    (label,) = read_feedback(door.runtime.feedback, adapter).labels
+    (label,) = read_feedback(door.runtime.feedback, adapter, anything_fits, newest=100).labels
     assert label.prompt == (
         user("Hi"),
         {"role": "assistant", "content": "Hello."},
@@ -404,7 +400,7 @@ async def test_feedback_on_a_conversation_teaches_the_whole_of_it(
     )
     assert label.completion == "Hello."
     assert (await door.call(f"/v1/responses/{second['id']}", method="DELETE")).status == 200
-    learnt = read_feedback(door.runtime.feedback, adapter)
+    learnt = read_feedback(door.runtime.feedback, adapter, anything_fits, newest=100)
     assert learnt.labels == ()
     assert door.runtime.feedback.news(adapter.id, 0) is None
     assert len(door.runtime.feedback.list(door.tenant.id).items) == 1
