@@ -10,7 +10,6 @@ import errno
 import fcntl
 import hashlib
 import json
-import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,8 +18,6 @@ from pathlib import Path
 
 from core.errors import Conflict, Unavailable
 from core.places import reason_of
-
-logger = logging.getLogger("attune.files")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -143,13 +140,11 @@ def locked(path: Path, busy: str, *, code: str) -> Iterator[None]:
 def disk_trouble(where: str, then: str) -> Iterator[None]:
     """OSErrors of the block as Unavailable: what is wrong with `where`, and what to do `then`.
 
-    The code is `disk_full` where the disk takes no more, else `store_unavailable`. The log says
-    which file it was.
+    The code is `disk_full` where the disk takes no more, else `store_unavailable`.
     """
     try:
         yield
     except OSError as error:
-        logger.error("Trouble with %s: %s", where, error)
         if error.errno in _FULL:
             raise Unavailable(
                 f"The disk of {where} is full: free some space. {then}", code="disk_full"

@@ -117,7 +117,9 @@ class Route(APIRoute):
                     return await handle(request)
             except RequestValidationError as error:
                 raise invalid(error.errors()) from error
-            except (AttuneError, HTTPException, ClientDisconnect):
+            except (AttuneError, HTTPException, ClientDisconnect) as error:
+                if isinstance(error.__cause__, OSError):  # names the file, which no client is told
+                    logger.error("Trouble with the server's storage: %s", error.__cause__)
                 raise
             except Exception as error:  # or vLLM's handlers would tell the client what it says
                 raise unforeseen(error) from error

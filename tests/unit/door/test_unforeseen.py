@@ -113,4 +113,4 @@ async def test_a_disk_that_is_full_refuses_an_upload_for_now(
     assert (reply.status, reply.error["code"]) == (503, "store_unavailable")
     assert reply.headers[b"retry-after"] == b"1"
     assert str(tmp_path) not in reply.body.decode()
-    assert "Trouble with the artifact store" in caplog.text
+    assert "Trouble with the server's storage" in caplog.text
