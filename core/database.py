@@ -76,7 +76,9 @@ class Database:
         self._writing = self.engine.execution_options(attune_write=True)
         self._wait_s = wait_s
         self._turn = threading.Lock()
-        # Apart: who cannot write to a SQLite file in use elsewhere can read it all the same.
+        # Apart: who cannot write to a SQLite file in use elsewhere can read it all the same. Who
+        # gets no connection can do neither.
+        self._no_connection = Trouble(wait_s)
         self._read_trouble, self._write_trouble = Trouble(wait_s), Trouble(wait_s)
 
     @contextmanager
@@ -124,7 +126,8 @@ class Database:
 
     @contextmanager
     def _connected(self, engine: sa.Engine, until: float) -> Iterator[sa.Connection]:
-        connection = engine.connect()
+        with self._no_connection.translated():
+            connection = engine.connect()
         raw: Any = connection.connection.driver_connection
         left_s = max(0.0, until - time.monotonic())
         if self.is_sqlite:
