@@ -23,6 +23,8 @@ from support import trouble
 from support.door import Door, open_door
 from support.trouble import Proxy
 
+from adapters.registry import Registry
+from core.database import Database
 from deploy.kinds import KINDS
 from server.routes import attach
 
@@ -263,10 +265,12 @@ async def test_however_many_wait_nobody_waits_one_after_another(
 
 
 @cases([("sqlite", trouble.exhausted), ("postgres", trouble.exhausted)])
-async def test_whoever_has_all_connections_keeps_no_thumb_and_no_new_version_waiting(
+async def test_whoever_has_all_connections_keeps_no_news_of_the_registry_waiting(
     client: Client, cause: Cause
 ) -> None:
+    elsewhere, acme = Database(client.door.runtime.database.url), client.door.tenant("acme")
     with cause(client.door.runtime.database):
         await client.refused([("GET", "/v1/feedback", None)])
-        assert (await client.call("POST", "/v1/feedback", THUMB)).status_code == 201
-        assert (await client.call("GET", "/v1/models")).status_code == 200
+        Registry(elsewhere).create(acme, "another")
+        assert '"another"' in (await client.call("GET", "/v1/models")).text
+    elsewhere.dispose()
