@@ -136,9 +136,7 @@ class GroupCommit(Generic[Item, Done]):
     def _in_time(self, group: list[_Waiting[Item, Done]]) -> list[_Waiting[Item, Done]]:
         now = time.monotonic()
         late = [one for one in group if one.until <= now]
-        told = Unavailable(
-            "It could not be stored in time; try again.", code=DATABASE_UNAVAILABLE
-        )
+        told = Unavailable("It could not be stored in time; try again.", code=DATABASE_UNAVAILABLE)
         self._tell(late, [told] * len(late))
         return [one for one in group if one.until > now]
 
