@@ -87,7 +87,7 @@ def _item(row: Sequence[Any]) -> Feedback:
     *first, comparison, source_kind, source_id, end_user, updated_at_s = row
     compared = None if comparison is None else msgspec.convert(comparison, Comparison)
     values = [*first, compared, source_kind, source_id, end_user]
-    return Feedback(*values, updated_at_s=updated_at_s)
+    return Feedback(*values, **{"updated_at_s": updated_at_s})  # noqa: PIE804  (twice, to mypy)
 
 
 def _counted() -> sa.ColumnElement[int]:
