@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 import sqlalchemy as sa
@@ -55,6 +56,10 @@ changes = sa.Table(
 _LAST_CHANGE = sa.select(sa.func.max(changes.c.id))
 
 
+_file_turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+"""Whose turn it is to write to a SQLite file, among all the pools of this process."""
+
+
 class Database:
     """A pool of connections to one SQL database.
 
@@ -76,7 +81,10 @@ class Database:
         self._writing = self.engine.execution_options(attune_write=True)
         self._wait_s = wait_s
         self._turn = threading.Lock()
-        # Apart: who cannot write to a SQLite file in use elsewhere can read it all the same.
+        self._file_turn = _file_turns.setdefault(self.url, threading.Lock())
+        # Apart: who cannot write to a SQLite file in use elsewhere can read it all the same. Who
+        # gets no connection can do neither.
+        self._no_connection = Trouble(wait_s)
         self._read_trouble, self._write_trouble = Trouble(wait_s), Trouble(wait_s)
 
     @contextmanager
@@ -90,9 +98,10 @@ class Database:
         until = time.monotonic() + (wait_s or self._wait_s)
         with (
             self._write_trouble.translated(),
-            self._in_turn(until),
+            self._in_turn(self._turn, until),
             self._connected(self._writing, until) as connection,
-            connection.begin(),
+            self._in_turn(self._file_turn, until),
+            self._patiently(connection, until).begin(),
         ):
             if wait_s is not None and not self.is_sqlite:
                 allow(connection, wait_s)
@@ -109,31 +118,40 @@ class Database:
             yield connection
 
     @contextmanager
-    def _in_turn(self, until: float) -> Iterator[None]:
-        """SQLite lets one write at a time: the others wait here, in order and without polling,
-        and leave the connections to those who read."""
+    def _in_turn(self, turn: threading.Lock, until: float) -> Iterator[None]:
+        """SQLite lets one write at a time: the others wait here, without its polling, which may
+        pass somebody over for seconds. First for the turn of their pool, to leave its connections
+        to those who read; then one of each pool for the file's, so that no pool starves another.
+        """
         if not self.is_sqlite:
             yield
             return
-        if not self._turn.acquire(timeout=max(0.0, until - time.monotonic())):
+        if not turn.acquire(timeout=max(0.0, until - time.monotonic())):
             raise sa.exc.TimeoutError("others were writing all the while")
         try:
             yield
         finally:
-            self._turn.release()
+            turn.release()
 
     @contextmanager
     def _connected(self, engine: sa.Engine, until: float) -> Iterator[sa.Connection]:
-        connection = engine.connect()
-        raw: Any = connection.connection.driver_connection
-        left_s = max(0.0, until - time.monotonic())
+        with self._no_connection.translated():
+            connection = engine.connect()
         if self.is_sqlite:
             with connection:
-                raw.execute(f"PRAGMA busy_timeout={int(left_s * 1000)}")
-                yield connection
+                yield self._patiently(connection, until)
             return
+        raw, left_s = connection.connection.driver_connection, max(0.0, until - time.monotonic())
         with limited(raw, left_s), connection:  # closing it asks Postgres too
             yield connection
+
+    def _patiently(self, connection: sa.Connection, until: float) -> sa.Connection:
+        """The same, and on SQLite it waits for other processes until then."""
+        if self.is_sqlite:
+            raw: Any = connection.connection.driver_connection
+            left_s = max(0.0, until - time.monotonic())
+            raw.execute(f"PRAGMA busy_timeout={int(left_s * 1000)}")
+        return connection
 
     def get(self, query: sa.Select[Any], noun: type[Noun], missing: NotFound) -> Noun:
         """The one row of a query as the noun it holds; raises `missing` if there is none."""

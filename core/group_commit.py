@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from core.database_trouble import DATABASE_UNAVAILABLE
 from core.errors import AttuneError, Unavailable
 
 Item = TypeVar("Item")
@@ -135,7 +136,8 @@ class GroupCommit(Generic[Item, Done]):
     def _in_time(self, group: list[_Waiting[Item, Done]]) -> list[_Waiting[Item, Done]]:
         now = time.monotonic()
         late = [one for one in group if one.until <= now]
-        self._tell(late, [Unavailable("It could not be stored in time; try again.")] * len(late))
+        told = Unavailable("It could not be stored in time; try again.", code=DATABASE_UNAVAILABLE)
+        self._tell(late, [told] * len(late))
         return [one for one in group if one.until > now]
 
     def _tell(

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from core.database import Database, row_of
 from core.errors import AttuneError, Conflict
 from core.ids import FeedbackId, TenantId
+from core.text import json_text
 from feedback.tables import feedback
 from feedback.targets import Answers, known_answers, lock_tenants, require_own, write_targets
 from feedback.types import Change, Feedback
@@ -46,7 +47,17 @@ _Key: TypeAlias = tuple[TenantId, FeedbackId]
 _Round: TypeAlias = Mapping[_Key, tuple[int, Said]]
 _Kept: TypeAlias = dict[_Key, tuple[int, Feedback]]
 
-_KEY = sa.tuple_(feedback.c.tenant_id, feedback.c.id)
+# Each key by itself: for a list of pairs either database reads all of a tenant's, or the table.
+_NUMBERS = {
+    "sqlite": sa.text(
+        "SELECT (SELECT seq FROM feedback WHERE tenant_id = json_extract(said.value, '$[0]') "
+        "AND id = json_extract(said.value, '$[1]')) FROM json_each(:keys) AS said"
+    ),
+    "postgresql": sa.text(
+        "SELECT (SELECT seq FROM feedback WHERE tenant_id = said.value ->> 0 "
+        "AND id = said.value ->> 1) FROM json_array_elements(CAST(:keys AS json)) AS said"
+    ),
+}
 
 
 def put_all(database: Database, said: Sequence[Said]) -> list[Stored | AttuneError]:
@@ -138,7 +149,11 @@ def _stays(one: Said, known: Feedback | None) -> Feedback | None:
 
 
 def _kept(connection: sa.Connection, keys: Sequence[_Key]) -> _Kept:
-    rows = connection.execute(sa.select(feedback).where(_KEY.in_(keys))).mappings()
+    numbers = connection.scalars(_NUMBERS[connection.dialect.name], {"keys": json_text(keys)})
+    known = [number for number in numbers if number is not None]
+    if not known:
+        return {}
+    rows = connection.execute(sa.select(feedback).where(feedback.c.seq.in_(known))).mappings()
     items = [(row["seq"], msgspec.convert(row, Feedback)) for row in rows]
     return {_key(item): (seq, item) for seq, item in items}
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 
+from core.database_trouble import DATABASE_UNAVAILABLE
 from core.errors import AttuneError, Unavailable
 from core.group_commit import GroupCommit
 from feedback.putting import PutAll, Said, Stored
@@ -51,5 +52,6 @@ def _outcome(waiting: Future[Stored], until: float) -> Stored | AttuneError:
     except TimeoutError as error:
         raise Unavailable(
             "The feedback could not be stored in time. Send it again in a moment: what was stored "
-            "all the same is not stored twice."
+            "all the same is not stored twice.",
+            code=DATABASE_UNAVAILABLE,
         ) from error

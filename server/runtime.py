@@ -80,7 +80,7 @@ class Runtime:
             settings.resolved_database_url(), wait_s=settings.database_wait_s
         )
         # Connections of its own for what no call of a tenant's may keep waiting.
-        self._own_database = own = Database(self.database.url, wait_s=settings.database_wait_s)
+        self.own_database = own = Database(self.database.url, wait_s=settings.database_wait_s)
         self.tenants = TenantStore(database)
         self.registry = Registry(database)
         self.load_reports = LoadReports(database)
@@ -146,7 +146,7 @@ class Runtime:
         recent = await run_in(OWN, self.interactions.recent_adapters, limit=warm)
         await self.sync.start(recent, limit=warm)
         patience_s = self.settings.database_wait_s
-        answers, said = InteractionStore(self._own_database), FeedbackStore(self._own_database)
+        answers, said = InteractionStore(self.own_database), FeedbackStore(self.own_database)
         self.recorder = Recorder(
             answers.append, wait_s=self.settings.commit_wait_s, give_up_s=patience_s
         )
@@ -167,4 +167,4 @@ class Runtime:
         await run_in(OWN, self.recorder.close)
         await run_in(OWN, self.feedback_writer.close)
         self.database.dispose()
-        self._own_database.dispose()
+        self.own_database.dispose()

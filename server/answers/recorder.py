@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from core.database_trouble import DATABASE_UNAVAILABLE
 from core.errors import AttuneError, Unavailable
 from core.group_commit import GroupCommit
 from feedback.types import Interaction
@@ -80,9 +81,9 @@ class Recorder:
                 await asyncio.wrap_future(committed)
         except AttuneError as error:
             refused = error.message == _REFUSED
-            raise Unavailable(_REFUSED if refused else _LATE) from error
+            raise (Unavailable(_REFUSED) if refused else _late()) from error
         except TimeoutError as error:
-            raise Unavailable(_LATE) from error
+            raise _late() from error
         except Exception as error:
             raise Unavailable(_REFUSED) from error
 
@@ -106,6 +107,10 @@ class Recorder:
         read = [answer.read() for answer in answers]
         self._append([answer for answer in read if isinstance(answer, Interaction)])
         return read
+
+
+def _late() -> Unavailable:
+    return Unavailable(_LATE, code=DATABASE_UNAVAILABLE)
 
 
 def _count(settled: Sequence[tuple[_Answer, Interaction | Exception]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from contextlib import suppress
 
 import pytest
@@ -64,3 +66,33 @@ def test_connections_lost_while_nobody_used_them_are_replaced_unnoticed(postgres
         raise KeyError  # the next test finds nothing
     database.dispose()
     other.dispose()
+
+
+def test_many_who_write_through_one_pool_keep_none_of_another_waiting(sqlite: Database) -> None:
+    other, done = Database(sqlite.url), threading.Event()
+    written = [0] * 8
+
+    def write_on(number: int) -> None:
+        while not done.is_set():
+            with sqlite.write() as connection:
+                announce(connection, "busy", str(number))
+            written[number] += 1
+
+    busy = [threading.Thread(target=write_on, args=(number,)) for number in range(len(written))]
+    for thread in busy:
+        thread.start()
+    try:
+        passed_by = 0
+        for number in range(40):
+            while sum(written) < 50 * number + 1:
+                time.sleep(0.001)
+            before = sum(written)
+            with other.write() as connection:
+                announce(connection, "own", "x")
+            passed_by += sum(written) - before
+        assert passed_by < 40 * 10
+    finally:
+        done.set()
+        for thread in busy:
+            thread.join()
+        other.dispose()

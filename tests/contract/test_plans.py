@@ -23,21 +23,25 @@ from support.grown import Executed, fill, gather, watched
 import adapters
 import core
 import feedback
+from adapters.bases import Bases
 from adapters.directory import Directory, load_directory, renew_directory
 from adapters.exported_bases import ExportedBases
 from adapters.load_reports import LoadReports
 from adapters.quarantine import quarantine
 from adapters.registry import Registry
 from adapters.types import ArtifactInfo, Learning
+from adapters.validate import BaseModel
 from core.database import Database
 from core.errors import AttuneError
 from core.identity.tenants import TenantStore
 from core.ids import AdapterId, CompletionId, Digest, FeedbackId, TenantId
 from core.work.ledger import Ledger
 from core.work.watermarks import Watermarks
+from core.work.workers import Workers
 from deploy.export.request import EXPORT
 from feedback.interactions import InteractionStore
 from feedback.learning.datasets import freeze, register
+from feedback.putting import Said
 from feedback.store import FeedbackStore
 from feedback.types import Feedback, Interaction
 from trainer.types import RUN, RunFacts
@@ -49,6 +53,7 @@ ROWS, STEPS = 9_000, 120_000
 """What one statement may look at; a page of 200 and the last 2,000 answers fit."""
 
 WHOLE = {
+    "adapters.bases.Bases.bind": "looks for versions of other bases once, when a server starts",
     "adapters.directory.load_directory": "reads the registry once, when a server starts",
     "core.work.ledger.Ledger.count_by_state": "counts all runs and exports for the gauges",
     "core.identity.tenants.TenantStore.keys": "lists all keys for an operator",
@@ -80,7 +85,8 @@ class Calls:
         runs, exports = Ledger(database, RUN), Ledger(database, EXPORT)
         registry, tenants = Registry(database), TenantStore(database)
         reports, bases = LoadReports(database), ExportedBases(database)
-        marks = Watermarks(database)
+        marks, bases_served, workers = Watermarks(database), Bases(database), Workers(database)
+        served = BaseModel("base", {}, digest=Digest("b" * 64))
         info = ArtifactInfo(Digest("d" * 64), 1, 8, ("q_proj",))
         empty = freeze(QUIET, [], [], {}, 0.2)
         missing = FeedbackId("f-none")
@@ -91,6 +97,11 @@ class Calls:
                 lambda: said.put(thumb("f-new", "c7")),
                 lambda: said.put(thumb("f-new", "c8")),
                 lambda: said.put(thumb("f-early", "c-new")),
+            ],
+            FeedbackStore.put_all: [
+                lambda: said.put_all([Said(thumb(f"f{n}", f"c{n + 1}")) for n in range(1, 64)]),
+                lambda: said.put_all([Said(thumb(f"f{n}", f"c{n}")) for n in range(1, 64)]),
+                lambda: said.put_all([Said(thumb(f"f-{n}", f"c{n}")) for n in range(64)]),
             ],
             FeedbackStore.get: [lambda: said.get(ACME, FeedbackId("f7"))],
             FeedbackStore.list: [
@@ -128,6 +139,11 @@ class Calls:
             InteractionStore.stored: [
                 lambda: log.stored(ACME, [CompletionId(f"c{n}") for n in range(200)])
             ],
+            InteractionStore.fetchable: [lambda: log.fetchable(ACME, CompletionId("c9"))],
+            InteractionStore.delete: [
+                lambda: log.delete(ACME, CompletionId("c9")),
+                lambda: log.delete(ACME, CompletionId("c8")),
+            ],
             InteractionStore.list: [
                 lambda: log.list(ACME),
                 lambda: log.list(ACME, after=CompletionId("c1000")),
@@ -160,6 +176,11 @@ class Calls:
             Ledger.count_by_state: [runs.count_by_state],
             Watermarks.of: [lambda: marks.of([BUSY, QUIET])],
             Watermarks.newest_feedback_at_s: [lambda: marks.newest_feedback_at_s("run_2")],
+            Workers.looked: [lambda: workers.looked("local")],
+            Workers.in_trouble: [lambda: workers.in_trouble("local", "broken")],
+            Workers.all: [workers.all],
+            Bases.bind: [lambda: bases_served.bind(served)],
+            Bases.require: [lambda: bases_served.require(served, since_s=1.0)],
             Registry.create: [lambda: registry.create(ACME, "new")],
             Registry.get: [lambda: registry.get(ACME, "adapter-2")],
             Registry.by_id: [lambda: registry.by_id(QUIET)],
@@ -190,6 +211,10 @@ class Calls:
             TenantStore.create_key: [lambda: tenants.create_key(ACME, frozenset(["admin"]))],
             TenantStore.keys: [lambda: tenants.keys(TenantId("none")), tenants.keys],
             TenantStore.revoke_key: [lambda: tenants.revoke_key("k9")],
+            TenantStore.bind_device: [
+                lambda: tenants.bind_device("k9", "0" * 32),
+                lambda: tenants.bind_device("k9", "1" * 32),
+            ],
             TenantStore.secret: [lambda: tenants.secret("s")],
             Database.last_change: [database.last_change],
             quarantine: [lambda: quarantine(database, QUIET, 1, "absurd")],
@@ -302,5 +327,6 @@ PARTS = {
     "feedback.judged.read_judged",
     "feedback.judged.said_of",
     "feedback.listing.list_feedback",
+    "feedback.putting.put_all",
 }
 """Functions that the stores are made of."""

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from adapters.artifacts.digest import ADAPTER_FILES
 from adapters.types import Adapter, ArtifactInfo, Learning, VersionState
 from adapters.validate import BaseModel
+from core.database import Database
 from core.identity.types import Scope
 from core.ids import Digest, TenantId
 from core.settings import Settings
@@ -30,6 +31,11 @@ class Door:
 
     runtime: Runtime
     app: Any
+
+    @property
+    def databases(self) -> tuple[Database, Database]:
+        """All the pools of connections that it has."""
+        return self.runtime.database, self.runtime.own_database
 
     def tenant(self, name: str) -> TenantId:
         known = {tenant.name: tenant.id for tenant in self.runtime.tenants.all()}

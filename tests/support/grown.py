@@ -32,9 +32,13 @@ _FILLED = {
     "versions": (
         SOME,
         "adapter_id, number, state, digest, size_bytes, rank, target_modules, source, run_id, "
-        "created_at_s, note",
-        "'ada_1', n, 'rejected', 'd', 1, 8, J('[]'), 'run', 'run_' || n, 1.0, ''",
+        "created_at_s, note, base_digest",
+        "'ada_1', n, 'rejected', 'd', 1, 8, J('[]'), 'run', 'run_' || n, 1.0, '', '"
+        + "b" * 64
+        + "'",
     ),
+    "base_model": (1, "id, digest, name, since_s", f"1, '{'b' * 64}', 'base', 0.0"),
+    "workers": (8, "id, looked_at_s, told_at_s", "'worker ' || n, n, n"),
     "activations": (SOME, "adapter_id, version, actor, reason, at_s", "'ada_1', n, '', '', 1.0"),
     "changes": (SOME, "topic, subject, at_s", "'tenants', 'acme', 1.0"),
     "engine_reports": (
@@ -64,10 +68,11 @@ _FILLED = {
     "interactions": (
         MANY,
         "id, tenant_id, endpoint, created_at_s, outcome, model_requested, model_answered, "
-        "adapter_id, explored, prompt, answers, sampling, request",
+        "adapter_id, explored, prompt, answers, sampling, request, document",
         "'c' || n, " + _TENANT + ", 'chat.completions', n, 'completed', 'm', 'm', "
         "CASE n % 5 WHEN 0 THEN NULL ELSE 'ada_1' END, FALSE, "
-        'J(\'[{"role": "user", "content": "q"}]\'), J(\'["a"]\'), J(\'{}\'), J(\'{}\')',
+        'J(\'[{"role": "user", "content": "q"}]\'), J(\'["a"]\'), J(\'{}\'), J(\'{}\'), '
+        "CASE n % 10 WHEN 9 THEN J('{}') END",
     ),
     "feedback": (
         MANY,

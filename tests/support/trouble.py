@@ -1,4 +1,7 @@
-"""Databases in trouble: real files and a real Postgres that are locked, full, away or damaged."""
+"""Databases in trouble: real files and a real Postgres that are locked, full, away or damaged.
+
+A server has more than one pool of connections to its database: each of these takes all of them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import shutil
 import socket
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,11 +25,16 @@ def _path(database: Database) -> Path:
     return Path(sa.make_url(database.url).database or "")
 
 
+def _dispose(databases: Iterable[Database]) -> None:
+    for database in databases:
+        database.dispose()
+
+
 @contextmanager
-def locked(database: Database) -> Iterator[None]:
+def locked(database: Database, *others: Database) -> Iterator[None]:
     """Somebody else writes all the while."""
     if not database.is_sqlite:
-        with tables_locked(database):
+        with tables_locked(database, *others):
             yield
         return
     other = sqlite3.connect(_path(database), isolation_level=None)
@@ -37,7 +46,7 @@ def locked(database: Database) -> Iterator[None]:
 
 
 @contextmanager
-def tables_locked(database: Database) -> Iterator[None]:
+def tables_locked(database: Database, *others: Database) -> Iterator[None]:
     """Somebody alters every table of a Postgres, and does not come to an end."""
     other = Database(database.url)
     names = ", ".join(table.name for table in metadata.sorted_tables)
@@ -48,12 +57,17 @@ def tables_locked(database: Database) -> Iterator[None]:
 
 
 @contextmanager
-def locked_for_readers_too(database: Database) -> Iterator[None]:
+def locked_for_readers_too(database: Database, *others: Database) -> Iterator[None]:
     """Another program has a SQLite file to itself."""
-    database.dispose()
-    other = sqlite3.connect(_path(database), isolation_level=None)
+    other = sqlite3.connect(_path(database), isolation_level=None, timeout=0.05)
     other.execute("PRAGMA locking_mode=EXCLUSIVE")
-    other.execute("BEGIN EXCLUSIVE")
+    until = time.monotonic() + 10
+    while not other.in_transaction:
+        _dispose([database, *others])  # who follows the database comes back between two tries
+        try:
+            other.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError:
+            assert time.monotonic() < until
     try:
         yield
     finally:
@@ -61,7 +75,7 @@ def locked_for_readers_too(database: Database) -> Iterator[None]:
 
 
 @contextmanager
-def full(database: Database) -> Iterator[None]:
+def full(database: Database, *others: Database) -> Iterator[None]:
     """No file of this process grows any more."""
     with suppress(sqlite3.Error), database.write() as connection:
         connection.execute(sa.text("CREATE TABLE filler AS SELECT zeroblob(100000) AS content"))
@@ -74,41 +88,42 @@ def full(database: Database) -> Iterator[None]:
 
 
 @contextmanager
-def read_only(database: Database) -> Iterator[None]:
+def read_only(database: Database, *others: Database) -> Iterator[None]:
     """Nothing may be written, as after a disk error, or on a standby."""
 
     def forbid(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute("PRAGMA query_only=ON")
 
     if database.is_sqlite:
-        sa.event.listen(database.engine, "connect", forbid)
-        database.dispose()
+        for one in (database, *others):
+            sa.event.listen(one.engine, "connect", forbid)
+        _dispose([database, *others])
         try:
             yield
         finally:
-            sa.event.remove(database.engine, "connect", forbid)
-            database.dispose()
+            for one in (database, *others):
+                sa.event.remove(one.engine, "connect", forbid)
+            _dispose([database, *others])
         return
     name = sa.make_url(database.url).database
     other = Database(database.url)
     setting = "default_transaction_read_only"
     with other.write() as connection:
         connection.execute(sa.text(f"ALTER DATABASE {name} SET {setting} = on"))
-    database.dispose()  # it counts for new connections
+    _dispose([database, *others])  # it counts for new connections
     try:
         yield
     finally:
         with other.write() as connection:
             connection.execute(sa.text("SET TRANSACTION READ WRITE"))
             connection.execute(sa.text(f"ALTER DATABASE {name} RESET {setting}"))
-        other.dispose()
-        database.dispose()
+        _dispose([other, database, *others])
 
 
 @contextmanager
-def _replaced(database: Database, make: Callable[[Path], object]) -> Iterator[None]:
-    path = _path(database)
-    database.dispose()
+def _replaced(databases: Sequence[Database], make: Callable[[Path], object]) -> Iterator[None]:
+    path = _path(databases[0])
+    _dispose(databases)
     kept = path.with_name("kept")
     kept.mkdir()
     for part in path.parent.glob(f"{path.name}*"):
@@ -117,7 +132,7 @@ def _replaced(database: Database, make: Callable[[Path], object]) -> Iterator[No
     try:
         yield
     finally:
-        database.dispose()
+        _dispose(databases)
         for part in path.parent.glob(f"{path.name}*"):
             shutil.rmtree(part) if part.is_dir() else part.unlink()
         for part in kept.iterdir():
@@ -125,33 +140,34 @@ def _replaced(database: Database, make: Callable[[Path], object]) -> Iterator[No
 
 
 @contextmanager
-def away(database: Database) -> Iterator[None]:
+def away(database: Database, *others: Database) -> Iterator[None]:
     """The file is not there and cannot be made."""
-    with _replaced(database, Path.mkdir):
+    with _replaced([database, *others], Path.mkdir):
         yield
 
 
 @contextmanager
-def damaged(database: Database) -> Iterator[None]:
+def damaged(database: Database, *others: Database) -> Iterator[None]:
     """The file is no database."""
-    with _replaced(database, lambda path: path.write_bytes(os.urandom(100_000))):
+    with _replaced([database, *others], lambda path: path.write_bytes(os.urandom(100_000))):
         yield
 
 
 @contextmanager
-def emptied(database: Database) -> Iterator[None]:
+def emptied(database: Database, *others: Database) -> Iterator[None]:
     """The file is new: it has none of the tables."""
-    with _replaced(database, Path.touch):
+    with _replaced([database, *others], Path.touch):
         yield
 
 
 @contextmanager
-def exhausted(database: Database) -> Iterator[None]:
-    """Every connection of the pool is in use."""
+def exhausted(*databases: Database) -> Iterator[None]:
+    """Every connection of the pools is in use."""
     held = []
-    with suppress(sa.exc.TimeoutError):
-        while True:
-            held.append(database.engine.connect())
+    for database in databases:
+        with suppress(sa.exc.TimeoutError):
+            while True:
+                held.append(database.engine.connect())
     assert held
     try:
         yield
