@@ -86,8 +86,9 @@ def _answer(row: Sequence[Any]) -> Interaction:
 def _item(row: Sequence[Any]) -> Feedback:
     *first, comparison, source_kind, source_id, end_user, updated_at_s = row
     compared = None if comparison is None else msgspec.convert(comparison, Comparison)
-    values = [*first, compared, source_kind, source_id, end_user]
-    return Feedback(*values, **{"updated_at_s": updated_at_s})
+    tags, metadata = dict[str, str](), dict[str, Any]()  # not read
+    values = [*first, compared, source_kind, source_id, end_user, tags, metadata, updated_at_s]
+    return Feedback(*values)
 
 
 def _counted() -> sa.ColumnElement[int]:
