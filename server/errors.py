@@ -20,11 +20,15 @@ logger = logging.getLogger("attune.server")
 def error_response(error: AttuneError, path: str = "") -> Response:
     """Its status, headers and JSON; the body as whoever listens at `path` forms it.
 
-    That is Anthropic's form for /v1/messages, elsewhere `{"error": {message, type, param, code}}`.
+    That is Anthropic's form for /v1/messages, whose clients also look for the request's id in a
+    header; elsewhere `{"error": {message, type, param, code}}`.
     """
     # In ASCII, which also takes the half of a UTF-16 pair that a caller may have sent.
     body = json.dumps(_told(error, path))
-    return Response(body, status_of(error), headers_of(error), media_type="application/json")
+    headers = dict(headers_of(error))
+    if anthropic.speaks(path):
+        headers["request-id"] = new_id("req")
+    return Response(body, status_of(error), headers, media_type="application/json")
 
 
 def _told(error: AttuneError, path: str) -> dict[str, Any]:

@@ -72,3 +72,11 @@ def test_clients_are_told_whether_to_try_again(
 ) -> None:
     assert error_response(kind("x")).headers[name] == value
     assert name not in error_response(errors.Invalid("x")).headers
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_a_refusal_has_an_id_where_anthropics_clients_look_for_it(path: str) -> None:
+    one, another = (error_response(errors.Invalid("x"), path).headers for _ in range(2))
+    assert one["request-id"] != another["request-id"]
+    assert one["request-id"].startswith("req_")
+    assert "request-id" not in error_response(errors.Invalid("x"), "/v1/chat/completions").headers
