@@ -54,7 +54,7 @@ def unforeseen(error: Exception) -> AttuneError:
     if isinstance(error, OSError):
         logger.error("The server's storage is in trouble: %s", error.strerror, exc_info=error)
         return Unavailable(
-            "The server's storage cannot be used now. Try again in a moment.",
+            "The server's storage cannot be used now; its log says why. Try again in a moment.",
             code="store_unavailable",
         )
     number = new_id("err")

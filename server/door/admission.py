@@ -23,8 +23,8 @@ _ENGINE = ENDPOINTS | dict.fromkeys(
     ("/tokenize", "/detokenize", "/v1/messages/count_tokens"), COUNTING
 )
 _OPEN: Mapping[str, tuple[str, ...]] = {
-    "/health": ("GET",),
-    "/ping": ("GET", "POST"),
+    "/health": ("GET", "HEAD"),
+    "/ping": ("GET", "HEAD", "POST"),
     "/version": ("GET",),
     "/load": ("GET",),
     "/metrics": ("GET",),

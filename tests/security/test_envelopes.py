@@ -82,7 +82,7 @@ async def test_what_does_not_exist_is_404_for_every_method(door: Door, with_key:
             for method in METHODS:
                 response = await as_it_comes(door.app, method, path, key)
                 assert "reached" not in response.text
-                error = refused(response, 404)
+                error = refused(response, 404, path=path)
                 assert method == "HEAD" or "/docs" in error["message"]
 
 
@@ -90,7 +90,7 @@ async def test_what_exists_tells_the_methods_it_takes(door: Door) -> None:
     taken = {path: {"GET"} for path in OPEN} | {
         path: {"POST"} for path in COUNTING | ENDPOINTS.keys()
     }
-    taken["/ping"] = {"GET", "POST"}
+    taken |= {"/health": {"GET", "HEAD"}, "/ping": {"GET", "HEAD", "POST"}}
     async with door.client("acme", "admin") as client:
         described = (await client.get("/openapi.json")).json()["paths"]
         for path, operations in described.items():
@@ -107,7 +107,7 @@ async def test_what_exists_tells_the_methods_it_takes(door: Door) -> None:
                     if method != "HEAD":
                         assert set(response.json()) == {"message", "error"}  # as its clients read
                 else:
-                    assert refused(response, 405)["code"] in ("method_not_allowed", "")
+                    assert refused(response, 405, path=path)["code"] in ("method_not_allowed", "")
                 assert set(response.headers["allow"].split(", ")) == methods, path
 
 

@@ -19,7 +19,7 @@ from support.exports import record_export
 from core.identity.types import INCLUDED, SCOPES, Scope
 from feedback.receivers import receiver_at
 
-WITHOUT_KEY = {"/openapi.json", "/docs"}
+WITHOUT_KEY = {"/openapi.json", "/docs", "/health", "/ping"}
 DIGEST, BASE_DIGEST = "e" * 64, "b" * 64
 MINE, OTHERS = "1" * 32, "2" * 32
 

@@ -42,13 +42,18 @@ def vllms_paths() -> list[str]:
     return sorted(re.sub(r"\{[^}]+\}", "x", path) for path in found)
 
 
-def refused(response: httpx.Response, *statuses: int) -> dict[str, Any]:
-    """The error of a refusal in OpenAI's form, and in no other."""
+def refused(response: httpx.Response, *statuses: int, path: str = "") -> dict[str, Any]:
+    """The error of a refusal in OpenAI's form, and in no other; of one at `path` under
+    /v1/messages in Anthropic's."""
     assert response.status_code in statuses, (response.request.url, response.text)
     assert response.headers["content-type"] == "application/json"
     if response.request.method == "HEAD":
         return {"message": "", "code": ""}  # which has no body
     body = response.json()
+    if re.match("/v1/messages(/|$)", path):
+        assert set(body) - {"request_id"} == {"type", "error"}
+        assert (body["type"], set(body["error"])) == ("error", {"type", "message"})
+        return {**body["error"], "code": ""}
     assert set(body) == {"error"}
     error: dict[str, Any] = body["error"]
     assert set(error) == {"message", "type", "param", "code"}
