@@ -15,6 +15,8 @@ import httpx
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PURGE")
 OPEN = {"/health", "/ping", "/version", "/load", "/metrics", "/openapi.json", "/docs"}
 COUNTING = {"/tokenize", "/detokenize", "/v1/messages/count_tokens"}
+OURS_TOO = "/v1/responses/"
+"""Paths of vLLM's that our own routes serve."""
 ODD = [
     "/", "//", "/v1", "/v1/", "//v1/models", "/v1//models", "/v1/models/", "/V1/models", "*",
     "/v1/model", "/v1/%2e%2e/adapters", "/v1/../adapters", "/v1/./models", "/v1/models%2f",

@@ -51,7 +51,7 @@ async def test_while_the_database_is_away_known_keys_work_and_others_are_asked_t
 ) -> None:
     await door.runtime.sync.refresh()
     unknown = door.new_key("inference")
-    for database in (door.runtime.database, door.runtime._own_database):
+    for database in (door.runtime.database, door.runtime.own_database):
         database.dispose()
     (tmp_path / "attune.db").rename(tmp_path / "away.db")
     (tmp_path / "attune.db").mkdir()

@@ -334,7 +334,7 @@ async def test_a_key_without_the_scope_of_inference_is_refused(door: Door) -> No
 
 async def test_trouble_with_the_database_is_told_as_such(door: Door, tmp_path: Path) -> None:
     first = await answered(door, input="Hi")
-    for database in (door.runtime.database, door.runtime._own_database):
+    for database in (door.runtime.database, door.runtime.own_database):
         database.dispose()
     (tmp_path / "attune.db").rename(tmp_path / "away.db")
     (tmp_path / "attune.db").mkdir()
