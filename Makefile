@@ -22,9 +22,10 @@ demo: setup
 serve: setup
 	$(BIN)/attune serve
 
-# For daily work, a minute: import contracts, rules, stores on both databases; no torch, no engine.
+# For daily work, a minute: import contracts, rules, stores on both databases; no torch, no engine,
+# and nothing that is marked `slow`.
 quick: setup
-	$(BIN)/pytest -q -n 2 --dist loadfile $(QUICK)
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow" $(QUICK)
 
 # Everything but the drills: format, lint, types, import contracts, the quick tests, then those that
 # train, export and serve, which need the cores for themselves.

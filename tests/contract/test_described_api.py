@@ -29,6 +29,8 @@ from feedback.receivers import receiver_at
 from server.answers.transcript import ENDPOINTS
 from server.routes import attach
 
+pytestmark = pytest.mark.slow
+
 CASES = 300
 CONTRARY = ("inference_id", "episode_id", "comparison", "correction", "metric_name", "user", "id")
 """Fields of feedback that, made up by chance, forbid one another."""

@@ -23,6 +23,8 @@ from feedback.writer import FeedbackWriter
 from trainer.runs.watch import Watch
 from trainer.types import RUN
 
+pytestmark = pytest.mark.slow
+
 DEVICE = "d" * 32
 
 

@@ -15,6 +15,8 @@ from support.door import Door, open_door
 from core.work.ledger import Ledger
 from deploy.export.request import EXPORT, ExportFile
 
+pytestmark = pytest.mark.slow
+
 GRAPH = bytes(range(256)) * 1000
 TOKENIZER = b'{"vocab": []}'
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 from support.door import Door, open_door
@@ -19,6 +20,8 @@ from support.toy_kind import Count
 
 from core.database import Database
 from deploy.kinds import KINDS
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 

@@ -46,6 +46,8 @@ from feedback.store import FeedbackStore
 from feedback.types import Feedback, Interaction
 from trainer.types import RUN, RunFacts
 
+pytestmark = pytest.mark.slow
+
 ACME = TenantId("acme")
 BUSY, QUIET = AdapterId("ada_1"), AdapterId("ada_2")
 

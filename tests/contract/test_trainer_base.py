@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support.bases import write_base
 
 from adapters.bases import Bases, identify
@@ -15,6 +16,8 @@ from adapters.types import ArtifactInfo
 from core.database import Database
 from core.identity.tenants import TenantStore
 from core.ids import Digest
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 WORKER = """

@@ -28,6 +28,8 @@ from core.database import Database
 from deploy.kinds import KINDS
 from server.routes import attach
 
+pytestmark = pytest.mark.slow
+
 WAIT_S = 0.5
 SLACK_S = 3.0
 """What two cores take for thirty calls at once, and the least libpq waits for a connection."""

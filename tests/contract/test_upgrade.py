@@ -37,6 +37,8 @@ from deploy.bench.adapters import write_adapter
 from deploy.export.request import EXPORT
 from trainer.types import RUN
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent / "release_before"
 ROOT = Path(__file__).parents[2]
 SHOWN: dict[str, Any] = json.loads((HERE / "shown.json").read_text())

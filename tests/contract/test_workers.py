@@ -21,6 +21,8 @@ from trainer.heart import Heart, trouble_of
 
 from .test_extending_work import start_worker
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_good_look_ends_a_trouble_and_a_trouble_keeps_the_last_good_look(
     database: Database,

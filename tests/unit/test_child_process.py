@@ -16,6 +16,8 @@ import pytest
 from core.settings import SHIPPED_MODEL, Settings
 from deploy.processes import supervisor
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def attune(home: Path, *arguments: str, url: str = "", limit: int = 0) -> tuple[int, list[str]]:
     """Exit status and lines of standard error."""

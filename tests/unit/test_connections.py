@@ -24,6 +24,8 @@ from core.guard import Guard
 from deploy.edge.connections import GuardedH11
 from server.vllm.connections import GuardedHttp
 
+pytestmark = pytest.mark.slow
+
 SOON_S = 0.2
 """The deadlines of most tests; what must go on takes longer than this."""
 LATE_S = 15.0

@@ -38,6 +38,8 @@ from deploy.edge.text import StopScan
 from deploy.edge.types import Sampling
 from server.errors import error_response
 
+pytestmark = pytest.mark.slow
+
 ASK = {"model": "support", "messages": [{"role": "user", "content": "Where is the otter?"}]}
 
 

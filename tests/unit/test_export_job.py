@@ -41,6 +41,8 @@ from deploy.export.request import EXPORT, Exported, ExportFacts
 from feedback.interactions import InteractionStore
 from feedback.types import Interaction
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FAKE = ROOT / "tests" / "support" / "fake_exporter.py"
 

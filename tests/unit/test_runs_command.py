@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from deploy.cli.app import app
 
+pytestmark = pytest.mark.slow
+
 
 class Answering(ThreadingHTTPServer):
     """Answers each path with a status and JSON of the test's choice."""
