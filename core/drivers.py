@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from core.errors import Invalid
 from core.overdue import Overdue
-from core.text import json_text
+from core.text import json_text, json_value
 
 _overdue = Overdue()
 
@@ -96,7 +96,13 @@ def allow(connection: sa.Connection, limit_s: float) -> None:
 
 def _engine(url: sa.URL, **options: Any) -> sa.Engine:
     # hide_parameters: errors are logged, and statements carry what tenants wrote.
-    return sa.create_engine(url, hide_parameters=True, json_serializer=json_text, **options)
+    return sa.create_engine(
+        url,
+        hide_parameters=True,
+        json_serializer=json_text,
+        json_deserializer=json_value,
+        **options,
+    )
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

@@ -88,7 +88,7 @@ def table(figures: Mapping[str, Any]) -> Table:
 _ROWS = {
     "look_first_s": "first look, s",
     "look_again_s": "one more, s",
-    "read_and_pair_s": "read+pair, s",
+    "read_and_pair_s": "pair, s",
     "freeze_s": "freeze, s",
     "page_first_ms": "page, ms",
     "page_deep_ms": "deep, ms",
