@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from adapters import tables
 from adapters.types import Adapter, VersionState
 from core.clock import now_s
-from core.database import announce, only, row_of
+from core.database import announce, row_of
 from core.errors import Conflict, NotFound
 from core.ids import AdapterId
+from core.queries import only
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,15 +20,13 @@ from weakref import WeakValueDictionary
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 
 from core.clock import now_s
 from core.database_trouble import Trouble
 from core.drivers import allow, limited, parsed_url, postgres_engine, sqlite_engine
 from core.errors import Conflict, NotFound
 from core.files import disk_trouble
-from core.text import fit, json_text
+from core.text import fit
 
 Noun = TypeVar("Noun")
 
@@ -195,48 +193,6 @@ class Database:
     def dispose(self) -> None:
         """Close every connection."""
         self.engine.dispose()
-
-
-def aside(column: sa.Column[str]) -> sa.ColumnElement[str]:
-    """A text column as a condition that no plan may begin with.
-
-    A planner without statistics takes every index for equally good, so that a query which names
-    one answer and its tenant may read all of the tenant's. What leaves least is named as it is,
-    what only must hold as well is named aside: no index has this expression.
-    """
-    return column.concat("")
-
-
-class only(FunctionElement[bool]):
-    """`only(column, value)`: an equality, for a query that is ordered by the column, then another.
-
-    Of a plain one Postgres may think that such rows are frequent, so that the order's own index
-    soon meets some, and then search that to the end. For an array it leaves the column in the
-    order, which is that of the index that begins with it.
-    """
-
-    type = sa.types.NullType()  # type: ignore[assignment]  # SQLite would compare a boolean with 1
-    inherit_cache = True
-
-
-@compiles(only)
-def _equals(element: only, compiler: Any, **options: Any) -> str:
-    column, value = (compiler.process(part, **options) for part in element.clauses)
-    return f"{column} = {value}"
-
-
-@compiles(only, "postgresql")
-def _equals_any(element: only, compiler: Any, **options: Any) -> str:
-    column, value = (compiler.process(part, **options) for part in element.clauses)
-    return f"{column} = ANY (ARRAY[{value}])"
-
-
-def each(database: Database, values: Mapping[Any, int]) -> sa.TableValuedAlias:
-    """The values as a table with the columns `key` and `value` (as text on Postgres)."""
-    listed = sa.bindparam("each", json_text(values), sa.Text)
-    if database.is_sqlite:
-        return sa.func.json_each(listed).table_valued("key", "value")
-    return sa.func.json_each_text(sa.cast(listed, sa.JSON)).table_valued("key", "value")
 
 
 def found(connection: sa.Connection, query: sa.Executable, noun: type[Noun]) -> Noun | None:

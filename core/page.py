@@ -8,8 +8,9 @@ from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 
-from core.database import Database, aside, only
+from core.database import Database
 from core.errors import Invalid, NotFound
+from core.queries import aside, only
 
 MAX_PAGE = 200
 

@@ -12,9 +12,10 @@ from functools import partial
 import msgspec
 import sqlalchemy as sa
 
-from core.database import Database, aside, found, insert_ignoring_duplicates, row_of
+from core.database import Database, found, insert_ignoring_duplicates, row_of
 from core.ids import AdapterId, CompletionId, TenantId
 from core.page import Page, read_page
+from core.queries import aside
 from feedback.tables import interactions
 from feedback.targets import complete_targets, lock_tenants, release_targets
 from feedback.types import Interaction, Outcome

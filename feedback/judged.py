@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from core.database import Database, only
+from core.database import Database
 from core.ids import AdapterId
+from core.queries import among, listed, only
 from feedback.tables import feedback, feedback_targets, interactions
 from feedback.types import Comparison, Feedback, Interaction
 
@@ -100,16 +101,16 @@ def _counted() -> sa.ColumnElement[int]:
 
 
 _TARGETS = sa.select(feedback_targets.c.feedback_seq, feedback_targets.c.completion_id).where(
-    feedback_targets.c.feedback_seq.in_(sa.bindparam("seqs", expanding=True))
+    among(feedback_targets.c.feedback_seq, listed("seqs", sa.BigInteger()))
 )
 _ITEMS = sa.select(
     feedback.c.seq,
     *(feedback.c[name] for name in Feedback.__slots__[:13]),  # to the end user
     feedback.c.updated_at_s,
-).where(feedback.c.seq.in_(sa.bindparam("seqs", expanding=True)))
+).where(among(feedback.c.seq, listed("seqs", sa.BigInteger())))
 _ANSWERS = sa.select(
     *(interactions.c[name] for name in Interaction.__slots__[:14]),  # to the end user
     interactions.c.response,
     _counted(),
     interactions.c.completion_tokens,
-).where(interactions.c.id.in_(sa.bindparam("ids", expanding=True)))
+).where(among(interactions.c.id, listed("ids", sa.Text())))

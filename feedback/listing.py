@@ -12,9 +12,10 @@ from functools import partial
 import msgspec
 import sqlalchemy as sa
 
-from core.database import Database, aside, only
+from core.database import Database
 from core.ids import FeedbackId, TenantId
 from core.page import Page, page_of, place, read_page
+from core.queries import aside, only
 from feedback.tables import feedback, feedback_targets
 from feedback.types import Feedback
 

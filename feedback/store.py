@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import sqlalchemy as sa
 
-from core.database import Database, aside, each, only
+from core.database import Database
 from core.errors import AttuneError, NotFound
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from core.names import one_spelling
 from core.page import Page
+from core.queries import aside, each, only
 from feedback.judged import Judged, read_judged, said_of
 from feedback.listing import list_feedback
 from feedback.putting import Said, Stored, put_all

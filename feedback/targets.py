@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
-from core.database import aside
 from core.errors import NotFound
 from core.ids import CompletionId, TenantId
+from core.queries import aside
 from feedback.tables import feedback, feedback_targets, interactions
 from feedback.types import Interaction
 

@@ -14,11 +14,12 @@ import msgspec
 import sqlalchemy as sa
 
 from core.clock import now_s
-from core.database import Database, aside, insert_ignoring_duplicates, only
+from core.database import Database, insert_ignoring_duplicates
 from core.errors import Conflict
 from core.ids import AdapterId, TenantId, new_id
 from core.page import Page, read_page
 from core.places import without_places
+from core.queries import aside, only
 from core.text import fit
 from core.work.tables import QUERIED, work, work_events
 from core.work.types import Facts, Spec, Work, WorkEvent

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from core.database import Database, each
+from core.database import Database
 from core.ids import AdapterId
+from core.queries import each
 from core.work.tables import work
 
 
