@@ -324,7 +324,7 @@ def parameters(call: Any) -> set[str]:
 
 
 PARTS = {
-    "core.database.each",
+    "core.queries.each",
     "core.page.read_page",
     "feedback.judged.read_judged",
     "feedback.judged.said_of",
