@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_USAGE = (b'"choices":[]', b'"usage":{')
+_NOTHING_CHOSEN, _COUNTS = b'"choices":[]', b'"usage":{'
 _FINISHED = b'"finish_reason":"'  # of JSON itself: in a text the quotes are escaped
 
 
@@ -22,7 +22,7 @@ def as_unasked(body: bytes, fingerprint: str | None) -> bytes:
 
 
 def _is_usage(event: bytes) -> bool:
-    return all(mark in event for mark in _USAGE)
+    return _NOTHING_CHOSEN in event and _COUNTS in event
 
 
 def _with_fingerprint(event: bytes, fingerprint: str | None) -> bytes:
