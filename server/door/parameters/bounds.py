@@ -76,7 +76,7 @@ class Whole:
 
     def check(self, value: Any, param: str, limits: Limits) -> None:
         """See `Bound`."""
-        if not isinstance(value, int | float) or value != value // 1:
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
             raise refuse(param, f"must be a whole number from {self.told}.")
         if not self.least <= value <= self.most:
             raise refuse(param, f"must be from {self.told}.")

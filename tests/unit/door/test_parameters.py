@@ -104,6 +104,7 @@ def test_what_clients_honestly_ask_for_passes(path: str, body: dict[str, Any]) -
         (CHAT, {"messages": [{"role": "user", "tool_calls": 5}]}, "messages[0].tool_calls"),
         (CHAT, {"messages": HI, "n": 129}, "n"),
         (CHAT, {"messages": HI, "n": "5"}, "n"),
+        (CHAT, {"messages": HI, "n": True}, "n"),
         (CHAT, {"messages": HI, "n": 0}, "n"),
         (CHAT, {"messages": HI, "n": 10**30}, "n"),
         (CHAT, {"messages": HI, "n": 11, "use_beam_search": True}, "n"),
