@@ -34,6 +34,7 @@ interactions = sa.Table(
     sa.Column("completion_tokens", sa.Integer),
     sa.Column("first_token_ms", sa.Float),
     sa.Column("duration_ms", sa.Float),
+    sa.Column("tokens", sa.LargeBinary),
     sa.Index("ix_interactions_tenant_seq", "tenant_id", "seq"),
     sa.Index("ix_interactions_adapter", "adapter_id", "seq"),
     sa.Index("ix_interactions_outcome", "tenant_id", "outcome", "seq"),

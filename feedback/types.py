@@ -50,6 +50,7 @@ class Interaction:
     completion_tokens: int | None = None
     first_token_ms: float | None = None
     duration_ms: float | None = None
+    tokens: bytes | None = None  # what was read and sampled, as `feedback.served.pack` has it
 
 
 @dataclass(frozen=True, slots=True)
