@@ -46,7 +46,8 @@ def freeze(
         raise Invalid("held_out_share must be at least 0 and below 1.", param="held_out_share")
     kinds: dict[str, set[str]] = defaultdict(set)  # prompt -> kinds of example it has
     words: dict[str, str] = {}
-    keyed = [(_prompt_of(example), example) for example in (*labels, *pairs)]
+    said: list[Label | Pair] = [*labels, *pairs]
+    keyed = [(_prompt_of(example), example) for example in said]
     for prompt, example in keyed:
         worded = prompt_key(example.prompt)
         words[prompt] = min(worded, words.get(prompt, worded))

@@ -50,15 +50,24 @@ def evaluate(
     then the suite's.
     """
     began_s = time.monotonic()
-    labelled = [(one, ids) for one in labels if (ids := _readable(model, one, one.completion))]
-    paired = [
-        (one, ids) for one in pairs if (ids := _readable(model, one, one.chosen, one.rejected))
+    labelled = [
+        (label, tokens)
+        for label in labels
+        if (tokens := _readable(model, label, label.completion)) is not None
     ]
-    held_out = [(tuple(ids[0]), one.prompt) for one, ids in (*labelled, *paired)]
+    paired = [
+        (pair, tokens)
+        for pair in pairs
+        if (tokens := _readable(model, pair, pair.chosen, pair.rejected)) is not None
+    ]
+    held_out = [
+        *((tuple(tokens[0]), label.prompt) for label, tokens in labelled),
+        *((tuple(tokens[0]), pair.prompt) for pair, tokens in paired),
+    ]
     questions = [(tuple(encode_prompt(model.tokenizer, i.prompt)), i.prompt) for i in suite]
     shown: dict[tuple[int, ...], Prompt] = {}
-    for ids, prompt in (*held_out, *questions):
-        shown.setdefault(ids, prompt)
+    for prompt_ids, prompt in (*held_out, *questions):
+        shown.setdefault(prompt_ids, prompt)
     asked = [*shown][:OPEN_PROMPTS]
     before = answers(model, asked, live, 1.0, ANSWER_TOKENS, seed)
     after = answers(model, asked, candidate, 1.0, ANSWER_TOKENS, seed)
@@ -68,13 +77,13 @@ def evaluate(
         candidate,
     )
     samples = [
-        (_as_text(shown[prompt]), old.text, new.text)
-        for prompt, old, new in zip(asked, before, after, strict=True)
+        (_as_text(shown[ids]), old.text, new.text)
+        for ids, old, new in zip(asked, before, after, strict=True)
     ]
-    ups = [(prompt, ids) for label, (prompt, ids) in labelled if label.desirable]
-    downs = [(prompt, ids) for label, (prompt, ids) in labelled if not label.desirable]
-    chosen = [(prompt, good) for _, (prompt, good, _) in paired]
-    rejected = [(prompt, bad) for _, (prompt, _, bad) in paired]
+    ups: list[_Said] = [(ids[0], ids[1]) for label, ids in labelled if label.desirable]
+    downs: list[_Said] = [(ids[0], ids[1]) for label, ids in labelled if not label.desirable]
+    chosen: list[_Said] = [(ids[0], ids[1]) for _, ids in paired]
+    rejected: list[_Said] = [(ids[0], ids[2]) for _, ids in paired]
     usual = _mean_tokens(before)
     return Evaluation(
         margin=_margin(model, candidate, live, (ups, downs, chosen, rejected), seed),
@@ -111,7 +120,9 @@ def _margin(
         # the same prompts shift by chance alone when a candidate has learnt nothing.
         asked = [prompt for prompt, _ in ups or downs]
         usual = answers(model, asked, live, 1.0, ANSWER_TOKENS, seed)
-        drawn = [(prompt, answer.ids) for prompt, answer in zip(asked, usual, strict=True)]
+        drawn: list[_Said] = [
+            (prompt, answer.ids) for prompt, answer in zip(asked, usual, strict=True)
+        ]
         ups, downs = ups or drawn, downs or drawn
     groups = (ups, downs, chosen, rejected)
     items = [item for group in groups for item in group]

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from core.errors import Invalid
-from feedback.token_ids import Ids, unpack_ids
+from feedback.token_ids import unpack_ids
 from trainer.types import Prompt
 
 Tokens = tuple[list[int], ...]

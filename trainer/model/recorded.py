@@ -36,6 +36,8 @@ class Encoder:
             ids = self._written(recorded)
         if not prompt_ids:
             raise Refused("empty_prompt")
+        if max(*prompt_ids, *ids) >= len(self._tokenizer):
+            raise Refused("not_as_served")  # a device can send what no model has sampled
         if len(prompt_ids) + len(ids) > self._max_length:
             raise Refused("too_long")
         return prompt_ids, ids
