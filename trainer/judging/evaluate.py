@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from core.errors import Invalid
+from feedback.token_ids import Ids
 from feedback.types import Label, Pair
 from trainer.judging.bootstrap import mean_interval, preference_margin
 from trainer.judging.suite import SuiteItem
-from trainer.model.encoding import encode
+from trainer.model.encoding import Tokens, encode_prompt, tokens_of
 from trainer.model.sampling import Answer, answers
 from trainer.model.scoring import kl_to_base, logprobs, readable
 from trainer.model.warm import WarmModel
@@ -27,8 +29,8 @@ SAMPLES_SHOWN = 3
 ANSWER_TOKENS = 96
 SUITE_TEMPERATURE = 0.0
 
-_Said = tuple[Prompt, str]
-"""A prompt and an answer to it."""
+_Said = tuple[Ids, Ids]
+"""The ids of a prompt and of an answer to it."""
 
 
 def evaluate(
@@ -48,15 +50,25 @@ def evaluate(
     then the suite's.
     """
     began_s = time.monotonic()
-    labels = [label for label in labels if readable(model, label.prompt, label.completion)]
-    pairs = [
-        pair
-        for pair in pairs
-        if readable(model, pair.prompt, pair.chosen) and readable(model, pair.prompt, pair.rejected)
+    labelled = [
+        (label, tokens)
+        for label in labels
+        if (tokens := _readable(model, label, label.completion)) is not None
     ]
-    held_out = [*(label.prompt for label in labels), *(pair.prompt for pair in pairs)]
-    distinct = {_as_text(prompt): prompt for prompt in (*held_out, *(i.prompt for i in suite))}
-    asked = [*distinct.values()][:OPEN_PROMPTS]
+    paired = [
+        (pair, tokens)
+        for pair in pairs
+        if (tokens := _readable(model, pair, pair.chosen, pair.rejected)) is not None
+    ]
+    held_out = [
+        *((tuple(tokens[0]), label.prompt) for label, tokens in labelled),
+        *((tuple(tokens[0]), pair.prompt) for pair, tokens in paired),
+    ]
+    questions = [(tuple(encode_prompt(model.tokenizer, i.prompt)), i.prompt) for i in suite]
+    shown: dict[tuple[int, ...], Prompt] = {}
+    for prompt_ids, prompt in (*held_out, *questions):
+        shown.setdefault(prompt_ids, prompt)
+    asked = [*shown][:OPEN_PROMPTS]
     before = answers(model, asked, live, 1.0, ANSWER_TOKENS, seed)
     after = answers(model, asked, candidate, 1.0, ANSWER_TOKENS, seed)
     divergences = kl_to_base(
@@ -65,25 +77,34 @@ def evaluate(
         candidate,
     )
     samples = [
-        (_as_text(prompt), old.text, new.text)
-        for prompt, old, new in zip(asked, before, after, strict=True)
+        (_as_text(shown[ids]), old.text, new.text)
+        for ids, old, new in zip(asked, before, after, strict=True)
     ]
-    ups = [(label.prompt, label.completion) for label in labels if label.desirable]
-    downs = [(label.prompt, label.completion) for label in labels if not label.desirable]
-    chosen = [(pair.prompt, pair.chosen) for pair in pairs]
-    rejected = [(pair.prompt, pair.rejected) for pair in pairs]
+    ups: list[_Said] = [(ids[0], ids[1]) for label, ids in labelled if label.desirable]
+    downs: list[_Said] = [(ids[0], ids[1]) for label, ids in labelled if not label.desirable]
+    chosen: list[_Said] = [(ids[0], ids[1]) for _, ids in paired]
+    rejected: list[_Said] = [(ids[0], ids[2]) for _, ids in paired]
     usual = _mean_tokens(before)
     return Evaluation(
         margin=_margin(model, candidate, live, (ups, downs, chosen, rejected), seed),
         kl_to_base=statistics.fmean(divergences) if divergences else 0.0,
         length_ratio=_mean_tokens(after) / usual if usual else 1.0,
         suite=_suite(model, candidate, live, suite, seed) if suite else None,
-        held_out_labels=len(labels),
-        held_out_pairs=len(pairs),
+        held_out_labels=len(labelled),
+        held_out_pairs=len(paired),
         seconds=time.monotonic() - began_s,
         samples=tuple(samples[:SAMPLES_SHOWN]),
-        length_wanted=_length_wanted(model, [*ups, *chosen], asked, before),
+        length_wanted=_length_wanted([*ups, *chosen], before),
     )
+
+
+def _readable(model: WarmModel, example: Label | Pair, *completions: str) -> Tokens | None:
+    """Its ids; None where the template refuses it or one of its answers is too long."""
+    try:
+        prompt, *said = tokens_of(model.tokenizer, example.ids, example.prompt, *completions)
+    except Invalid:
+        return None
+    return (prompt, *said) if all(readable(model, prompt, ids) for ids in said) else None
 
 
 def _margin(
@@ -99,7 +120,9 @@ def _margin(
         # the same prompts shift by chance alone when a candidate has learnt nothing.
         asked = [prompt for prompt, _ in ups or downs]
         usual = answers(model, asked, live, 1.0, ANSWER_TOKENS, seed)
-        drawn = [(prompt, answer.text) for prompt, answer in zip(asked, usual, strict=True)]
+        drawn: list[_Said] = [
+            (prompt, answer.ids) for prompt, answer in zip(asked, usual, strict=True)
+        ]
         ups, downs = ups or drawn, downs or drawn
     groups = (ups, downs, chosen, rejected)
     items = [item for group in groups for item in group]
@@ -115,7 +138,7 @@ def _suite(
     model: WarmModel, candidate: Path, live: Path | None, suite: Sequence[SuiteItem], seed: int
 ) -> SuiteResult:
     longest = max(item.max_tokens for item in suite)
-    asked = [item.prompt for item in suite]
+    asked = [encode_prompt(model.tokenizer, item.prompt) for item in suite]
 
     def passed(adapter: Path | None) -> list[bool]:
         found = answers(model, asked, adapter, SUITE_TEMPERATURE, longest, seed)
@@ -140,18 +163,9 @@ def _share(passed: Sequence[bool], suite: Sequence[SuiteItem], kind: str) -> flo
     return statistics.fmean(ok for ok, item in zip(passed, suite, strict=True) if item.kind == kind)
 
 
-def _length_wanted(
-    model: WarmModel, liked: list[_Said], asked: Sequence[Prompt], before: Sequence[Answer]
-) -> float | None:
-    usual = [(prompt, answer.text) for prompt, answer in zip(asked, before, strict=True)]
-    if not liked or not usual:
-        return None
-    # Both as texts, so that the template's own tokens count on both sides.
-    wanted, found = (
-        statistics.fmean(len(encode(model.tokenizer, prompt, text)[1]) for prompt, text in items)
-        for items in (liked, usual)
-    )
-    return wanted / found
+def _length_wanted(liked: list[_Said], before: Sequence[Answer]) -> float | None:
+    usual = _mean_tokens(before)
+    return statistics.fmean(len(ids) for _, ids in liked) / usual if liked and usual else None
 
 
 def _mean_tokens(answers: Sequence[Answer]) -> float:
