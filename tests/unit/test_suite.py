@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import Invalid
-from trainer.judging.suite import SuiteItem, contains, load_suite
+from trainer.judging.conditions import contains
+from trainer.judging.suite import SuiteItem, load_suite
 
 
 @pytest.mark.parametrize(

@@ -14,18 +14,17 @@ from pathlib import Path
 
 from feedback.types import Label, Pair
 from trainer.judging.bootstrap import mean_interval, preference_margin
+from trainer.judging.drawn import ANSWER_TOKENS, Drawn, draw, greedy
+from trainer.judging.faults import faults
+from trainer.judging.neutral import is_readable, neutral_text, passages
 from trainer.judging.suite import SuiteItem
+from trainer.judging.taste import taste
 from trainer.model.encoding import encode
+from trainer.model.perplexity import costs, read
 from trainer.model.sampling import Answer, answers
 from trainer.model.scoring import kl_to_base, logprobs, readable
 from trainer.model.warm import WarmModel
-from trainer.types import Evaluation, Interval, Prompt, SuiteResult
-
-OPEN_PROMPTS = 64
-"""Prompts that are answered at temperature 1 for KL and length."""
-SAMPLES_SHOWN = 3
-ANSWER_TOKENS = 96
-SUITE_TEMPERATURE = 0.0
+from trainer.types import Evaluation, Interval, NeutralText, Prompt, SuiteResult, Taste
 
 _Said = tuple[Prompt, str]
 """A prompt and an answer to it."""
@@ -40,12 +39,14 @@ def evaluate(
     pairs: Sequence[Pair],
     suite: Sequence[SuiteItem],
     seed: int,
+    learnt: Sequence[Label | Pair] = (),
 ) -> Evaluation:
     """Measure the adapter in `candidate` against the one in `live`, or the base without one.
 
     `labels` and `pairs` are held out: no prompt of theirs was trained on; items too long for
-    the model are left out. KL and length are taken on up to 64 prompts, the held-out ones and
-    then the suite's.
+    the model are left out. `learnt` is what was trained on, which with them says what people
+    like. What is sampled at temperature 1 is drawn once, for all figures that need it; greedy
+    answers are those to the suite, or a few to the same prompts without one.
     """
     began_s = time.monotonic()
     labels = [label for label in labels if readable(model, label.prompt, label.completion)]
@@ -54,35 +55,39 @@ def evaluate(
         for pair in pairs
         if readable(model, pair.prompt, pair.chosen) and readable(model, pair.prompt, pair.rejected)
     ]
-    held_out = [*(label.prompt for label in labels), *(pair.prompt for pair in pairs)]
-    distinct = {_as_text(prompt): prompt for prompt in (*held_out, *(i.prompt for i in suite))}
-    asked = [*distinct.values()][:OPEN_PROMPTS]
-    before = answers(model, asked, live, 1.0, ANSWER_TOKENS, seed)
-    after = answers(model, asked, candidate, 1.0, ANSWER_TOKENS, seed)
-    divergences = kl_to_base(
-        model,
-        [(prompt, answer.ids) for prompt, answer in zip(asked, after, strict=True)],
-        candidate,
-    )
-    samples = [
-        (_as_text(prompt), old.text, new.text)
-        for prompt, old, new in zip(asked, before, after, strict=True)
-    ]
     ups = [(label.prompt, label.completion) for label in labels if label.desirable]
     downs = [(label.prompt, label.completion) for label in labels if not label.desirable]
     chosen = [(pair.prompt, pair.chosen) for pair in pairs]
     rejected = [(pair.prompt, pair.rejected) for pair in pairs]
-    usual = _mean_tokens(before)
+    held_out = [*(label.prompt for label in labels), *(pair.prompt for pair in pairs)]
+    drawn = draw(model, candidate, live, held_out, suite, seed)
+    divergences = kl_to_base(
+        model,
+        [(prompt, answer.ids) for prompt, answer in zip(drawn.asked, drawn.after, strict=True)],
+        candidate,
+    )
+    usual, own = _mean_tokens(drawn.before), _mean_tokens(drawn.after)
+    liked = [len(encode(model.tokenizer, *said)[1]) for said in (*ups, *chosen)]
+    endless = statistics.fmean(length >= ANSWER_TOKENS for length in liked) if liked else 0.0
     return Evaluation(
         margin=_margin(model, candidate, live, (ups, downs, chosen, rejected), seed),
         kl_to_base=statistics.fmean(divergences) if divergences else 0.0,
-        length_ratio=_mean_tokens(after) / usual if usual else 1.0,
-        suite=_suite(model, candidate, live, suite, seed) if suite else None,
+        length_ratio=own / usual if usual else 1.0,
+        suite=_suite(model, drawn, live, suite, seed) if suite else None,
         held_out_labels=len(labels),
         held_out_pairs=len(pairs),
+        samples=drawn.samples(),
+        length_wanted=_length_wanted(model, liked, drawn.asked, drawn.before),
+        answer_tokens=own,
+        faults=faults(
+            [*drawn.before, *drawn.greedy_before],
+            [*drawn.after, *drawn.greedy_after],
+            endless,
+            seed,
+        ),
+        neutral=_neutral(model, candidate, live, seed),
+        taste=_taste(model, drawn, [*learnt, *labels, *pairs], seed),
         seconds=time.monotonic() - began_s,
-        samples=tuple(samples[:SAMPLES_SHOWN]),
-        length_wanted=_length_wanted(model, [*ups, *chosen], asked, before),
     )
 
 
@@ -112,20 +117,16 @@ def _margin(
 
 
 def _suite(
-    model: WarmModel, candidate: Path, live: Path | None, suite: Sequence[SuiteItem], seed: int
+    model: WarmModel, drawn: Drawn, live: Path | None, suite: Sequence[SuiteItem], seed: int
 ) -> SuiteResult:
-    longest = max(item.max_tokens for item in suite)
-    asked = [item.prompt for item in suite]
-
-    def passed(adapter: Path | None) -> list[bool]:
-        found = answers(model, asked, adapter, SUITE_TEMPERATURE, longest, seed)
+    def passed(found: Sequence[Answer]) -> list[bool]:
         return [
             item.passes(answer.text, len(answer.ids), answer.ended)
             for item, answer in zip(suite, found, strict=True)
         ]
 
-    new, old = passed(candidate), passed(live)
-    base = old if live is None else passed(None)
+    new, old = passed(drawn.greedy_after), passed(drawn.greedy_before)
+    base = old if live is None else passed(greedy(model, None, drawn.questions, seed))
     kinds = sorted({item.kind for item in suite})
     return SuiteResult(
         candidate=statistics.fmean(new),
@@ -140,27 +141,47 @@ def _share(passed: Sequence[bool], suite: Sequence[SuiteItem], kind: str) -> flo
     return statistics.fmean(ok for ok, item in zip(passed, suite, strict=True) if item.kind == kind)
 
 
+def _neutral(model: WarmModel, candidate: Path, live: Path | None, seed: int) -> NeutralText | None:
+    texts = passages()
+    read_as = read(model, texts)
+    kept = [
+        ids
+        for text, ids, nats in zip(texts, read_as, costs(model, read_as, None), strict=True)
+        if len(ids) > 1 and is_readable(text, nats)
+    ]
+    new, old, base = (costs(model, kept, adapter) for adapter in (candidate, live, None))
+    return neutral_text(new, old, base, [len(ids) - 1 for ids in kept], seed)
+
+
+def _taste(
+    model: WarmModel, drawn: Drawn, judged: Sequence[Label | Pair], seed: int
+) -> Taste | None:
+    liked: list[list[int]] = []
+    disliked: list[list[int]] = []
+    for one in judged:
+        if isinstance(one, Pair):
+            _, high, low = encode(model.tokenizer, one.prompt, one.chosen, one.rejected)
+            liked.append(high)
+            disliked.append(low)
+        else:
+            _, said = encode(model.tokenizer, one.prompt, one.completion)
+            (liked if one.desirable else disliked).append(said)
+    before, after = ([answer.ids for answer in said] for said in (drawn.before, drawn.after))
+    return taste(liked, disliked, before, after, seed)
+
+
 def _length_wanted(
-    model: WarmModel, liked: list[_Said], asked: Sequence[Prompt], before: Sequence[Answer]
+    model: WarmModel, liked: Sequence[int], asked: Sequence[Prompt], before: Sequence[Answer]
 ) -> float | None:
-    usual = [(prompt, answer.text) for prompt, answer in zip(asked, before, strict=True)]
-    if not liked or not usual:
+    if not liked or not before:
         return None
     # Both as texts, so that the template's own tokens count on both sides.
-    wanted, found = (
-        statistics.fmean(len(encode(model.tokenizer, prompt, text)[1]) for prompt, text in items)
-        for items in (liked, usual)
-    )
-    return wanted / found
+    found = [
+        len(encode(model.tokenizer, prompt, answer.text)[1])
+        for prompt, answer in zip(asked, before, strict=True)
+    ]
+    return statistics.fmean(liked) / statistics.fmean(found)
 
 
 def _mean_tokens(answers: Sequence[Answer]) -> float:
     return statistics.fmean(len(answer.ids) for answer in answers) if answers else 0.0
-
-
-def _as_text(prompt: Prompt) -> str:
-    if isinstance(prompt, str):
-        return prompt
-    if len(prompt) == 1:
-        return str(prompt[0].get("content"))
-    return "\n".join(f"{m.get('role')}: {m.get('content')}" for m in prompt)

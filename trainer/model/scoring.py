@@ -25,6 +25,13 @@ def logprobs(
 ) -> list[float]:
     """log p(completion | prompt) per item, in nats, summed over the completion's tokens."""
     encoded = [encode(model.tokenizer, prompt, completion) for prompt, completion in items]
+    return token_logprobs(model, encoded, adapter_dir)
+
+
+def token_logprobs(
+    model: WarmModel, encoded: Sequence[Tokens], adapter_dir: Path | None
+) -> list[float]:
+    """log p(completion | prompt) per item, in nats, of token ids: a prompt's, a completion's."""
 
     def picked(adapted: Any, ids: dict[str, Any]) -> Any:
         logprobs = _log_softmax(adapted, ids)

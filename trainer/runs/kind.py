@@ -22,7 +22,7 @@ from feedback.learning.judgement import Unfit
 from feedback.store import FeedbackStore
 from trainer.runs.steps import Judged, Steps
 from trainer.runs.watch import Watch, open_run
-from trainer.types import RUN, Prompt, RunFacts, Verdict
+from trainer.types import RUN, Prompt, RunFacts, Sample, Verdict
 
 if TYPE_CHECKING:
     from trainer.model.warm import WarmModel
@@ -53,6 +53,7 @@ class RunView(Resource):
     live_before: int | None
     version: int | None
     verdict: Verdict | None
+    samples: tuple[Sample, ...]
     error: str | None
 
 
