@@ -173,7 +173,8 @@ class GateLimits:
     `suite_drop_unproven` when the paired interval still includes no drop; by `suite_drop_total`
     against the bare base. Faults of sampled answers may grow in the same manner. Perplexity of
     neutral text may grow by `perplexity_rise` against the reference, by twice that against the
-    base.
+    base. Sampled answers count where liked ones are known from disliked ones `told_apart` of the
+    time, and provably.
     """
 
     kl_cap: float = 2.0
@@ -191,6 +192,7 @@ class GateLimits:
     empty_rise_unproven: float = 0.03
     repetition_rise: float = 0.03
     repetition_rise_unproven: float = 0.10
+    told_apart: float = 0.7
 
     def kl_allowed(self, tokens: float) -> float:
         """Largest KL to the base for answers of `tokens` tokens on average, nats an answer."""

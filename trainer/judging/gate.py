@@ -25,7 +25,7 @@ def judge(evaluation: Evaluation, limits: GateLimits) -> Verdict:
     """Hold a candidate against every condition; it is promoted only if all of them hold."""
     checks = [_margin(evaluation, limits), _drift(evaluation, limits), _length(evaluation, limits)]
     if evaluation.taste is not None:
-        checks.append(_taste(evaluation.taste, evaluation.margin))
+        checks.append(_taste(evaluation.taste, evaluation.margin, limits))
     if evaluation.faults is not None:
         checks += fault_checks(evaluation.faults, limits)
     if evaluation.neutral is not None:
@@ -52,8 +52,8 @@ def choose(candidates: Sequence[tuple[Evaluation, Verdict]]) -> int | None:
 def _margin(evaluation: Evaluation, limits: GateLimits) -> Check:
     margin = evaluation.margin
     figures = (
-        f"{margin.mean:+.2f} nats ({margin.low:+.2f} to {margin.high:+.2f}) towards the preferred "
-        f"answers, on {margin.n} effective held-out items"
+        f"{margin.mean:+.2f} nats ({margin.low:+.2f} to {margin.high:+.2f}) on {margin.n} "
+        "effective items"
     )
     if margin.n == 0:
         return Check(
@@ -62,7 +62,9 @@ def _margin(evaluation: Evaluation, limits: GateLimits) -> Check:
     if margin.n < limits.few_held_out:
         # Too few to prove anything, so only the direction counts.
         return Check("preference margin", margin.mean > 0, f"{figures}; too few for proof")
-    return Check("preference margin", margin.low > 0, f"{figures}; the interval must be over 0")
+    if margin.low <= 0:
+        return Check("preference margin", False, f"{figures}; the interval must be over 0")
+    return Check("preference margin", True, figures)
 
 
 def _drift(evaluation: Evaluation, limits: GateLimits) -> Check:
@@ -77,7 +79,7 @@ def _drift(evaluation: Evaluation, limits: GateLimits) -> Check:
     return Check(
         "distance from the base",
         evaluation.kl_to_base <= allowed,
-        f"KL {evaluation.kl_to_base:.2f} nats an answer of {tokens:.0f} tokens, allowed "
+        f"KL {evaluation.kl_to_base:.2f} nats in {tokens:.0f} tokens an answer, allowed "
         f"{allowed:.2f}",
     )
 
@@ -94,26 +96,22 @@ def _length(evaluation: Evaluation, limits: GateLimits) -> Check:
     )
 
 
-def _taste(taste: Taste, margin: Interval) -> Check:
+def _taste(taste: Taste, margin: Interval, limits: GateLimits) -> Check:
     """Likelihoods may move where nothing is drawn: what is sampled must move too, if one can tell.
 
     The direction decides, as with few held-out items: the answers are fewer than the judgements.
     """
-    name, shift = "sampled answers", taste.shift
-    if taste.told_apart.low <= 0.5 or shift.n == 0:
-        return Check(
-            name,
-            True,
-            f"cannot be judged: likes are not told from dislikes by wording (area under "
-            f"ROC {taste.told_apart.mean:.2f})",
-        )
+    name, shift, told_apart = "sampled answers", taste.shift, taste.told_apart
+    if told_apart.mean < limits.told_apart or told_apart.low <= 0.5 or shift.n == 0:
+        why = f"cannot be judged by wording (ROC area {told_apart.mean:.2f} of likes over dislikes)"
+        return Check(name, True, why)
     figures = f"{shift.mean:+.2f} ({shift.low:+.2f} to {shift.high:+.2f})"
     if shift.low > 0:
-        return Check(name, True, f"moved {figures} of the way from disliked to liked")
+        return Check(name, True, f"moved {figures} of the way to liked ones")
     if shift.high < 0:
-        return Check(name, False, f"moved {figures}, away from what was liked")
-    likelihood = f"likelihood moved {margin.mean:+.2f} nats, samples " if margin.mean > 0 else ""
-    return Check(name, shift.mean > 0, f"{likelihood}did not provably: {figures}; over 0 is asked")
+        return Check(name, False, f"moved {figures}, away from liked ones")
+    moved = f"likelihood moved {margin.mean:+.2f} nats, " if margin.mean > 0 else ""
+    return Check(name, shift.mean > 0, f"{moved}samples not provably: {figures}; must be over 0")
 
 
 def _neutral(neutral: NeutralText, limits: GateLimits) -> Check:
@@ -122,7 +120,7 @@ def _neutral(neutral: NeutralText, limits: GateLimits) -> Check:
         "neutral text",
         ratio.mean <= 1 + allowed and neutral.to_base <= 1 + 2 * allowed,
         f"perplexity {ratio.mean - 1:+.1%} ({ratio.low - 1:+.1%} to {ratio.high - 1:+.1%}), "
-        f"allowed {allowed:+.0%}; to the base {neutral.to_base - 1:+.1%}",
+        f"base {neutral.to_base - 1:+.1%}, allowed {allowed:+.1%}",
     )
 
 
@@ -140,8 +138,8 @@ def _suite(suite: SuiteResult, limits: GateLimits) -> Check:
             limits.suite_drop,
             limits.suite_drop_unproven,
         ),
-        f"{suite.candidate:.1%} passed, the reference {suite.reference:.1%} (difference "
-        f"{100 * suite.difference.low:+.1f} to {100 * suite.difference.high:+.1f} points)",
+        f"{suite.candidate:.1%} passed, reference {suite.reference:.1%} "
+        f"({100 * suite.difference.low:+.1f} to {100 * suite.difference.high:+.1f} points)",
     )
 
 
@@ -150,6 +148,6 @@ def _suite_against_base(suite: SuiteResult, limits: GateLimits) -> Check:
     return Check(
         "regression suite against the base",
         at_most(suite.base - suite.candidate, limits.suite_drop_total),
-        f"{suite.candidate:.1%} passed, the base {suite.base:.1%}, allowed "
-        f"{100 * limits.suite_drop_total:g} points less",
+        f"{suite.candidate:.1%} passed, base {suite.base:.1%}, allowed "
+        f"-{100 * limits.suite_drop_total:g} points",
     )

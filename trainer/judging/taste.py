@@ -24,6 +24,7 @@ MOST_JUDGED = 200
 """Liked and as many disliked answers that are learnt from; the kernel grows with the square."""
 FEWEST_JUDGED = 3
 _RIDGE = 1.0
+_TIE = 1e-9
 
 
 def taste(
@@ -39,9 +40,10 @@ def taste(
     liked, or disliked.
 
     The classifier is kernel ridge regression on the tokens and pairs of tokens that occur in an
-    answer, whichever weigh the same in both classes. What it can tell is measured on answers it
-    left out, all of them in turn, for which ridge regression has a closed form.
-    Source: Rifkin, Lippert, "Notes on Regularized Least Squares" (2007), section 4.
+    answer, both classes as heavy. What it can tell is measured on answers it left out: each
+    liked one with each disliked one, for which ridge regression has a closed form.
+    Source: Pahikkala et al., "Exact and efficient leave-pair-out cross-validation for ranking
+    RLS" (2008).
     """
     liked, disliked = liked[-MOST_JUDGED:], disliked[-MOST_JUDGED:]
     if min(len(liked), len(disliked)) < FEWEST_JUDGED or not after:
@@ -51,11 +53,10 @@ def taste(
     kernel = _overlaps(bags, bags)
     # Each class as heavy as the other: targets whose mean is 0.
     target = np.where(up, 1 / len(liked), -1 / len(disliked)) * len(bags) / 2
-    inverse = np.linalg.inv(kernel + _RIDGE * np.eye(len(bags)))
+    inverse = np.asarray(np.linalg.inv(kernel + _RIDGE * np.eye(len(bags))), dtype=np.float64)
     weights = inverse @ target
-    left_out = target - weights / np.diag(inverse)
-    gap = float(left_out[up].mean() - left_out[~up].mean())
-    told_apart = _roc_area(left_out[up], left_out[~up])
+    over = _left_out(target, weights, inverse, up)
+    told_apart, gap = _roc_area(over), float(over.mean())
     if gap <= 0:
         return Taste(told_apart, Interval(0.0, 0.0, 0.0, 0))
     new, old = (_overlaps([_bag(i) for i in ids], bags) @ weights for ids in (after, before))
@@ -75,15 +76,24 @@ def _overlaps(
     )
 
 
-def _roc_area(up: Floats, down: Floats) -> Interval:
-    """How often one of `up` is over one of `down`, ties half, with its 95 % interval.
+def _left_out(target: Floats, weights: Floats, inverse: Floats, up: NDArray[np.bool_]) -> Floats:
+    """How far each liked answer scores over each disliked one, neither learnt from, [up, down]."""
+    own, other = np.diag(inverse)[up][:, None], np.diag(inverse)[~up][None, :]
+    both = inverse[np.ix_(up, ~up)]
+    liked, disliked = weights[up][:, None], weights[~up][None, :]
+    missed = (other + both) * liked - (own + both) * disliked
+    return target[up][:, None] - target[~up][None, :] - missed / (own * other - both**2)
+
+
+def _roc_area(over: Floats) -> Interval:
+    """How often a liked answer is over a disliked one, ties half, with its 95 % interval.
 
     Source: Hanley, McNeil, "The meaning and use of the area under a ROC curve", 1982.
     """
-    over = up[:, None] - down[None, :]
-    area = float(((over > 0) + 0.5 * (over == 0)).mean())
+    ups, downs = over.shape
+    tied = np.abs(over) < _TIE
+    area = float(np.where(tied, 0.5, over > 0).mean())
     of_up, of_down = area / (2 - area), 2 * area**2 / (1 + area)
-    spread = area * (1 - area) + (len(up) - 1) * (of_up - area**2)
-    spread += (len(down) - 1) * (of_down - area**2)
-    error = 1.96 * (max(0.0, spread) / (len(up) * len(down))) ** 0.5
-    return Interval(area, max(0.0, area - error), min(1.0, area + error), len(up) + len(down))
+    spread = area * (1 - area) + (ups - 1) * (of_up - area**2) + (downs - 1) * (of_down - area**2)
+    error = 1.96 * (max(0.0, spread) / (ups * downs)) ** 0.5
+    return Interval(area, max(0.0, area - error), min(1.0, area + error), ups + downs)

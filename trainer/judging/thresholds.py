@@ -42,6 +42,6 @@ def _fault(name: str, what: str, found: Compared, small: float, unproven: float)
     return Check(
         name,
         small_or_unproven(found.candidate - found.reference, change.low <= 0, small, unproven),
-        f"{found.candidate:.1%} {what}, the reference {found.reference:.1%} (difference "
-        f"{100 * change.low:+.1f} to {100 * change.high:+.1f} points)",
+        f"{found.candidate:.1%} {what}, reference {found.reference:.1%} "
+        f"({100 * change.low:+.1f} to {100 * change.high:+.1f})",
     )
