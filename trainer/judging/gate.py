@@ -148,6 +148,6 @@ def _suite_against_base(suite: SuiteResult, limits: GateLimits) -> Check:
     return Check(
         "regression suite against the base",
         at_most(suite.base - suite.candidate, limits.suite_drop_total),
-        f"{suite.candidate:.1%} passed, base {suite.base:.1%}, allowed "
+        f"{suite.candidate:.1%}, base {suite.base:.1%}, allowed "
         f"-{100 * limits.suite_drop_total:g} points",
     )
