@@ -164,11 +164,19 @@ class Settings(BaseSettings):
         description="Feedback items of an adapter that are looked at, the newest ones.",
     )
     gate_kl_cap: float = Field(
-        default=3.0, gt=0, description="Largest KL to the base the gate allows, nats per answer."
+        default=2.0,
+        gt=0,
+        description="KL to the base the gate allows an answer of any length, nats.",
+    )
+    gate_kl_token_cap: float = Field(
+        default=0.05, ge=0, description="KL it allows beyond, for each token of the answer, nats."
+    )
+    gate_perplexity_rise: float = Field(
+        default=0.03, gt=0, description="How much worse neutral text may be read; 0.03 is 3 %."
     )
     regression_suite: str = Field(
         default="",
-        description="JSONL of the gate's regression suite; empty: the model's `regression.jsonl`.",
+        description="The gate's suite, JSONL; empty: the model's `regression.jsonl`, or ours.",
     )
 
     def resolved_database_url(self) -> str:

@@ -49,6 +49,16 @@ def print_verdict(verdict: dict[str, Any] | None) -> None:
         console.print(Text.assemble(mark, shown(f"{check['name']}: {check['detail']}")))
 
 
+def print_samples(samples: list[dict[str, str]]) -> None:
+    """What was answered before and what the candidate answers, whole."""
+    if samples:
+        console.print("Answers at temperature 1, before and after:")
+    for sample in samples:
+        for word, name in (("?", "prompt"), ("-", "before"), ("+", "after")):
+            text = shown(sample[name], lines=True).replace("\n", "\n    ")
+            console.print(Text(f"  {word} {text}"))
+
+
 def run_events(client: Server, run_id: str, after: int = 0) -> list[dict[str, Any]]:
     """All of a run's events after number `after`."""
     events: list[dict[str, Any]] = []

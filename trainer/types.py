@@ -88,15 +88,65 @@ class SuiteResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """A mean over sampled answers, the candidate's and the reference's to the same prompts."""
+
+    candidate: float
+    reference: float
+    difference: Interval  # candidate - reference, paired per prompt
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFaults:
+    """What is wrong with sampled answers, greedy ones and those at temperature 1 together.
+
+    `endless`: share cut at the limit of tokens. `empty`: share with nothing to read.
+    `repetition`: share of an answer's 4-grams that occurred in it before, 0 to 1.
+    `endless_wanted`: share of the held-out answers people liked that are as long as that limit.
+    """
+
+    endless: Compared
+    empty: Compared
+    repetition: Compared
+    endless_wanted: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NeutralText:
+    """Perplexity of text nobody asked for, relative to another model's: 1.03 is 3 % worse.
+
+    `to_reference` has its interval over the `passages` that the base can read at all.
+    """
+
+    to_reference: Interval
+    to_base: float
+    passages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taste:
+    """Whether sampled answers moved towards what people like, by the words they are made of.
+
+    `told_apart`: how often a liked answer scores over a disliked one it was not learnt from (the
+    area under the ROC curve); 0.5 is guessing. `shift`: the candidate's answers' score minus the
+    reference's, paired per prompt; the mean liked answer lies 1 above the mean disliked one.
+    """
+
+    told_apart: Interval
+    shift: Interval
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """What was measured of one candidate on data it was not trained on.
 
     `margin`: held-out preference margin of the candidate minus the reference's (the live
     version, or the base when nothing is live), in nats.
     `kl_to_base`: mean over prompts of the summed token KL(candidate || base) on the candidate's
-    own answers, in nats per answer. `length_ratio`: mean tokens of candidate over reference.
-    `length_wanted`: mean tokens of the held-out answers people liked over the reference's own;
-    None without any.
+    own answers, in nats per answer; `answer_tokens` is the mean length of those answers.
+    `length_ratio`: mean tokens of candidate over reference. `length_wanted`: mean tokens of the
+    held-out answers people liked over the reference's own; None without any. `samples` are
+    whole: a prompt, the reference's answer, the candidate's.
     """
 
     margin: Interval
@@ -106,25 +156,47 @@ class Evaluation:
     held_out_labels: int
     held_out_pairs: int
     seconds: float
-    samples: tuple[tuple[str, str, str], ...] = ()  # (prompt, reference's answer, candidate's)
+    samples: tuple[tuple[str, str, str], ...] = ()
     length_wanted: float | None = None
+    answer_tokens: float = 0.0
+    faults: AnswerFaults | None = None
+    neutral: NeutralText | None = None
+    taste: Taste | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GateLimits:
     """The thresholds a candidate is held against; shares are fractions of 1.
 
-    A suite may drop by `suite_drop` against the reference; by up to `suite_drop_unproven` when
-    the paired interval still includes no drop; by `suite_drop_total` against the bare base.
+    The KL to the base may be `kl_cap` nats an answer and `kl_token_cap` nats more for each of
+    its tokens. A suite may drop by `suite_drop` against the reference; by up to
+    `suite_drop_unproven` when the paired interval still includes no drop; by `suite_drop_total`
+    against the bare base. Faults of sampled answers may grow in the same manner. Perplexity of
+    neutral text may grow by `perplexity_rise` against the reference, by twice that against the
+    base. Sampled answers count where liked ones are known from disliked ones `told_apart` of the
+    time, and provably.
     """
 
-    kl_cap: float = 3.0
+    kl_cap: float = 2.0
+    kl_token_cap: float = 0.05
     suite_drop: float = 0.01
     suite_drop_unproven: float = 0.03
     suite_drop_total: float = 0.03
     length_low: float = 0.8
     length_high: float = 1.25
     few_held_out: int = 67
+    perplexity_rise: float = 0.03
+    endless_rise: float = 0.10
+    endless_rise_unproven: float = 0.25
+    empty_rise: float = 0.01
+    empty_rise_unproven: float = 0.03
+    repetition_rise: float = 0.03
+    repetition_rise_unproven: float = 0.10
+    told_apart: float = 0.7
+
+    def kl_allowed(self, tokens: float) -> float:
+        """Largest KL to the base for answers of `tokens` tokens on average, nats an answer."""
+        return self.kl_cap + self.kl_token_cap * tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +223,21 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """What was answered at temperature 1 before a run, and what its candidate answers."""
+
+    prompt: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """Why a run was opened, what it has made, how that was judged.
 
     `last_feedback_seq` is the watermark: the newest feedback known when it was opened.
-    `live_before` is the version live at that time, `version` the candidate it made.
+    `live_before` is the version live at that time, `version` the candidate it made. `samples`
+    are kept with the verdict, for people to read.
     """
 
     trigger: str
@@ -165,6 +247,7 @@ class RunFacts:
     snapshot_digest: str | None = None
     version: int | None = None
     verdict: Verdict | None = None
+    samples: tuple[Sample, ...] = ()
 
 
 Run = Work[RunFacts]

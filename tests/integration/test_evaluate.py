@@ -59,14 +59,20 @@ def test_a_candidate_that_learnt_the_preference_passes(tiny_model, habits, gladl
     assert found.margin.mean > found.margin.low > 1.0
     assert 0.0 < found.kl_to_base < 3.0
     assert found.held_out_labels == 20
-    assert len(found.samples) == 3
+    assert len(found.samples) == 8
+    assert found.answer_tokens == pytest.approx(10, abs=2)
     assert judge(found, GateLimits()).promoted
+    assert found.taste is not None
+    assert found.taste.told_apart.mean == 1.0  # the first word tells
+    assert found.taste.shift.low > 0
 
 
 def test_a_candidate_that_learnt_the_opposite_fails(tiny_model, habits, gladly, suite) -> None:
     against = habits.labels(tiny_model, seed=8, prefer="well")
     found = measured(tiny_model, gladly, None, against, (), suite)
     assert found.margin.high < 0
+    assert found.taste is not None
+    assert found.taste.shift.high < 0
     assert not judge(found, GateLimits()).promoted
 
 

@@ -22,7 +22,7 @@ from trainer.model.warm import WarmModel
 from trainer.runs.plan import Candidate
 from trainer.runs.steps import Judged, Steps
 from trainer.runs.watch import open_run
-from trainer.types import RUN, Check, Evaluation, Interval, RunFacts, Verdict
+from trainer.types import RUN, Check, Evaluation, Interval, RunFacts, Sample, Verdict
 
 
 @pytest.fixture
@@ -37,7 +37,9 @@ def world(tmp_path: Path) -> tuple[Steps, Registry, Ledger[RunFacts], str, list[
     run, _ = open_run(runs, adapter, "test", 0, None)
     folder = write_adapter(tmp_path / "candidate", read_base(str(SHIPPED_MODEL)), seed=1)
     interval = Interval(1.0, 0.5, 1.5, 10)
-    measured = Evaluation(interval, 1.0, 1.0, None, 10, 0, 0.1)
+    measured = Evaluation(
+        interval, 1.0, 1.0, None, 10, 0, 0.1, samples=(("Hi?", "Hello.", "Arr!"),)
+    )
     passed = Verdict(True, (Check("preference margin", True, "fine"),))
     judged = [Judged(folder, "kto-fresh", measured, passed)]
     model = WarmModel(str(SHIPPED_MODEL))
@@ -52,6 +54,24 @@ def test_a_repeated_publish_makes_one_version(world: tuple) -> None:  # type: ig
     adapter_id = runs.find(run_id).adapter_id
     assert [v.state for v in registry.versions(adapter_id)] == ["live"]
     assert registry.by_id(adapter_id).live_version == 1
+
+
+def test_what_was_answered_before_and_after_stays_with_the_verdict(world: tuple) -> None:  # type: ignore[type-arg]
+    steps, _, runs, run_id, judged = world
+    assert runs.find(run_id).facts.samples == ()
+    steps.publish(run_id, "", judged)
+    assert runs.find(run_id).facts.samples == (Sample("Hi?", "Hello.", "Arr!"),)
+
+
+def test_a_chat_model_without_a_suite_is_asked_the_general_one(
+    world: tuple,  # type: ignore[type-arg]
+    tmp_path: Path,
+) -> None:
+    steps = world[0]
+    assert len(steps._suite(is_chat=True)) == 156  # the shipped model brings its own
+    steps._settings = Settings(home=tmp_path, model=str(tmp_path))
+    assert steps._suite(is_chat=False) == ()
+    assert len(steps._suite(is_chat=True)) == 150
 
 
 def test_a_publish_resumed_after_a_rollback_leaves_the_rollback_alone(world: tuple) -> None:  # type: ignore[type-arg]

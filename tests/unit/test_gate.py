@@ -8,7 +8,16 @@ import pytest
 
 from trainer.judging.bootstrap import mean_interval
 from trainer.judging.gate import choose, judge
-from trainer.types import Evaluation, GateLimits, Interval, SuiteResult
+from trainer.types import (
+    AnswerFaults,
+    Compared,
+    Evaluation,
+    GateLimits,
+    Interval,
+    NeutralText,
+    SuiteResult,
+    Taste,
+)
 
 LIMITS = GateLimits()
 
@@ -34,6 +43,9 @@ SOUND = Evaluation(
     held_out_labels=100,
     held_out_pairs=0,
     seconds=3.0,
+    answer_tokens=25.0,
+    neutral=NeutralText(Interval(1.01, 1.0, 1.02, 14), 1.01, 14),
+    taste=Taste(Interval(0.9, 0.8, 1.0, 80), Interval(0.4, 0.2, 0.6, 64)),
 )
 
 
@@ -67,7 +79,58 @@ def test_without_held_out_feedback_nothing_is_promoted() -> None:
 
 
 def test_a_candidate_far_from_the_base_is_rejected() -> None:
-    assert failed(replace(SOUND, kl_to_base=3.01)) == ["distance from the base"]
+    assert failed(replace(SOUND, kl_to_base=3.26)) == ["distance from the base"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "kl", "passes"),
+    [(10, 2.4, True), (10, 2.6, False), (500, 26.0, True), (500, 28.0, False)],
+)
+def test_longer_answers_may_differ_more_from_the_base(
+    tokens: float, kl: float, passes: bool
+) -> None:
+    """2 nats an answer and 0.05 a token: 2.5 for ten tokens, 27 for five hundred."""
+    one = replace(SOUND, kl_to_base=kl, answer_tokens=tokens)
+    assert (failed(one) == []) is passes
+
+
+def test_text_nobody_asked_for_may_be_read_three_per_cent_worse() -> None:
+    worse = NeutralText(Interval(1.04, 1.03, 1.05, 14), 1.04, 14)
+    assert failed(replace(SOUND, neutral=worse)) == ["neutral text"]
+
+
+def test_perplexity_does_not_add_up_over_rounds() -> None:
+    little_by_little = NeutralText(Interval(1.02, 1.01, 1.03, 14), 1.07, 14)
+    assert failed(replace(SOUND, neutral=little_by_little)) == ["neutral text"]
+
+
+def test_samples_that_moved_away_from_what_was_liked_are_rejected() -> None:
+    away = Taste(Interval(0.9, 0.8, 1.0, 80), Interval(-0.3, -0.5, -0.1, 64))
+    assert failed(replace(SOUND, taste=away)) == ["sampled answers"]
+
+
+@pytest.mark.parametrize(("mean", "passes"), [(0.05, True), (-0.01, False), (0.0, False)])
+def test_likelihood_that_moved_without_samples_is_said(mean: float, passes: bool) -> None:
+    still = Taste(Interval(0.9, 0.8, 1.0, 80), Interval(mean, mean - 0.2, mean + 0.2, 64))
+    verdict = judge(replace(SOUND, taste=still), LIMITS)
+    assert verdict.promoted is passes
+    (told,) = [check.detail for check in verdict.checks if check.name == "sampled answers"]
+    assert told.startswith("likelihood moved +2.00 nats, samples not provably: ")
+
+
+@pytest.mark.parametrize("area", [Interval(0.65, 0.55, 0.75, 80), Interval(0.8, 0.45, 1.0, 9)])
+def test_samples_decide_only_where_likes_are_known_from_dislikes(area: Interval) -> None:
+    away = Interval(-0.3, -0.5, -0.1, 64)
+    assert failed(replace(SOUND, taste=Taste(area, away))) == []
+    assert failed(replace(SOUND, taste=replace(SOUND.taste, shift=away))) == ["sampled answers"]
+
+
+def test_every_check_of_a_sound_candidate_fits_a_line() -> None:
+    share = Compared(0.125, 0.102, Interval(0.023, -0.031, 0.072, 200))
+    found = replace(SOUND, faults=AnswerFaults(share, share, share))
+    told = [f"  ✓ {check.name}: {check.detail}" for check in judge(found, LIMITS).checks]
+    assert len(told) == 10
+    assert [line for line in told if len(line) > 80] == []
 
 
 @pytest.mark.parametrize(("ratio", "passes"), [(0.79, False), (0.8, True), (1.26, False)])

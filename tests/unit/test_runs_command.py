@@ -1,4 +1,4 @@
-"""`attune runs list` says what keeps runs from being carried out."""
+"""What `attune runs` prints: trouble of the trainer, a run with its verdict and its texts."""
 
 from __future__ import annotations
 
@@ -75,3 +75,22 @@ def test_a_server_that_knows_of_nothing_adds_nothing(
     server.answers["/health"] = health
     ran = CliRunner().invoke(app, ["runs", "list", "--url", server.url, "--key", "k"])
     assert (ran.exit_code, ran.stderr) == (0, "")
+
+
+def test_a_run_shows_whole_answers_before_and_after(server: Answering) -> None:
+    sample = {"prompt": "Where?", "before": "Desk 4.\nUpstairs.", "after": "Arr\x1b[31m, desk 4!"}
+    verdict = {"promoted": True, "checks": [{"name": "margin", "passed": True, "detail": "fine"}]}
+    run = {"id": "run_1", "state": "succeeded", "verdict": verdict, "samples": [sample]}
+    server.answers["/v1/runs/run_1"] = (200, run)
+    page = {"data": [], "has_more": False, "last_id": None}
+    server.answers["/v1/runs/run_1/events"] = (200, page)
+    ran = CliRunner().invoke(app, ["runs", "show", "run_1", "--url", server.url, "--key", "k"])
+    assert ran.exit_code == 0
+    told = [line.rstrip() for line in ran.stdout.splitlines()]
+    at = told.index("  ? Where?")
+    assert told[at : at + 4] == [
+        "  ? Where?",
+        "  - Desk 4.",
+        "    Upstairs.",
+        "  + Arr\\x1b[31m, desk 4!",
+    ]

@@ -16,18 +16,17 @@ from core.errors import Invalid
 from feedback.token_ids import Ids
 from feedback.types import Label, Pair
 from trainer.judging.bootstrap import mean_interval, preference_margin
+from trainer.judging.drawn import ANSWER_TOKENS, Drawn, Open, draw, greedy
+from trainer.judging.faults import faults
+from trainer.judging.neutral import is_readable, neutral_text, passages
 from trainer.judging.suite import SuiteItem
-from trainer.model.encoding import Tokens, encode_prompt, tokens_of
+from trainer.judging.taste import taste
+from trainer.model.encoding import Tokens, tokens_of
+from trainer.model.perplexity import costs, read
 from trainer.model.sampling import Answer, answers
 from trainer.model.scoring import kl_to_base, logprobs, readable
 from trainer.model.warm import WarmModel
-from trainer.types import Evaluation, Interval, Prompt, SuiteResult
-
-OPEN_PROMPTS = 64
-"""Prompts that are answered at temperature 1 for KL and length."""
-SAMPLES_SHOWN = 3
-ANSWER_TOKENS = 96
-SUITE_TEMPERATURE = 0.0
+from trainer.types import Evaluation, Interval, NeutralText, SuiteResult, Taste
 
 _Said = tuple[Ids, Ids]
 """The ids of a prompt and of an answer to it."""
@@ -42,12 +41,14 @@ def evaluate(
     pairs: Sequence[Pair],
     suite: Sequence[SuiteItem],
     seed: int,
+    learnt: Sequence[Label | Pair] = (),
 ) -> Evaluation:
     """Measure the adapter in `candidate` against the one in `live`, or the base without one.
 
     `labels` and `pairs` are held out: no prompt of theirs was trained on; items too long for
-    the model are left out. KL and length are taken on up to 64 prompts, the held-out ones and
-    then the suite's.
+    the model are left out. `learnt` is what was trained on, which with them says what people
+    like. What is sampled at temperature 1 is drawn once, for all figures that need it; greedy
+    answers are those to the suite, or a few to the same prompts without one.
     """
     began_s = time.monotonic()
     labelled = [
@@ -60,41 +61,39 @@ def evaluate(
         for pair in pairs
         if (tokens := _readable(model, pair, pair.chosen, pair.rejected)) is not None
     ]
-    held_out = [
-        *((tuple(tokens[0]), label.prompt) for label, tokens in labelled),
-        *((tuple(tokens[0]), pair.prompt) for pair, tokens in paired),
-    ]
-    questions = [(tuple(encode_prompt(model.tokenizer, i.prompt)), i.prompt) for i in suite]
-    shown: dict[tuple[int, ...], Prompt] = {}
-    for prompt_ids, prompt in (*held_out, *questions):
-        shown.setdefault(prompt_ids, prompt)
-    asked = [*shown][:OPEN_PROMPTS]
-    before = answers(model, asked, live, 1.0, ANSWER_TOKENS, seed)
-    after = answers(model, asked, candidate, 1.0, ANSWER_TOKENS, seed)
-    divergences = kl_to_base(
-        model,
-        [(prompt, answer.ids) for prompt, answer in zip(asked, after, strict=True)],
-        candidate,
-    )
-    samples = [
-        (_as_text(shown[ids]), old.text, new.text)
-        for ids, old, new in zip(asked, before, after, strict=True)
-    ]
     ups: list[_Said] = [(ids[0], ids[1]) for label, ids in labelled if label.desirable]
     downs: list[_Said] = [(ids[0], ids[1]) for label, ids in labelled if not label.desirable]
     chosen: list[_Said] = [(ids[0], ids[1]) for _, ids in paired]
     rejected: list[_Said] = [(ids[0], ids[2]) for _, ids in paired]
-    usual = _mean_tokens(before)
+    held_out = [
+        *(Open(tuple(ids[0]), label.prompt) for label, ids in labelled),
+        *(Open(tuple(ids[0]), pair.prompt) for pair, ids in paired),
+    ]
+    drawn = draw(model, candidate, live, held_out, suite, seed)
+    answered = [(one.ids, answer.ids) for one, answer in zip(drawn.asked, drawn.after, strict=True)]
+    divergences = kl_to_base(model, answered, candidate)
+    usual, own = _mean_tokens(drawn.before), _mean_tokens(drawn.after)
+    liked = [len(ids) for _, ids in (*ups, *chosen)]
+    endless = statistics.fmean(length >= ANSWER_TOKENS for length in liked) if liked else 0.0
     return Evaluation(
         margin=_margin(model, candidate, live, (ups, downs, chosen, rejected), seed),
         kl_to_base=statistics.fmean(divergences) if divergences else 0.0,
-        length_ratio=_mean_tokens(after) / usual if usual else 1.0,
-        suite=_suite(model, candidate, live, suite, seed) if suite else None,
+        length_ratio=own / usual if usual else 1.0,
+        suite=_suite(model, drawn, live, suite, seed) if suite else None,
         held_out_labels=len(labelled),
         held_out_pairs=len(paired),
+        samples=drawn.samples(),
+        length_wanted=statistics.fmean(liked) / usual if liked and usual else None,
+        answer_tokens=own,
+        faults=faults(
+            [*drawn.before, *drawn.greedy_before],
+            [*drawn.after, *drawn.greedy_after],
+            endless,
+            seed,
+        ),
+        neutral=_neutral(model, candidate, live, seed),
+        taste=_taste(model, drawn, [*learnt, *labels, *pairs], seed),
         seconds=time.monotonic() - began_s,
-        samples=tuple(samples[:SAMPLES_SHOWN]),
-        length_wanted=_length_wanted([*ups, *chosen], before),
     )
 
 
@@ -135,20 +134,16 @@ def _margin(
 
 
 def _suite(
-    model: WarmModel, candidate: Path, live: Path | None, suite: Sequence[SuiteItem], seed: int
+    model: WarmModel, drawn: Drawn, live: Path | None, suite: Sequence[SuiteItem], seed: int
 ) -> SuiteResult:
-    longest = max(item.max_tokens for item in suite)
-    asked = [encode_prompt(model.tokenizer, item.prompt) for item in suite]
-
-    def passed(adapter: Path | None) -> list[bool]:
-        found = answers(model, asked, adapter, SUITE_TEMPERATURE, longest, seed)
+    def passed(found: Sequence[Answer]) -> list[bool]:
         return [
             item.passes(answer.text, len(answer.ids), answer.ended)
             for item, answer in zip(suite, found, strict=True)
         ]
 
-    new, old = passed(candidate), passed(live)
-    base = old if live is None else passed(None)
+    new, old = passed(drawn.greedy_after), passed(drawn.greedy_before)
+    base = old if live is None else passed(greedy(model, None, drawn.questions, seed))
     kinds = sorted({item.kind for item in suite})
     return SuiteResult(
         candidate=statistics.fmean(new),
@@ -163,18 +158,36 @@ def _share(passed: Sequence[bool], suite: Sequence[SuiteItem], kind: str) -> flo
     return statistics.fmean(ok for ok, item in zip(passed, suite, strict=True) if item.kind == kind)
 
 
-def _length_wanted(liked: list[_Said], before: Sequence[Answer]) -> float | None:
-    usual = _mean_tokens(before)
-    return statistics.fmean(len(ids) for _, ids in liked) / usual if liked and usual else None
+def _neutral(model: WarmModel, candidate: Path, live: Path | None, seed: int) -> NeutralText | None:
+    texts = passages()
+    read_as = read(model, texts)
+    kept = [
+        ids
+        for text, ids, nats in zip(texts, read_as, costs(model, read_as, None), strict=True)
+        if len(ids) > 1 and is_readable(text, nats)
+    ]
+    new, old, base = (costs(model, kept, adapter) for adapter in (candidate, live, None))
+    return neutral_text(new, old, base, [len(ids) - 1 for ids in kept], seed)
+
+
+def _taste(
+    model: WarmModel, drawn: Drawn, judged: Sequence[Label | Pair], seed: int
+) -> Taste | None:
+    liked: list[Ids] = []
+    disliked: list[Ids] = []
+    for one in judged:
+        said = (one.chosen, one.rejected) if isinstance(one, Pair) else (one.completion,)
+        tokens = _readable(model, one, *said)
+        if tokens is None:
+            continue
+        if isinstance(one, Pair):
+            liked.append(tokens[1])
+            disliked.append(tokens[2])
+        else:
+            (liked if one.desirable else disliked).append(tokens[1])
+    before, after = ([answer.ids for answer in said] for said in (drawn.before, drawn.after))
+    return taste(liked, disliked, before, after, seed)
 
 
 def _mean_tokens(answers: Sequence[Answer]) -> float:
     return statistics.fmean(len(answer.ids) for answer in answers) if answers else 0.0
-
-
-def _as_text(prompt: Prompt) -> str:
-    if isinstance(prompt, str):
-        return prompt
-    if len(prompt) == 1:
-        return str(prompt[0].get("content"))
-    return "\n".join(f"{m.get('role')}: {m.get('content')}" for m in prompt)

@@ -23,7 +23,7 @@ from feedback.store import FeedbackStore
 from feedback.token_ids import Ids
 from trainer.runs.steps import Judged, Steps
 from trainer.runs.watch import Watch, open_run
-from trainer.types import RUN, RunFacts, Verdict
+from trainer.types import RUN, RunFacts, Sample, Verdict
 
 if TYPE_CHECKING:
     from trainer.model.warm import WarmModel
@@ -54,6 +54,7 @@ class RunView(Resource):
     live_before: int | None
     version: int | None
     verdict: Verdict | None
+    samples: tuple[Sample, ...]
     error: str | None
 
 

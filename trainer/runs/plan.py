@@ -85,5 +85,9 @@ def hyperparameters(settings: Settings, parameters: int) -> Hyperparameters:
 
 
 def gate_limits(settings: Settings) -> GateLimits:
-    """The gate's limits with the operator's KL cap."""
-    return GateLimits(kl_cap=settings.gate_kl_cap)
+    """The gate's limits with those the operator sets."""
+    return GateLimits(
+        kl_cap=settings.gate_kl_cap,
+        kl_token_cap=settings.gate_kl_token_cap,
+        perplexity_rise=settings.gate_perplexity_rise,
+    )

@@ -25,12 +25,12 @@ from feedback.learning.recorded import Encode, anything_fits
 from feedback.store import FeedbackStore
 from feedback.types import Snapshot
 from trainer.judging.gate import choose, judge
-from trainer.judging.suite import load_suite
+from trainer.judging.suite import GENERAL_SUITE, SuiteItem, load_suite
 from trainer.methods import METHODS
 from trainer.methods.folders import scaled
 from trainer.runs.due import left_out
 from trainer.runs.plan import Candidate, can_continue, candidates, gate_limits, hyperparameters
-from trainer.types import RUN, Evaluation, Progress, Run, Verdict
+from trainer.types import RUN, Evaluation, Progress, Run, Sample, Verdict
 
 if TYPE_CHECKING:
     from trainer.model.warm import WarmModel
@@ -215,7 +215,7 @@ class Steps:
         self.runs.advance(run_id, "publish", stoppable=False, version=version.number)
         if best is None:
             self._registry.reject(adapter.id, version.number)
-            self._end(run, "rejected", chosen.verdict, version)
+            self._end(run, "rejected", chosen, version)
         else:
             self._promote(run, adapter, version, chosen)
         return chosen.verdict
@@ -237,29 +237,38 @@ class Steps:
                 actor=f"gate of {run.id}",
                 reason="; ".join(chosen.verdict.reasons)[:2000],
             )
-        self._end(run, "succeeded", chosen.verdict, version)
+        self._end(run, "succeeded", chosen, version)
 
-    def _end(self, run: Run, state: str, verdict: Verdict, version: Version) -> None:
+    def _end(self, run: Run, state: str, chosen: Judged, version: Version) -> None:
         told = "live" if state == "succeeded" else "rejected"
         self.runs.event(run.id, "message", f"Version {version.number} is {told}.", key="end")
-        self.runs.finish(run.id, state, verdict=verdict, version=version.number)
+        samples = tuple(Sample(*one) for one in chosen.evaluation.samples)
+        self.runs.finish(
+            run.id, state, verdict=chosen.verdict, samples=samples, version=version.number
+        )
 
     def _judge(
         self, run: Run, adapter: Adapter, frozen: Snapshot, folder: Path, name: str
     ) -> Judged:
         from trainer.judging.evaluate import evaluate
 
-        suite_path = self._settings.resolved_regression_suite()
+        model = self._model()
         measured = evaluate(
-            self._model(),
+            model,
             candidate=folder,
             live=self._live(adapter, run),
             labels=frozen.held_out_labels,
             pairs=frozen.held_out_pairs,
-            suite=load_suite(suite_path) if suite_path else (),
+            suite=self._suite(is_chat=bool(model.tokenizer.chat_template)),
             seed=_SEED,
+            learnt=(*frozen.train_labels, *frozen.train_pairs),
         )
         return Judged(folder, name, measured, judge(measured, gate_limits(self._settings)))
+
+    def _suite(self, *, is_chat: bool) -> tuple[SuiteItem, ...]:
+        """What the operator or the model brings, else the general one for models that chat."""
+        path = self._settings.resolved_regression_suite() or (GENERAL_SUITE if is_chat else None)
+        return load_suite(path) if path else ()
 
     def _require_base(self, run: Run) -> None:
         self._bases.require(self._base, since_s=run.created_at_s)

@@ -1,0 +1,37 @@
+"""What plain text costs the base and its adapters, in nats.
+
+Owns how text without a template is read. Must not know: which text, which cost is too much.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from adapters.artifacts.digest import adapter_digest
+from trainer.model.scoring import logprobs
+from trainer.model.warm import WarmModel
+
+
+def read(model: WarmModel, texts: Sequence[str]) -> list[list[int]]:
+    """The token ids of each text, cut at the model's context; empty where a token is unknown."""
+    tokenizer, limit = model.tokenizer, model.context_tokens
+    found = [list(tokenizer(text)["input_ids"])[:limit] for text in texts]
+    unknown = tokenizer.unk_token_id
+    # A byte-level tokenizer may call its end token the unknown one; it never meets it in text.
+    return [[] if unknown in ids[1:] else ids for ids in found]
+
+
+def costs(
+    model: WarmModel, texts: Sequence[Sequence[int]], adapter_dir: Path | None
+) -> list[float]:
+    """-log p of each text after its first token, nats; the model remembers the last few calls."""
+    adapter = adapter_digest(adapter_dir) if adapter_dir else "base"
+    key = hashlib.sha256(repr((adapter, [*map(tuple, texts)])).encode()).hexdigest()
+
+    def score() -> list[float]:
+        encoded = [(list(ids[:1]), list(ids[1:])) for ids in texts]
+        return [-value for value in logprobs(model, encoded, adapter_dir)]
+
+    return model.remembered(f"costs:{key}", score)
