@@ -7,18 +7,18 @@ Knows nothing of HTTP or the engine; the server's recorder hands it finished int
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
-import msgspec
 import sqlalchemy as sa
 
 from core.database import Database, found, insert_ignoring_duplicates, row_of
+from core.errors import NotFound
 from core.ids import AdapterId, CompletionId, TenantId
-from core.page import Page, read_page
+from core.page import Page
 from core.queries import aside
+from feedback.history import ANY, Wanted, one_of, read_history
 from feedback.tables import interactions
 from feedback.targets import complete_targets, lock_tenants, release_targets
-from feedback.types import Interaction, Outcome
+from feedback.types import Interaction
 
 
 class InteractionStore:
@@ -70,39 +70,25 @@ class InteractionStore:
         with self._database.read() as connection:
             return frozenset(CompletionId(name) for name in connection.scalars(query))
 
+    def get(self, tenant_id: TenantId, completion_id: CompletionId) -> Interaction:
+        """One answer, without its document; NotFound if the tenant has none of that id."""
+        missing = NotFound(f"No interaction {completion_id[:80]!r}.", param="id")
+        return self._database.get(one_of(tenant_id, completion_id), Interaction, missing)
+
     def list(
         self,
         tenant_id: TenantId,
+        wanted: Wanted = ANY,
         *,
-        adapter_id: AdapterId | None = None,
-        outcome: Outcome | None = None,
         after: CompletionId | None = None,
         limit: int = 20,
     ) -> Page[Interaction]:
-        """The tenant's interactions, newest first, those following `after`; limit 1 to 200.
+        """The tenant's answers without their documents, those asked last first, after `after`.
 
-        Raises Invalid for the limit, NotFound for a cursor that is not the tenant's.
+        A page may be short, even empty, though more follow after its cursor. Raises Invalid for a
+        limit outside 1 to 200, NotFound for a cursor that is not the tenant's.
         """
-        owner: dict[str, str] = {"tenant_id": tenant_id}
-        mine, where = dict(owner), []
-        if adapter_id is not None:  # its answers are one tenant's
-            mine = {"adapter_id": adapter_id}
-        if outcome is not None and adapter_id is None:
-            mine["outcome"] = outcome
-        elif outcome is not None:
-            where.append(aside(interactions.c.outcome) == outcome)
-        return read_page(
-            self._database,
-            interactions,
-            owner,
-            mine,
-            where,
-            partial(msgspec.convert, type=Interaction),
-            newest=(interactions.c.seq,),
-            after=after,
-            limit=limit,
-            noun="completion",
-        )
+        return read_history(self._database, tenant_id, wanted, after=after, limit=limit)
 
     def recent_adapters(self, *, limit: int, among: int = 2000) -> Sequence[AdapterId]:
         """Adapters whose versions gave the last `among` answers of all tenants, busiest first."""

@@ -16,10 +16,9 @@ from msgspec.structs import replace
 from core.ids import AdapterId, CompletionId, FeedbackId
 from feedback.learning.texts import Texts
 from feedback.learning.votes import Score, Vote, pair_vote, voice_of
-from feedback.types import Feedback, Interaction, Message
+from feedback.types import Asked, Feedback, Interaction, Prompt
 
 About = Mapping[CompletionId, Interaction]
-Prompt = tuple[Message, ...] | str
 Unfit = Callable[[Prompt, str, int | None], str | None]
 """Why a trainer cannot take an answer to a prompt, as counted in `dropped`; None: it can.
 
@@ -100,11 +99,12 @@ class Reader:
             raise Refused("other_adapter")
         if about.outcome != "completed":
             raise Refused("not_completed")
-        if about.finish_reason in _TOOL_REASONS or _calls_tools(about.response):
-            raise Refused("tool_calls")
         index = item.choice_index if choice is None else choice
         if index >= len(about.answers):
             raise Refused("no_such_choice")
+        told = about.choice(index)
+        if told.finish_reason in _TOOL_REASONS or told.tool_calls or _calls_tools(about.response):
+            raise Refused("tool_calls")
         text = about.answers[index]
         if not text.strip():
             raise Refused("empty_answer")
@@ -186,7 +186,7 @@ def _counted(about: Interaction) -> int | None:
     return about.prompt_tokens + about.completion_tokens
 
 
-def _normalised(prompt: Sequence[Message] | str) -> Prompt:
+def _normalised(prompt: Asked) -> Prompt:
     """The prompt as training sees it: role and text of each message, text parts joined.
 
     Two requests are the same prompt exactly when these are equal.
@@ -195,6 +195,8 @@ def _normalised(prompt: Sequence[Message] | str) -> Prompt:
         return prompt
     messages = []
     for message in prompt:
+        if not isinstance(message, Mapping):
+            raise Refused("not_text")  # token ids, or one of several prompts
         kind = message.get("type", "message")  # of an item of a response
         if kind == "reasoning":
             continue  # what was thought is no turn of the conversation
