@@ -7,6 +7,7 @@ Knows nothing of HTTP or the engine; the server's recorder hands it finished int
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,7 +19,7 @@ from core.queries import aside
 from feedback.history import ANY, Wanted, one_of, read_history
 from feedback.tables import interactions
 from feedback.targets import complete_targets, lock_tenants, release_targets
-from feedback.types import Interaction
+from feedback.types import Choice, Interaction
 
 
 class InteractionStore:
@@ -33,10 +34,7 @@ class InteractionStore:
         On return all of the batch is durable. Feedback that came before its answer is matched.
         """
         if batch:
-            names = Interaction.__slots__
-            rows = [
-                row_of(interactions, {name: getattr(it, name) for name in names}) for it in batch
-            ]
+            rows = [row_of(interactions, _values(it)) for it in batch]
             with self._database.write() as connection:
                 insert_ignoring_duplicates(connection, interactions, rows)
                 complete_targets(connection, batch)
@@ -108,6 +106,15 @@ class InteractionStore:
         )
         with self._database.read() as connection:
             return [AdapterId(name) for name in connection.scalars(query)]
+
+
+def _values(answered: Interaction) -> dict[str, Any]:
+    values = {name: getattr(answered, name) for name in Interaction.__slots__}
+    values["choices"] = [
+        {name: told for name in Choice.__slots__ if (told := getattr(choice, name))}
+        for choice in answered.choices
+    ]
+    return values
 
 
 def _fetchable(tenant_id: TenantId, completion_id: CompletionId) -> sa.ColumnElement[bool]:
