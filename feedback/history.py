@@ -25,7 +25,7 @@ LOOKED_AT = 10_000
 """Answers that one page looks at, at most; a page that finds too few among them is a short one."""
 
 MOST_CHARS = 8_000_000
-"""Of prompts and answers on a page, but for the first: each may be as long as a request."""
+"""Of what is shown on a page, but for its first answer: each may be as long as a request."""
 
 _AT_ONCE = 500
 _FEW = 1000
@@ -204,11 +204,9 @@ def _descending() -> Iterable[sa.ColumnElement[Any]]:
 
 _JUDGED = sa.exists().where(feedback_targets.c.completion_id == interactions.c.id)
 _PLACES = sa.select(*_NEWEST, interactions.c.id)
-_WEIGHED = sa.select(
-    interactions.c.seq,
-    interactions.c.id,
-    (
-        sa.func.length(sa.cast(interactions.c.prompt, sa.Text))
-        + sa.func.length(sa.cast(interactions.c.answers, sa.Text))
-    ).label("chars"),
+_LONG = ("prompt", "answers", "request", "choices")
+_CHARS = sum(
+    (sa.func.length(sa.cast(interactions.c[name], sa.Text)) for name in _LONG),
+    2 * sa.func.coalesce(sa.func.length(interactions.c.tokens), 0),
 )
+_WEIGHED = sa.select(interactions.c.seq, interactions.c.id, _CHARS.label("chars"))
