@@ -144,15 +144,10 @@ def _fitting(found: Sequence[sa.Row[Any, Any, Any]]) -> Sequence[sa.Row[Any, Any
 
 
 def _by(tenant_id: TenantId, first: str | None, asked: Mapping[str, str]) -> sa.Select[Any]:
-    """All there are in order, by the index that begins with the filter `first`."""
-    columns = interactions.c
-    if first == "adapter_id":  # its answers are one tenant's
-        begins, mine = columns.adapter_id, [only(columns.adapter_id, asked[first])]
-        others = [aside(columns.tenant_id) == tenant_id]
-    else:
-        begins, mine = columns.tenant_id, [only(columns.tenant_id, tenant_id)]
-        others = [] if first is None else [columns[first] == asked[first]]
-    return _PLACES.where(*mine, *others).order_by(begins.desc(), *_descending())
+    """All there are in order, by the index that begins with the tenant and the filter `first`."""
+    tenant = interactions.c.tenant_id
+    walk = _PLACES.where(only(tenant, tenant_id)).order_by(tenant.desc(), *_descending())
+    return walk if first is None else walk.where(interactions.c[first] == asked[first])
 
 
 def _by_name(names: Iterable[str], tenant_id: TenantId) -> sa.Select[Any]:
@@ -189,9 +184,8 @@ def _rarest(connection: sa.Connection, tenant_id: TenantId, asked: Mapping[str, 
     columns = interactions.c
 
     def left(name: str) -> int:
-        some = sa.select(columns.seq).where(columns[name] == asked[name])
-        if name != "adapter_id":
-            some = some.where(columns.tenant_id == tenant_id)
+        mine = columns.tenant_id == tenant_id
+        some = sa.select(columns.seq).where(mine, columns[name] == asked[name])
         few = some.limit(_FEW).subquery()
         return connection.scalar(sa.select(sa.func.count()).select_from(few)) or 0
 

@@ -53,7 +53,7 @@ interactions = sa.Table(
     sa.Index("ix_interactions_endpoint", "tenant_id", "endpoint", *_NEWEST),
     sa.Index("ix_interactions_model", "tenant_id", "model_answered", *_NEWEST),
     # Few answers are of somebody or something: the others are in no such index.
-    sa.Index("ix_interactions_adapter", "adapter_id", *_NEWEST, **_of("adapter_id")),
+    sa.Index("ix_interactions_adapter", "tenant_id", "adapter_id", *_NEWEST, **_of("adapter_id")),
     sa.Index("ix_interactions_end_user", "tenant_id", "end_user", *_NEWEST, **_of("end_user")),
     sa.Index("ix_interactions_domain", "tenant_id", "domain", *_NEWEST, **_of("domain")),
     sa.Index(

@@ -19,7 +19,7 @@ _INDEXES = (
     ("ix_interactions_outcome", ("tenant_id", "outcome"), None),
     ("ix_interactions_endpoint", ("tenant_id", "endpoint"), None),
     ("ix_interactions_model", ("tenant_id", "model_answered"), None),
-    ("ix_interactions_adapter", ("adapter_id",), "adapter_id"),
+    ("ix_interactions_adapter", ("tenant_id", "adapter_id"), "adapter_id"),
     ("ix_interactions_end_user", ("tenant_id", "end_user"), "end_user"),
     ("ix_interactions_domain", ("tenant_id", "domain"), "domain"),
     ("ix_interactions_conversation", ("tenant_id", "conversation_id"), "conversation_id"),
