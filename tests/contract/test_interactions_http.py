@@ -176,21 +176,23 @@ async def test_another_tenants_answer_does_not_exist(door: Door, client: httpx.A
         assert (await other.get("/v1/interactions/mine")).status_code == 403
 
 
-@pytest.mark.parametrize(
-    ("asked", "found"),
-    [
-        ("", ["c", "b", "a"]), ("adapter=support", ["b"]), ("adapter=support&version=1", ["b"]),
-        ("adapter=support&version=2", []), ("model=support@1", ["b"]), ("model=base", ["c", "a"]),
-        ("outcome=cancelled", ["c"]), ("endpoint=messages", ["c"]), ("user=ann", ["b"]),
-        ("domain=d", ["b"]), ("conversation=c", ["b"]), ("judged=true", ["a"]),
-        ("judged=false", ["c", "b"]), ("since=200", ["c", "b"]), ("until=200", ["a"]),
-        ("since=1970-01-01T00:03:20Z&until=1970-01-01T01:05:00+01:00", ["b"]),
-        ("since=1970-01-01T00:05", ["c"]), ("judged=false&user=ann", ["b"]),
-    ],
-)  # fmt: skip
-async def test_the_list_is_filtered(
-    door: Door, client: httpx.AsyncClient, asked: str, found: list[str]
-) -> None:
+FILTERS = {
+    "": "cba", "adapter=support": "b", "adapter=support&version=1": "b",
+    "adapter=support&version=2": "", "model=support@1": "b", "model=base": "ca",
+    "outcome=cancelled": "c", "endpoint=messages": "c", "user=ann": "b", "domain=d": "b",
+    "conversation=c": "b", "judged=true": "a", "judged=false": "cb", "since=200": "cb",
+    "until=200": "a", "since=1970-01-01T00:03:20Z&until=1970-01-01T01:05:00+01:00": "b",
+    "since=1970-01-01T00:05": "c", "judged=false&user=ann": "b",
+}  # fmt: skip
+REFUSED = {
+    "limit=0": "limit", "limit=201": "limit", "limit=x": "limit", "version=1": "version",
+    "adapter=support&version=0": "version", "adapter=support&version=1&model=base": "model",
+    "outcome=lost": "outcome", "judged=maybe": "judged", "endpoint=chat": "endpoint",
+    "since=yesterday": "since", "since=nan": "since", "until=-1": "until", "until=1e400": "until",
+}  # fmt: skip
+
+
+async def test_the_list_is_filtered(door: Door, client: httpx.AsyncClient) -> None:
     adapter = door.runtime.registry.get(door.tenant("acme"), "support")
     theirs = {"model_answered": "support@1", "adapter_id": adapter.id, "version": 1}
     named = {"end_user": "ann", "domain": "d", "conversation_id": "c"}
@@ -199,30 +201,21 @@ async def test_the_list_is_filtered(
     record(door, "c", created_at_s=300.0, outcome="cancelled", endpoint="messages")
     item = Feedback(FeedbackId("f"), door.tenant("acme"), 1.0, CompletionId("a"), value=True)
     door.runtime.feedback.put(item)
-    reply = await client.get(f"/v1/interactions?{asked}")
-    assert [one["id"] for one in reply.json()["data"]] == found
+    found = {}
+    for asked in FILTERS:
+        listed = (await client.get(f"/v1/interactions?{asked}")).json()["data"]
+        found[asked] = "".join(one["id"] for one in listed)
+    assert found == FILTERS
 
 
-@pytest.mark.parametrize(
-    ("asked", "status", "param"),
-    [
-        ("limit=0", 400, "limit"), ("limit=201", 400, "limit"), ("limit=x", 400, "limit"),
-        ("after=nobody", 404, "after"), ("adapter=nobody", 404, None),
-        ("version=1", 400, "version"),
-        ("adapter=support&version=0", 400, "version"), ("outcome=lost", 400, "outcome"),
-        ("adapter=support&version=1&model=base", 400, "model"), ("judged=maybe", 400, "judged"),
-        ("endpoint=chat", 400, "endpoint"), ("since=yesterday", 400, "since"),
-        ("since=nan", 400, "since"), ("until=-1", 400, "until"), ("until=1e400", 400, "until"),
-    ],
-)  # fmt: skip
-async def test_what_nobody_can_look_for_is_refused_by_name(
-    client: httpx.AsyncClient, asked: str, status: int, param: str | None
-) -> None:
-    reply = await client.get(f"/v1/interactions?{asked}")
-    assert reply.status_code == status, reply.text
-    if param is not None:
-        assert reply.json()["error"]["param"] == param
-    assert reply.json()["error"]["message"]
+async def test_what_nobody_can_look_for_is_refused_by_name(client: httpx.AsyncClient) -> None:
+    for asked, param in REFUSED.items():
+        reply = await client.get(f"/v1/interactions?{asked}")
+        error = reply.json()["error"]
+        assert (reply.status_code, error["param"]) == (400, param), (asked, reply.text)
+        assert error["message"]
+    for asked in ("after=nobody", "adapter=nobody"):
+        assert (await client.get(f"/v1/interactions?{asked}")).status_code == 404
 
 
 async def test_pages_follow_each_other(door: Door, client: httpx.AsyncClient) -> None:
