@@ -15,12 +15,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
     WrapValidator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from core.clock import iso
+from core.clock import iso, moment_s
 from core.errors import Invalid
 
 _PLACES = ("body", "query", "path")
@@ -53,6 +54,14 @@ class Body(BaseModel):
 
 Time = Annotated[str | None, BeforeValidator(iso)]
 """A time in seconds, shown as ISO 8601."""
+
+
+Moment = Annotated[
+    float,
+    BeforeValidator(moment_s),
+    WithJsonSchema({"type": "string"}),
+]
+"""A time in a query: ISO 8601, in UTC where it names no zone, or seconds since the epoch."""
 
 
 class View(BaseModel):

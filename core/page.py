@@ -19,10 +19,14 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """One page of a list, newest first; the last item's id is the next page's cursor."""
+    """One page of a list, newest first.
+
+    `after`: the cursor of the next page, where it is not the last item's id.
+    """
 
     items: tuple[Item, ...]
     has_more: bool
+    after: str | None = None
 
 
 def read_page(

@@ -7,18 +7,19 @@ Knows nothing of HTTP or the engine; the server's recorder hands it finished int
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
 from core.database import Database, found, insert_ignoring_duplicates, row_of
+from core.errors import NotFound
 from core.ids import AdapterId, CompletionId, TenantId
-from core.page import Page, read_page
+from core.page import Page
 from core.queries import aside
+from feedback.history import ANY, Wanted, one_of, read_history
 from feedback.tables import interactions
 from feedback.targets import complete_targets, lock_tenants, release_targets
-from feedback.types import Interaction, Outcome
+from feedback.types import Choice, Interaction
 
 
 class InteractionStore:
@@ -33,10 +34,7 @@ class InteractionStore:
         On return all of the batch is durable. Feedback that came before its answer is matched.
         """
         if batch:
-            names = Interaction.__slots__
-            rows = [
-                row_of(interactions, {name: getattr(it, name) for name in names}) for it in batch
-            ]
+            rows = [row_of(interactions, _values(it)) for it in batch]
             with self._database.write() as connection:
                 insert_ignoring_duplicates(connection, interactions, rows)
                 complete_targets(connection, batch)
@@ -70,39 +68,25 @@ class InteractionStore:
         with self._database.read() as connection:
             return frozenset(CompletionId(name) for name in connection.scalars(query))
 
+    def get(self, tenant_id: TenantId, completion_id: CompletionId) -> Interaction:
+        """One answer, without its document; NotFound if the tenant has none of that id."""
+        missing = NotFound(f"No interaction {completion_id[:80]!r}.", param="id")
+        return self._database.get(one_of(tenant_id, completion_id), Interaction, missing)
+
     def list(
         self,
         tenant_id: TenantId,
+        wanted: Wanted = ANY,
         *,
-        adapter_id: AdapterId | None = None,
-        outcome: Outcome | None = None,
         after: CompletionId | None = None,
         limit: int = 20,
     ) -> Page[Interaction]:
-        """The tenant's interactions, newest first, those following `after`; limit 1 to 200.
+        """The tenant's answers without their documents, those asked last first, after `after`.
 
-        Raises Invalid for the limit, NotFound for a cursor that is not the tenant's.
+        A page may be short, even empty, though more follow after its cursor. Raises Invalid for a
+        limit outside 1 to 200, NotFound for a cursor that is not the tenant's.
         """
-        owner: dict[str, str] = {"tenant_id": tenant_id}
-        mine, where = dict(owner), []
-        if adapter_id is not None:  # its answers are one tenant's
-            mine = {"adapter_id": adapter_id}
-        if outcome is not None and adapter_id is None:
-            mine["outcome"] = outcome
-        elif outcome is not None:
-            where.append(aside(interactions.c.outcome) == outcome)
-        return read_page(
-            self._database,
-            interactions,
-            owner,
-            mine,
-            where,
-            partial(msgspec.convert, type=Interaction),
-            newest=(interactions.c.seq,),
-            after=after,
-            limit=limit,
-            noun="completion",
-        )
+        return read_history(self._database, tenant_id, wanted, after=after, limit=limit)
 
     def recent_adapters(self, *, limit: int, among: int = 2000) -> Sequence[AdapterId]:
         """Adapters whose versions gave the last `among` answers of all tenants, busiest first."""
@@ -122,6 +106,15 @@ class InteractionStore:
         )
         with self._database.read() as connection:
             return [AdapterId(name) for name in connection.scalars(query)]
+
+
+def _values(answered: Interaction) -> dict[str, Any]:
+    values = {name: getattr(answered, name) for name in Interaction.__slots__}
+    values["choices"] = [
+        {name: told for name in Choice.__slots__ if (told := getattr(choice, name))}
+        for choice in answered.choices
+    ]
+    return values
 
 
 def _fetchable(tenant_id: TenantId, completion_id: CompletionId) -> sa.ColumnElement[bool]:

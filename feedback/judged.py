@@ -17,7 +17,7 @@ from core.database import Database
 from core.ids import AdapterId
 from core.queries import among, listed, only
 from feedback.tables import feedback, feedback_targets, interactions
-from feedback.types import Comparison, Feedback, Interaction
+from feedback.types import Choice, Comparison, Feedback, Interaction
 
 _AT_ONCE = 200
 """A prompt can be as long as a request: a part must fit in memory whatever was sent."""
@@ -79,9 +79,11 @@ def _read_some(connection: sa.Connection, seqs: Sequence[int]) -> Iterator[Judge
 # Made by hand, in the order of their fields: to check what the database holds takes as long as
 # all the rest. What is not read is as if there were none.
 def _answer(row: Sequence[Any]) -> Interaction:
-    *first, sampling, response, prompt_tokens, completion_tokens, tokens = row
+    *first, sampling, response, choices, prompt_tokens, completion_tokens, tokens = row
     told: dict[str, Any] = {"sampling": sampling, "response": response, "tokens": tokens}
     told |= {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+    if choices:  # of plain answers nothing is kept
+        told["choices"] = msgspec.convert(choices, tuple[Choice, ...])
     return Interaction(*first, **told)
 
 
@@ -105,6 +107,7 @@ _ANSWERS = sa.select(
     *(interactions.c[name] for name in Interaction.__slots__[:14]),  # to the end user
     interactions.c.sampling,
     interactions.c.response,
+    interactions.c.choices,
     interactions.c.prompt_tokens,
     interactions.c.completion_tokens,
     interactions.c.tokens,

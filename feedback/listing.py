@@ -6,17 +6,17 @@ counting, so that no planner has to guess. Must not know HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import msgspec
 import sqlalchemy as sa
 
 from core.database import Database
-from core.ids import FeedbackId, TenantId
+from core.ids import CompletionId, FeedbackId, TenantId
 from core.page import Page, page_of, place, read_page
 from core.queries import aside, only
-from feedback.tables import feedback, feedback_targets
+from feedback.tables import feedback, feedback_targets, interactions
 from feedback.types import Feedback
 
 _FEW = 1000
@@ -57,6 +57,38 @@ def list_feedback(
         limit=limit,
         noun="feedback",
     )
+
+
+def read_about(
+    database: Database,
+    tenant_id: TenantId,
+    completion_ids: Collection[CompletionId],
+    each: int,
+) -> dict[CompletionId, list[Feedback]]:
+    """The newest things the tenant said of each answer, so many of `each` at most."""
+    target = feedback_targets.c
+    told = sa.exists().where(target.completion_id == interactions.c.id)
+    judged = sa.select(interactions.c.id).where(interactions.c.id.in_(completion_ids), told)
+    newest = (
+        sa.select(target.completion_id, target.feedback_seq)
+        .where(only(target.completion_id, sa.bindparam("name")))
+        .order_by(target.completion_id.desc(), target.feedback_seq.desc())
+        .limit(each)
+    )
+    with database.read() as connection:
+        # One by one: somebody may have spoken of one of them a hundred thousand times.
+        names = connection.scalars(judged).all()
+        places = [row for name in names for row in connection.execute(newest, {"name": name})]
+        said = sa.select(feedback).where(
+            feedback.c.seq.in_({row.feedback_seq for row in places}),
+            aside(feedback.c.tenant_id) == tenant_id,
+        )
+        items = {row["seq"]: _read(row) for row in connection.execute(said).mappings()}
+    found: dict[CompletionId, list[Feedback]] = {}
+    for name, seq in places:
+        if seq in items:
+            found.setdefault(name, []).append(items[seq])
+    return found
 
 
 def _about(

@@ -5,7 +5,7 @@ Knows nothing of HTTP or of training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -16,7 +16,7 @@ from core.names import one_spelling
 from core.page import Page
 from core.queries import aside, each, only
 from feedback.judged import Judged, read_judged, said_of
-from feedback.listing import list_feedback
+from feedback.listing import list_feedback, read_about
 from feedback.putting import Said, Stored, put_all
 from feedback.tables import feedback, feedback_targets
 from feedback.types import Feedback, Kind, News
@@ -70,6 +70,12 @@ class FeedbackStore:
             "kind": kind,
         }
         return list_feedback(self._database, tenant_id, wanted, after=after, limit=limit)
+
+    def about(
+        self, tenant_id: TenantId, completion_ids: Collection[CompletionId], *, each: int = 20
+    ) -> Mapping[CompletionId, Sequence[Feedback]]:
+        """What the tenant said of these answers, some two hundred at most: of each the newest."""
+        return read_about(self._database, tenant_id, completion_ids, each)
 
     def delete(
         self, tenant_id: TenantId, feedback_id: FeedbackId, *, given_by: str | None = None

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from core.database import BigId, metadata
+
+_NEWEST = ("created_at_s", "seq")
+
+
+def _of(name: str) -> dict[str, Any]:
+    """Makes an index of the rows alone that have a value in the column."""
+    there = sa.text(f"{name} IS NOT NULL")
+    return {"sqlite_where": there, "postgresql_where": there}
+
 
 interactions = sa.Table(
     "interactions",
@@ -35,9 +46,21 @@ interactions = sa.Table(
     sa.Column("first_token_ms", sa.Float),
     sa.Column("duration_ms", sa.Float),
     sa.Column("tokens", sa.LargeBinary),
-    sa.Index("ix_interactions_tenant_seq", "tenant_id", "seq"),
-    sa.Index("ix_interactions_adapter", "adapter_id", "seq"),
-    sa.Index("ix_interactions_outcome", "tenant_id", "outcome", "seq"),
+    sa.Column("choices", sa.JSON, nullable=False, server_default="[]"),
+    # One for each filter of the list, in the list's order.
+    sa.Index("ix_interactions_newest", "tenant_id", *_NEWEST),
+    sa.Index("ix_interactions_outcome", "tenant_id", "outcome", *_NEWEST),
+    sa.Index("ix_interactions_endpoint", "tenant_id", "endpoint", *_NEWEST),
+    sa.Index("ix_interactions_model", "tenant_id", "model_answered", *_NEWEST),
+    # Few answers are of somebody or something: the others are in no such index.
+    sa.Index("ix_interactions_adapter", "tenant_id", "adapter_id", *_NEWEST, **_of("adapter_id")),
+    sa.Index("ix_interactions_end_user", "tenant_id", "end_user", *_NEWEST, **_of("end_user")),
+    sa.Index("ix_interactions_domain", "tenant_id", "domain", *_NEWEST, **_of("domain")),
+    sa.Index(
+        "ix_interactions_conversation",
+        *("tenant_id", "conversation_id", *_NEWEST),
+        **_of("conversation_id"),
+    ),
 )
 
 feedback = sa.Table(

@@ -11,10 +11,34 @@ from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 Message = Mapping[str, Any]
 """An OpenAI chat message: `role`, `content`, optionally `tool_calls`."""
 
+Prompt = tuple[Message, ...] | str
+"""What one answer is given to: messages, or plain text for /v1/completions."""
+
+Asked = tuple[Message | str | tuple[int, ...] | int, ...] | str
+"""The prompt of a request: a `Prompt`; or for /v1/completions the token ids of one, or a list of
+prompts, each text or token ids."""
+
 Outcome = Literal["completed", "cancelled", "failed"]
+Arm = Literal["live", "pinned", "exploration", "base", "device"]
+"""Why a request was answered by what answered it; see `Interaction.arm`."""
+
 Kind = Literal["thumb", "score", "comment", "correction", "comparison"]
 Change = Literal["created", "updated", "unchanged"]
 """What storing an item did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a request's answers, beside its text: all in the words of its endpoint.
+
+    `finish_reason` None: it was broken off. `stop_reason`: the text or token that ended it, or what
+    cut it. `tool_calls`: as the client got them, a stream's put together.
+    """
+
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +60,55 @@ class Interaction:
     adapter_id: AdapterId | None
     version: int | None
     explored: bool
-    prompt: tuple[Message, ...] | str  # messages, or plain text for /v1/completions
+    prompt: Asked
     answers: tuple[str, ...]  # one text per choice
-    finish_reason: str | None
+    finish_reason: str | None  # of the first choice that has one
     end_user: str | None = None
     domain: str | None = None
     conversation_id: str | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)  # the body as sent, less the prompt
-    response: Mapping[str, Any] | None = None  # tool calls and the like
+    response: Mapping[str, Any] | None = None  # the code of an error, and the like
     document: Mapping[str, Any] | None = None  # the whole response, where its id fetches it
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     first_token_ms: float | None = None
     duration_ms: float | None = None
     tokens: bytes | None = None  # what was read and sampled, as `feedback.served.pack` has it
+    choices: tuple[Choice, ...] = ()  # one per answer; none where `finish_reason` says it all
+
+    def choice(self, index: int) -> Choice:
+        """What is known of the answer of that index beside its text."""
+        if index < len(self.choices):
+            return self.choices[index]
+        alone = len(self.answers) <= 1  # of several, earlier releases kept one reason
+        calls = (self.response or {}).get("tool_calls") if alone else None
+        return Choice(self.finish_reason if alone else None, tool_calls=tuple(calls or ()))
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts the request had: more than one, or one in a list, is a batch."""
+        return len(self.prompt) if self.is_batch else 1
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether it was asked for answers to a list of prompts."""
+        return isinstance(self.prompt, tuple) and any(
+            isinstance(item, str | tuple) for item in self.prompt
+        )
+
+    @property
+    def arm(self) -> Arm:
+        """Why this version answered, or the base: an adapter's `live` version, one the request
+        named (`pinned`), the base in place of a live one (`exploration`), the base because it was
+        asked for or nothing is live (`base`), or a `device` by itself."""
+        if "edge" in self.request:
+            return "device"
+        if self.explored:
+            return "exploration"
+        if self.version is None:
+            return "base"
+        return "pinned" if "@" in self.model_requested else "live"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +184,7 @@ class Label:
     there are none, both texts go through the chat template. The texts are for people.
     """
 
-    prompt: tuple[Message, ...] | str
+    prompt: Prompt
     completion: str
     desirable: bool
     version: int | None  # what produced the completion; None is the base
@@ -144,7 +202,7 @@ class Pair:
     `ids`, as a label's: of the prompt, of the chosen and of the rejected completion.
     """
 
-    prompt: tuple[Message, ...] | str
+    prompt: Prompt
     chosen: str
     rejected: str
     origin: Literal["comparison", "correction", "ratings"]

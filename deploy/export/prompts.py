@@ -7,12 +7,13 @@ requests (`prompts.txt`). A tenant's own never leave the verification. Must not 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeGuard
 
-from core.ids import AdapterId, TenantId
+from core.ids import AdapterId, CompletionId, TenantId
 from core.page import MAX_PAGE
+from feedback.history import Wanted
 from feedback.interactions import InteractionStore
 from feedback.types import Interaction, Message
 from trainer.judging.suite import load_suite
@@ -76,17 +77,16 @@ def _newest(
 ) -> tuple[Conversation, ...]:
     found: dict[str, Conversation] = {}
     after = None
+    wanted = Wanted(adapter_id=adapter_id, outcome="completed")
     for _ in range(_LOOKED_AT // MAX_PAGE):
-        page = log.list(
-            tenant_id, adapter_id=adapter_id, outcome="completed", after=after, limit=MAX_PAGE
-        )
+        page = log.list(tenant_id, wanted, after=after, limit=MAX_PAGE)
         for interaction in page.items:
             prompt = _usable(interaction)
             if prompt is not None:
                 found.setdefault(json.dumps(prompt, sort_keys=True), prompt)
         if len(found) >= _MOST or not page.has_more:
             break
-        after = page.items[-1].id
+        after = CompletionId(page.after or page.items[-1].id)
     return tuple(found.values())[:_MOST]
 
 
@@ -94,13 +94,16 @@ def _usable(interaction: Interaction) -> Conversation | None:
     prompt = interaction.prompt
     if isinstance(prompt, str) or not 1 <= len(prompt) <= _MAX_MESSAGES:
         return None
-    if not all(_is_plain(message) for message in prompt) or prompt[-1]["role"] != "user":
+    told = tuple(message for message in prompt if _is_plain(message))
+    if len(told) < len(prompt) or told[-1]["role"] != "user":
         return None
-    if sum(len(message["content"]) for message in prompt) > _MAX_CHARACTERS:
+    if sum(len(message["content"]) for message in told) > _MAX_CHARACTERS:
         return None
-    return tuple({"role": m["role"], "content": m["content"]} for m in prompt)
+    return tuple({"role": m["role"], "content": m["content"]} for m in told)
 
 
-def _is_plain(message: Message) -> bool:
+def _is_plain(message: object) -> TypeGuard[Message]:
+    if not isinstance(message, Mapping):
+        return False
     content = message.get("content")
     return message.get("role") in _ROLES and isinstance(content, str) and bool(content.strip())

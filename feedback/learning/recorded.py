@@ -14,9 +14,7 @@ from core.errors import Invalid
 from feedback.learning.texts import prompt_key
 from feedback.served import unpack
 from feedback.token_ids import Ids
-from feedback.types import Interaction, Message
-
-Prompt = tuple[Message, ...] | str
+from feedback.types import Asked, Interaction, Prompt
 
 _TOOL_REASONS = ("tool_calls", "function_call", "tool_use")
 _CUT = ("length", "max_tokens", "incomplete")
@@ -76,7 +74,12 @@ def anything_fits(recorded: Recorded) -> tuple[Ids | None, Ids | None]:
 
 def recorded_answer(about: Interaction, choice: int) -> Recorded:
     """The choice of that index. Raises Refused where nobody can learn from it."""
-    calls_tools = about.finish_reason in _TOOL_REASONS or _calls_tools(about.response)
+    told = about.choice(choice)
+    calls_tools = (
+        bool(told.tool_calls)
+        or (told.finish_reason or about.finish_reason) in _TOOL_REASONS
+        or _calls_tools(about.response)
+    )
     if about.tokens is not None:
         return _by_ids(about, about.tokens, choice, calls_tools)
     unfit = (about.response or {}).get("unfit")
@@ -139,14 +142,13 @@ def _by_words(about: Interaction, choice: int) -> Recorded:
     text = about.answers[choice]
     if not text.strip():
         raise Refused("empty_answer")
+    ended_by = about.choice(choice).finish_reason or about.finish_reason
     counted = None
     if about.prompt_tokens is not None or about.completion_tokens is not None:
         counted = Counted(about.prompt_tokens, about.completion_tokens, about.answers)
         if any(about.sampling.get(name) for name in _STOPS):
             raise Refused("not_as_served")  # nobody knows whether it ended or was stopped
-    return Recorded(
-        _normalised(about.prompt), text, cut=about.finish_reason in _CUT, counted=counted
-    )
+    return Recorded(_normalised(about.prompt), text, cut=ended_by in _CUT, counted=counted)
 
 
 def _shown(prompt: Any, place: int) -> Prompt:
@@ -163,7 +165,7 @@ def _shown(prompt: Any, place: int) -> Prompt:
     return one if isinstance(one, str) else prompt_key(one)
 
 
-def _normalised(prompt: Sequence[Message] | str) -> Prompt:
+def _normalised(prompt: Asked) -> Prompt:
     """The prompt as a chat template is given it: role and text of each message, parts joined."""
     if isinstance(prompt, str):
         return prompt

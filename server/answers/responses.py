@@ -49,7 +49,8 @@ def input_of(answered: Interaction) -> list[Item]:
     document, prompt = answered.document or {}, answered.prompt
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
-    return list(prompt[1:] if document.get("instructions") else prompt)
+    items = [item for item in prompt if isinstance(item, Mapping)]
+    return items[1:] if document.get("instructions") else items
 
 
 def continued(before: Interaction, new: str | Sequence[Any] | None) -> list[Any]:

@@ -21,7 +21,6 @@ _SAMPLING = (
     "max_output_tokens", "frequency_penalty", "presence_penalty", "repetition_penalty", "stop", "n",
 )  # fmt: skip
 _PROMPTS = ("messages", "prompt", "input", "instructions", "system")
-_SYSTEM = {"responses": "instructions", "messages": "system"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +111,6 @@ def _counts_unasked(body: Mapping[str, Any], endpoint: str) -> bool:
     return options is None or (isinstance(options, dict) and not options.get("include_usage"))
 
 
-def recorded_prompt(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...] | str:
-    """The prompt as it is stored: chat messages, or plain text for completions."""
-    if endpoint == "completions":
-        prompt = body.get("prompt")
-        return prompt if isinstance(prompt, str) else msgspec.json.encode(prompt).decode()
-    messages = body.get("input" if endpoint == "responses" else "messages")
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}]
-    messages = messages if isinstance(messages, list) else []
-    system = body.get(_SYSTEM.get(endpoint, ""))
-    if system:  # text, or in Anthropic's form also its parts
-        messages = [{"role": "system", "content": system}, *messages]
-    told = (message for message in messages if isinstance(message, dict))
-    if endpoint == "responses":
-        return tuple(told)  # as they are: they may become the input of the turn after this
-    return tuple(_plain(message) for message in told)
-
-
 def kept_document(
     body: Mapping[str, Any], document: Mapping[str, Any] | None
 ) -> Mapping[str, Any] | None:
@@ -146,14 +127,3 @@ def recorded_rest(body: Mapping[str, Any]) -> dict[str, Any]:
     """Everything else of the body, so that a request can be told in full."""
     left_out = (*_SAMPLING, *_PROMPTS, "model")
     return {name: value for name, value in body.items() if name not in left_out}
-
-
-def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A message with its text parts joined to one string, as chat templates read it."""
-    content = message.get("content")
-    if not isinstance(content, list):
-        return message
-    texts = [part.get("text") if isinstance(part, dict) else part for part in content]
-    if all(isinstance(text, str) for text in texts):
-        return {**message, "content": "".join(text for text in texts if isinstance(text, str))}
-    return message

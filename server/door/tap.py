@@ -12,15 +12,12 @@ from starlette.types import Message
 
 from core.errors import AttuneError, ShuttingDown
 from feedback.types import Interaction, Outcome
-from server.answers.transcript import ENDS, Transcript, read
+from server.answers.prompts import recorded_prompt
+from server.answers.readers.transcript import Transcript
+from server.answers.transcript import ENDS, read
 from server.answers.unasked import as_unasked
 from server.door.call import COUNTING, Call, Onward
-from server.door.requests import (
-    kept_document,
-    recorded_prompt,
-    recorded_rest,
-    recorded_sampling,
-)
+from server.door.requests import kept_document, recorded_rest, recorded_sampling
 from server.engine.trial import Absurd
 from server.errors import error_event, error_response
 
@@ -185,7 +182,7 @@ class Tap:
             adapter_id=route.adapter.id if route.adapter else None,
             version=route.version.number if route.version else None,
             explored=route.explored,
-            prompt=recorded_prompt(call.endpoint, asked.body),
+            prompt=recorded_prompt(call.endpoint, asked.body, call.runtime.traits.template),
             answers=tuple(transcript.answers),
             finish_reason=transcript.finish_reason,
             end_user=asked.end_user,
@@ -193,10 +190,11 @@ class Tap:
             conversation_id=asked.conversation_id,
             sampling=recorded_sampling(asked.body),
             request=recorded_rest(asked.body),
-            response={**transcript.extra, **told} or None,
+            response=told or None,
             document=kept_document(asked.body, whole),
             prompt_tokens=transcript.prompt_tokens,
             completion_tokens=transcript.completion_tokens,
             first_token_ms=None if self._first is None else (self._first - call.began) * 1e3,
             duration_ms=(ended - call.began) * 1e3,
+            choices=transcript.told,
         )

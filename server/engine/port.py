@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from server.chat_template import PLAIN_TEMPLATE, ChatTemplate
 from server.engine.grammars import Compiler
 
 
@@ -16,12 +17,14 @@ class EngineTraits:
     """What else the server must know of its engine.
 
     `compiler`: tries grammars before the engine gets them. `fetches_media`: the operator named
-    hosts from which it may. `fingerprint`: what it calls itself in answers.
+    hosts from which it may. `fingerprint`: what it calls itself in answers. `template`: what
+    becomes of a conversation before it is read.
     """
 
     compiler: Compiler | None = None
     fetches_media: bool = False
     fingerprint: str | None = None
+    template: ChatTemplate = PLAIN_TEMPLATE
 
 
 PLAIN = EngineTraits()

@@ -15,13 +15,23 @@ from core.work.kind import Kind
 from feedback.receivers import RECEIVERS, receiver_at
 from server.errors import error_response, no_endpoint
 from server.own_route import OwnRoute
-from server.routes import adapters, feedback, health, models, openapi, responses, uploads
+from server.routes import (
+    adapters,
+    feedback,
+    health,
+    interactions,
+    models,
+    openapi,
+    responses,
+    uploads,
+)
 from server.routes.work import routes_of
 
 ROUTERS: list[APIRouter] = [
     models.router,
     responses.router,
     feedback.router,
+    interactions.router,
     adapters.router,
     uploads.router,
     health.router,

@@ -36,6 +36,7 @@ from server.vllm.ending import Ending, exit_within
 from server.vllm.grammars.engine import compiler_of
 from server.vllm.many_loras import drop_combinations
 from server.vllm.signals import EngineSignals
+from server.vllm.template import template_of
 
 logger = logging.getLogger("attune.server")
 
@@ -99,6 +100,7 @@ class AttuneEndpoints:
                 compiler=compiler_of(engine_client, settings.grammar_timeout_s),
                 fetches_media=bool(args.allowed_media_domains),
                 fingerprint=state.openai_serving_chat.system_fingerprint,
+                template=template_of(state),
             ),
         )
         await runtime.start()

@@ -17,6 +17,7 @@ from support.stored import count, stored_answer
 from core.database import Database
 from core.errors import AttuneError, Unavailable
 from core.work.ledger import Ledger
+from feedback.history import Wanted
 from feedback.putting import Said, Stored
 from feedback.tables import feedback, interactions
 from feedback.writer import FeedbackWriter
@@ -285,7 +286,7 @@ async def test_an_answer_cut_short_is_kept_but_not_learnt_from(door: Door, tmp_p
     door.version(adapter, tmp_path / "v1")
     async with door.client("acme", "feedback") as client:
         await send(client, [answer(1, finish_reason="cancelled"), thumb(1)])
-    kept = door.runtime.interactions.list(door.tenant("acme"), outcome="cancelled")
+    kept = door.runtime.interactions.list(door.tenant("acme"), Wanted(outcome="cancelled"))
     assert len(kept.items) == 1
     assert door.runtime.feedback.news(adapter.id, 0) is None
 

@@ -13,6 +13,7 @@ from support.stored import count, stored_answer
 from core.database import Database
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
+from feedback.history import Wanted
 from feedback.interactions import InteractionStore
 from feedback.learning.datasets import freeze, register
 from feedback.store import FeedbackStore
@@ -154,7 +155,7 @@ def test_interactions_are_filtered(log: InteractionStore) -> None:
     )
 
     def found(**where: Any) -> list[str]:
-        return ids(log.list(ACME, **where))
+        return ids(log.list(ACME, Wanted(**where)))
 
     assert found() == ["c", "b", "a"]
     assert found(outcome="cancelled") == ["c", "b"]

@@ -39,6 +39,7 @@ from core.work.ledger import Ledger
 from core.work.watermarks import Watermarks
 from core.work.workers import Workers
 from deploy.export.request import EXPORT
+from feedback.history import Wanted
 from feedback.interactions import InteractionStore
 from feedback.learning.datasets import freeze, register
 from feedback.putting import Said
@@ -66,6 +67,29 @@ GUESSED = {
     "core.work.ledger.Ledger.list": "pieces of work are thousands of times fewer than answers",
 }
 """Calls for which Postgres, while it has no statistics, may take another of several indexes."""
+
+
+WANTED = [
+    Wanted(adapter_id=BUSY),
+    Wanted(adapter_id=QUIET),
+    Wanted(outcome="completed"),
+    Wanted(outcome="failed"),
+    Wanted(endpoint="messages"),
+    Wanted(model_answered="none@1"),
+    Wanted(end_user="user 7"),
+    Wanted(domain="none"),
+    Wanted(conversation_id="none"),
+    Wanted(since_s=0.0, until_s=1.0),
+    Wanted(since_s=50_000.0, until_s=50_001.0, outcome="failed"),
+    Wanted(judged=True),
+    Wanted(judged=False),
+    Wanted(judged=False, until_s=60_000.0),
+    Wanted(judged=True, endpoint="messages"),
+    Wanted(adapter_id=QUIET, outcome="completed"),
+    Wanted(adapter_id=BUSY, endpoint="completions", end_user="none", judged=True),
+    Wanted(endpoint="chat.completions", model_answered="m", outcome="completed", judged=False),
+]
+"""What a list may be asked for: what matches nothing, everything, and one among many."""
 
 
 def interaction(name: str) -> Interaction:
@@ -122,6 +146,10 @@ class Calls:
                 lambda: said.list(TenantId("idle")),
                 lambda: said.list(TenantId("idle"), kind="thumb"),
             ],
+            FeedbackStore.about: [
+                lambda: said.about(ACME, [CompletionId(f"c{n}") for n in range(200)]),
+                lambda: said.about(ACME, [CompletionId("c-new")]),
+            ],
             FeedbackStore.delete: [
                 lambda: said.delete(ACME, FeedbackId("f-new")),
                 lambda: said.delete(ACME, missing),
@@ -149,11 +177,17 @@ class Calls:
             InteractionStore.list: [
                 lambda: log.list(ACME),
                 lambda: log.list(ACME, after=CompletionId("c1000")),
-                lambda: log.list(ACME, adapter_id=QUIET),
-                lambda: log.list(ACME, outcome="failed"),
-                lambda: log.list(TenantId("idle")),
-                lambda: log.list(TenantId("idle"), outcome="completed"),
-                lambda: log.list(ACME, adapter_id=QUIET, outcome="completed"),
+                lambda: log.list(ACME, limit=200),
+                *(
+                    lambda tenant=tenant, wanted=wanted: log.list(TenantId(tenant), wanted)
+                    for tenant in ("acme", "idle", "none")
+                    for wanted in WANTED
+                ),
+                lambda: log.list(ACME, Wanted(judged=False), after=CompletionId("c90000")),
+            ],
+            InteractionStore.get: [
+                lambda: log.get(ACME, CompletionId("c9")),
+                lambda: log.get(TenantId("idle"), CompletionId("c9")),
             ],
             InteractionStore.recent_adapters: [lambda: log.recent_adapters(limit=8)],
             Ledger.open: [lambda: runs.open(ACME, "ada_2", RunFacts("t", 1, 1.0, None))],
@@ -186,6 +220,7 @@ class Calls:
             Registry.create: [lambda: registry.create(ACME, "new")],
             Registry.get: [lambda: registry.get(ACME, "adapter-2")],
             Registry.by_id: [lambda: registry.by_id(QUIET)],
+            Registry.names: [lambda: registry.names([BUSY, QUIET])],
             Registry.adapters: [lambda: registry.adapters(ACME)],
             Registry.set_learning: [lambda: registry.set_learning(QUIET, Learning())],
             Registry.add_version: [
@@ -326,9 +361,11 @@ def parameters(call: Any) -> set[str]:
 PARTS = {
     "core.queries.each",
     "core.page.read_page",
+    "feedback.history.read_history",
     "feedback.judged.read_judged",
     "feedback.judged.said_of",
     "feedback.listing.list_feedback",
+    "feedback.listing.read_about",
     "feedback.putting.put_all",
 }
 """Functions that the stores are made of."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -25,8 +25,9 @@ from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from feedback.interactions import InteractionStore
 from feedback.learning.datasets import freeze, from_bytes, to_bytes
 from feedback.store import FeedbackStore
-from feedback.types import Feedback, Interaction, Label
-from server.door.requests import parse_request, recorded_prompt, recorded_rest, recorded_sampling
+from feedback.types import Asked, Feedback, Interaction, Label, Prompt
+from server.answers.prompts import recorded_prompt
+from server.door.requests import parse_request, recorded_rest, recorded_sampling
 
 QUICK = settings(
     max_examples=40,
@@ -243,6 +244,13 @@ def answered(endpoint: str, body: dict[str, Any], number: int) -> Interaction | 
     )
 
 
+def alone(prompt: Asked) -> Prompt:
+    """As a prompt that can be learnt from; of several there is none."""
+    if isinstance(prompt, str):
+        return prompt
+    return tuple(message for message in prompt if isinstance(message, Mapping))
+
+
 def test_a_request_the_door_lets_through_is_recorded_and_read_as_it_was(
     database: Database,
 ) -> None:
@@ -279,7 +287,16 @@ def test_a_request_the_door_lets_through_is_recorded_and_read_as_it_was(
     read = store.list(TenantId("ten_us"), limit=200).items
     assert {one.id: one for one in read} == kept
     labels = [
-        Label(one.prompt, one.answers[0], True, 1, one.end_user, 1.0, (FeedbackId("f"),), (one.id,))
+        Label(
+            alone(one.prompt),
+            one.answers[0],
+            True,
+            1,
+            one.end_user,
+            1.0,
+            (FeedbackId("f"),),
+            (one.id,),
+        )
         for one in read
     ]
     snapshot = freeze(AdapterId("ada_1"), labels, (), {}, 0.2)

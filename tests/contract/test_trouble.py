@@ -39,6 +39,8 @@ READS = [
     "/v1/models",
     "/v1/responses/{response_id}",
     "/v1/responses/{response_id}/input_items",
+    "/v1/interactions",
+    "/v1/interactions/{interaction_id}",
     "/v1/feedback",
     "/v1/feedback/{feedback_id}",
     "/v1/adapters",

@@ -15,7 +15,6 @@ from server.answers.transcript import ENDPOINTS
 from server.door.requests import (
     engine_body,
     parse_request,
-    recorded_prompt,
     recorded_rest,
     recorded_sampling,
 )
@@ -161,44 +160,6 @@ def test_usage_of_a_stream_is_asked_for_when_the_client_did_not(options: Any, ou
     for endpoint in ("responses", "messages", ""):
         assert "stream_options" not in sent(body, endpoint)  # it takes none
     assert "stream_options" not in sent({"model": "a"})
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "body", "prompt"),
-    [
-        ("completions", {"prompt": "Once"}, "Once"),
-        ("completions", {"prompt": ["a", "b"]}, '["a","b"]'),
-        ("completions", {"prompt": [1, 2]}, "[1,2]"),
-        ("completions", {}, "null"),
-        ("chat.completions", {"messages": [{"role": "user", "content": "Hi"}]},
-         ({"role": "user", "content": "Hi"},)),
-        ("chat.completions", {"messages": [{"role": "user", "content": [
-            {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]},
-         ({"role": "user", "content": "ab"},)),
-        ("chat.completions", {"messages": [{"role": "user", "content": [
-            {"type": "text", "text": "a"}, {"type": "image_url"}]}]},
-         ({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]},)),
-        ("chat.completions", {"messages": [{"role": "user", "content": ["a", "b"]}]},
-         ({"role": "user", "content": "ab"},)),
-        ("chat.completions", {"messages": ["x", None, 5]}, ()),
-        ("chat.completions", {}, ()),
-        ("responses", {"input": "Hi", "instructions": "Be brief"},
-         ({"role": "system", "content": "Be brief"}, {"role": "user", "content": "Hi"})),
-        ("responses", {"input": ""}, ({"role": "user", "content": ""},)),
-        ("responses", {"input": [{"role": "user", "content": "Hi"}]},
-         ({"role": "user", "content": "Hi"},)),
-        ("responses", {"instructions": "Be brief"}, ({"role": "system", "content": "Be brief"},)),
-        ("messages", {"system": "S", "messages": [{"role": "user", "content": "Hi"}]},
-         ({"role": "system", "content": "S"}, {"role": "user", "content": "Hi"})),
-        ("messages", {"system": [{"type": "text", "text": "S"}, {"type": "text", "text": "T"}],
-                      "messages": [{"role": "user", "content": "Hi"}]},
-         ({"role": "system", "content": "ST"}, {"role": "user", "content": "Hi"})),
-    ],
-)  # fmt: skip
-def test_the_prompt_is_kept_as_the_model_read_it(
-    endpoint: str, body: dict[str, Any], prompt: Any
-) -> None:
-    assert recorded_prompt(endpoint, body) == prompt
 
 
 def test_what_is_kept_of_a_body_is_all_of_it_once() -> None:
