@@ -29,7 +29,7 @@ from server.door.gateway import Gateway
 from server.engine.port import EngineTraits
 from server.routes import attach
 from server.runtime import Runtime
-from server.vllm import connections
+from server.vllm import connections, served
 from server.vllm.adapters import VllmEngine
 from server.vllm.bounds.log import BoundsLog
 from server.vllm.ending import Ending, exit_within
@@ -86,6 +86,7 @@ class AttuneEndpoints:
         # the interpreter back sooner than after Python's 5 ms.
         sys.setswitchinterval(_SWITCH_S)
         drop_combinations(engine_client)
+        served.install(engine_client)
         models = state.openai_serving_models
         runtime = Runtime(
             settings,
