@@ -46,12 +46,13 @@ _EXIT_S = 15.0  # from our own end to the process's: vLLM's engine and the train
 def register() -> None:
     """`vllm.general_plugins`: runs in every vLLM process before a model is loaded."""
     keep_logs_clean()
+    from server.vllm import cpu_seeds, signals
     from server.vllm import many_loras as vllm_many_loras
-    from server.vllm import signals
     from server.vllm.bounds.install import install as install_bounds
 
     signals.install()
     vllm_many_loras.install()
+    cpu_seeds.install()
     install_bounds()
     if os.environ.get("ATTUNE_CPU_LORA", "on") == "off":  # to compare: docs/benchmarks.md
         logger.warning("ATTUNE_CPU_LORA=off: LoRA by vLLM's own CPU code, slow and inexact.")
