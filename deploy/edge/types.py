@@ -39,10 +39,14 @@ class Speech(Protocol):
 
     text: str
     finish_reason: str
-    prompt: Sequence[int]
-    token_ids: Sequence[int]
     first_token_ms: float | None
     duration_ms: float
+
+    @property
+    def prompt(self) -> Sequence[int]: ...
+
+    @property
+    def token_ids(self) -> Sequence[int]: ...
 
     def __iter__(self) -> Iterator[str]: ...
 
