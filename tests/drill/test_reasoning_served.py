@@ -47,7 +47,12 @@ def rename(file: Path, words: dict[str, str]) -> None:
     for word, name in words.items():
         model["vocab"][name] = model["vocab"].pop(word)
         tokenizer["added_tokens"].append(
-            {**tokenizer["added_tokens"][0], "id": model["vocab"][name], "content": name}
+            {
+                **tokenizer["added_tokens"][0],
+                "id": model["vocab"][name],
+                "content": name,
+                "special": False,
+            }
         )
     file.write_text(json.dumps(tokenizer))
 
@@ -74,7 +79,7 @@ def test_reasoning_and_answer_are_kept_as_sampled(
 
 
 def test_the_token_between_reasoning_and_answer_is_kept(reasoner: Tenant) -> None:
-    """Some of many answers have both parts; the client sees the token that parts them in neither."""
+    """Some of many answers have both parts; in neither the client sees the token between them."""
     fields = {**SHAPES["chat, ended"][1], "n": 24, "temperature": 1.0, "seed": 1}
     with reasoner.http as http:
         answer = http.post(CHAT, json=asked(CHAT, fields, stream=False))
