@@ -113,6 +113,10 @@ class Settings(BaseSettings):
     commit_wait_s: float = Field(
         default=0.0, description="Extra wait to gather answers into one commit."
     )
+    keep_tokens: bool = Field(
+        default=True,
+        description="Whether the tokens of every answer are kept, to learn just what was served.",
+    )
     database_wait_s: float = Field(
         default=10.0,
         gt=0,

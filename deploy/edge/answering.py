@@ -97,8 +97,10 @@ class Answering:
             domain=ask.domain,
             conversation_id=ask.conversation_id,
             sampling={name: value for name, value in sampling.items() if value is not None},
-            prompt_tokens=generation.prompt_tokens,
-            completion_tokens=generation.completion_tokens,
+            prompt_token_ids=tuple(generation.prompt),
+            token_ids=tuple(generation.token_ids),
+            prompt_tokens=len(generation.prompt),
+            completion_tokens=len(generation.token_ids),
             first_token_ms=generation.first_token_ms,
             duration_ms=generation.duration_ms,
         )

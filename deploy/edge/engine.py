@@ -123,7 +123,7 @@ class Engine:
 class Generation:
     """One answer in the making: iterate for its text, piece by piece, never half a character.
 
-    The counts and `finish_reason` ("stop", "length", or "cancelled" once `gone` is set) are final
+    `token_ids` and `finish_reason` ("stop", "length", or "cancelled" once `gone` is set) are final
     once the iteration has ended. Times in milliseconds since the start.
     """
 
@@ -135,14 +135,10 @@ class Generation:
     gone: Event
     text: str = ""
     finish_reason: str = "length"
-    prompt_tokens: int = field(init=False)
-    completion_tokens: int = 0
+    token_ids: list[int] = field(default_factory=list)
     first_token_ms: float | None = None
     duration_ms: float = 0.0
     _began_s: float = field(default_factory=time.perf_counter)
-
-    def __post_init__(self) -> None:
-        self.prompt_tokens = len(self.prompt)
 
     def __iter__(self) -> Iterator[str]:
         for token in self._tokens():
@@ -168,7 +164,7 @@ class Generation:
                 return
             self._run(self.generator.generate_next_token)
             token = int(self.generator.get_next_tokens()[0])
-            self.completion_tokens += 1
+            self.token_ids.append(token)
             if self.first_token_ms is None:
                 self.first_token_ms = self._elapsed_ms()
             if token in self.ends:

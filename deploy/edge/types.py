@@ -32,15 +32,21 @@ class Speech(Protocol):
     """One answer in the making: iterate for its text, piece by piece, never half a character.
 
     The rest is final once the iteration has ended. `finish_reason` is "stop", "length", or
-    "cancelled" where it was told to end. Times in milliseconds since the start.
+    "cancelled" where it was told to end. `prompt` are the token ids the model read, `token_ids`
+    those it sampled, the one that ends the answer among them. Times in milliseconds since the
+    start.
     """
 
     text: str
     finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
     first_token_ms: float | None
     duration_ms: float
+
+    @property
+    def prompt(self) -> Sequence[int]: ...
+
+    @property
+    def token_ids(self) -> Sequence[int]: ...
 
     def __iter__(self) -> Iterator[str]: ...
 
@@ -79,6 +85,8 @@ class Answered:
     domain: str | None = None
     conversation_id: str | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    prompt_token_ids: tuple[int, ...] | None = None
+    token_ids: tuple[int, ...] | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
     first_token_ms: float | None = None

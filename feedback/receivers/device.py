@@ -22,6 +22,7 @@ from core.ids import DEVICE_PATTERN, AdapterId
 from core.names import Title
 from feedback.receivers.base import Caller, Part, Receiver, Result, alone
 from feedback.receivers.native import Correction, Short, feedback_stated
+from feedback.served import Served, ServedChoice, pack
 from feedback.types import Feedback, Interaction
 
 _EDGE_ID = re.compile(r"edge-[0-9a-f]{24,40}")
@@ -32,6 +33,8 @@ _MAX_SAMPLING_DEPTH = 16
 
 Seconds = Annotated[float, Field(ge=0, lt=1e300, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
+TokenIds = Annotated[list[Count], Field(max_length=262_144)]
+PromptIds = Annotated[list[Count], Field(min_length=1, max_length=262_144)]
 Milliseconds = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
 
 
@@ -61,6 +64,8 @@ class InteractionItem(Part):
     domain: Title | None = None
     conversation_id: Title | None = None
     sampling: dict[str, Any] = Field({}, max_length=32)
+    prompt_token_ids: PromptIds | None = None
+    token_ids: TokenIds | None = None
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
     first_token_ms: Milliseconds | None = None
@@ -199,8 +204,34 @@ def _interaction(sent: InteractionItem, device: str, caller: Caller) -> Interact
         answers=(sent.answer,),
         end_user=sent.user,
         request={"edge": {"device": device, "export_digest": sent.export_digest, "id": sent.id}},
+        tokens=_tokens(sent),
         **sent.model_dump(include=_AS_SENT),
     )
+
+
+def _tokens(sent: InteractionItem) -> bytes | None:
+    """What the device read and sampled, as it is stored; older devices do not say."""
+    prompt, sampled = sent.prompt_token_ids, sent.token_ids
+    if prompt is None and sampled is None:
+        return None
+    if prompt is None or sampled is None:
+        missing = "prompt_token_ids" if prompt is None else "token_ids"
+        raise Invalid(
+            f"{missing}: send the ids of prompt and answer, or neither of them.", param=missing
+        )
+    _require_count("prompt_tokens", sent.prompt_tokens, prompt)
+    _require_count("completion_tokens", sent.completion_tokens, sampled)
+    ended = sent.finish_reason if sent.finish_reason in _FINISHED else None
+    return pack(Served((tuple(prompt),), (ServedChoice(0, tuple(sampled), ended),)))
+
+
+def _require_count(name: str, said: int | None, ids: Sequence[int]) -> None:
+    if said is not None and said != len(ids):
+        raise Invalid(
+            f"{name}: it says {said:,}, and the ids are {len(ids):,}. Send the count of the ids, "
+            "or leave it out.",
+            param=name,
+        )
 
 
 def _what_answered(sent: InteractionItem, caller: Caller) -> AdapterId | None:

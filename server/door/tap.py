@@ -14,6 +14,7 @@ from core.errors import AttuneError, ShuttingDown
 from feedback.types import Interaction, Outcome
 from server.answers.prompts import recorded_prompt
 from server.answers.readers.transcript import Transcript
+from server.answers.served import COLLECTING, collected_for
 from server.answers.transcript import ENDS, read
 from server.answers.unasked import as_unasked
 from server.door.call import COUNTING, Call, Onward
@@ -30,6 +31,7 @@ async def record(call: Call, onward: Onward) -> None:
         return
     tap = Tap(call)
     call.send = tap.send
+    collecting = COLLECTING.set(tap.collected)
     try:
         await onward(call)
     except asyncio.CancelledError:
@@ -37,6 +39,7 @@ async def record(call: Call, onward: Onward) -> None:
             raise
         await tap.cut_short(error)
     finally:
+        COLLECTING.reset(collecting)
         tap.end()
 
 
@@ -52,6 +55,8 @@ class Tap:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._send = call.send
+        keeps = call.runtime.settings.keep_tokens
+        self.collected = collected_for(call.endpoint, call.asked.body) if keeps else None
         self._first: float | None = None
         self._chunks: list[bytes] = []
         self._start: Message | None = None
@@ -171,6 +176,8 @@ class Tap:
         if transcript.error:
             outcome = "failed"
         whole = transcript.document if outcome == "completed" else None
+        collected = self.collected
+        unfit = {"unfit": collected.unfit} if collected and collected.unfit else {}
         return Interaction(
             id=call.completion_id,
             tenant_id=call.key.tenant_id,
@@ -190,11 +197,12 @@ class Tap:
             conversation_id=asked.conversation_id,
             sampling=recorded_sampling(asked.body),
             request=recorded_rest(asked.body),
-            response=told or None,
+            response={**told, **unfit} or None,
             document=kept_document(asked.body, whole),
             prompt_tokens=transcript.prompt_tokens,
             completion_tokens=transcript.completion_tokens,
             first_token_ms=None if self._first is None else (self._first - call.began) * 1e3,
             duration_ms=(ended - call.began) * 1e3,
+            tokens=collected.packed() if collected else None,
             choices=transcript.told,
         )

@@ -29,7 +29,7 @@ from server.door.gateway import Gateway
 from server.engine.port import EngineTraits
 from server.routes import attach
 from server.runtime import Runtime
-from server.vllm import connections
+from server.vllm import connections, served
 from server.vllm.adapters import VllmEngine
 from server.vllm.bounds.log import BoundsLog
 from server.vllm.ending import Ending, exit_within
@@ -47,12 +47,13 @@ _EXIT_S = 15.0  # from our own end to the process's: vLLM's engine and the train
 def register() -> None:
     """`vllm.general_plugins`: runs in every vLLM process before a model is loaded."""
     keep_logs_clean()
+    from server.vllm import cpu_seeds, signals
     from server.vllm import many_loras as vllm_many_loras
-    from server.vllm import signals
     from server.vllm.bounds.install import install as install_bounds
 
     signals.install()
     vllm_many_loras.install()
+    cpu_seeds.install()
     install_bounds()
     if os.environ.get("ATTUNE_CPU_LORA", "on") == "off":  # to compare: docs/benchmarks.md
         logger.warning("ATTUNE_CPU_LORA=off: LoRA by vLLM's own CPU code, slow and inexact.")
@@ -87,6 +88,7 @@ class AttuneEndpoints:
         # the interpreter back sooner than after Python's 5 ms.
         sys.setswitchinterval(_SWITCH_S)
         drop_combinations(engine_client)
+        served.install(engine_client)
         models = state.openai_serving_models
         runtime = Runtime(
             settings,

@@ -30,6 +30,8 @@ def shown(default: object) -> str:
         return "empty"
     if default == str(SHIPPED_MODEL):
         return "the shipped model"
+    if isinstance(default, bool):
+        return "on" if default else "off"
     if isinstance(default, int | float):
         return f"{default:g}" if isinstance(default, float) else str(default)
     return f"`{default}`"

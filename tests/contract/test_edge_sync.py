@@ -19,6 +19,7 @@ from core.errors import AttuneError, Unavailable
 from core.work.ledger import Ledger
 from feedback.history import Wanted
 from feedback.putting import Said, Stored
+from feedback.served import ServedChoice, unpack
 from feedback.tables import feedback, interactions
 from feedback.writer import FeedbackWriter
 from trainer.runs.watch import Watch
@@ -136,6 +137,67 @@ async def test_an_answer_is_stored_with_what_gave_it(door: Door, tmp_path: Path)
     assert stored.prompt == ({"role": "user", "content": "Where is house 1?"},)
     assert stored.created_at_s <= time.time()
     assert (stored.end_user, stored.duration_ms, stored.prompt_tokens) == ("ann", 20.0, 9)
+
+
+async def test_an_answer_brings_the_tokens_it_was_read_from_and_sampled_as(
+    door: Door, tmp_path: Path
+) -> None:
+    door.version(door.adapter("acme", "support"), tmp_path / "v1")
+    ids = {"prompt_token_ids": [1, 70_000, 3], "token_ids": [9, 2]}
+    counts = {"prompt_tokens": 3, "completion_tokens": 2}
+    bare = dict.fromkeys(counts)
+    sent = [
+        answer(1, **ids, **counts),
+        answer(2, **ids, **bare, finish_reason="length"),
+        answer(3, **ids, **bare, finish_reason="cancelled"),
+        answer(4),  # of a device that does not know of tokens
+        answer(5, prompt_token_ids=None, token_ids=None),
+    ]
+    async with door.client("acme", "feedback") as client:
+        results = await send(client, sent)
+    assert reasons(results) == [None] * 5
+    stored = [stored_answer(door.runtime.database, result["id"]).tokens for result in results]
+    told = [unpack(tokens) for tokens in stored if tokens is not None]
+    assert stored[3:] == [None, None]
+    assert [served.prompts for served in told] == [((1, 70_000, 3),)] * 3
+    assert [served.choices for served in told] == [
+        (ServedChoice(0, (9, 2), reason),) for reason in ("stop", "length", None)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"token_ids": None}, "token_ids"),
+        ({"prompt_token_ids": None}, "prompt_token_ids"),
+        ({"prompt_token_ids": []}, "prompt_token_ids"),
+        ({"prompt_tokens": 4}, "prompt_tokens"),
+        ({"completion_tokens": 0}, "completion_tokens"),
+        ({"token_ids": [-1, 2]}, "token_ids"),
+        ({"token_ids": [2**31, 2]}, "token_ids"),
+        ({"token_ids": [True, 2]}, "token_ids"),
+        ({"token_ids": ["9", 2]}, "token_ids"),
+        ({"token_ids": [1.5, 2]}, "token_ids"),
+        ({"token_ids": "92"}, "token_ids"),
+        ({"token_ids": [1] * 262_145, "completion_tokens": 262_145}, "token_ids"),
+    ],
+)
+async def test_tokens_that_cannot_be_are_refused_by_name(
+    door: Door, tmp_path: Path, changes: dict[str, Any], named: str
+) -> None:
+    door.version(door.adapter("acme", "support"), tmp_path / "v1")
+    whole = {
+        "prompt_token_ids": [1, 2, 3],
+        "token_ids": [9, 2],
+        "prompt_tokens": 3,
+        "completion_tokens": 2,
+    }
+    sent = [answer(1, **{**whole, **changes}), answer(2, **whole)]
+    async with door.client("acme", "feedback") as client:
+        refused, good = await send(client, sent)
+    assert good["status"] == "stored"
+    assert refused["status"] == "rejected"
+    assert refused["error"]["param"].partition(".")[0] == named
 
 
 async def test_feedback_over_the_usual_endpoint_may_name_a_synced_answer(

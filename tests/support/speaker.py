@@ -24,8 +24,8 @@ class ScriptedSpeech:
     gone: threading.Event
     text: str = ""
     finish_reason: str = "stop"
-    prompt_tokens: int = 5
-    completion_tokens: int = 0
+    prompt: Sequence[int] = (11, 12, 13, 14, 15)
+    token_ids: list[int] = field(default_factory=list)
     first_token_ms: float | None = None
     duration_ms: float = 1.0
 
@@ -37,12 +37,12 @@ class ScriptedSpeech:
             if self.gone.is_set():
                 self.finish_reason = "cancelled"
                 return
-            if self.completion_tokens == self.limit:
+            if len(self.token_ids) == self.limit:
                 self.finish_reason = "length"
                 return
-            if self.fails and self.completion_tokens == 2:
+            if self.fails and len(self.token_ids) == 2:
                 raise Unavailable("The model failed while it answered.", code="model_failed")
-            self.completion_tokens += 1
+            self.token_ids.append(100 + len(self.token_ids))
             self.first_token_ms = 1.0
             self.text += piece
             yield piece
@@ -82,8 +82,8 @@ def check_speaker(speaker: Speaker, variant: Variant) -> None:
     pieces = list(speech)
     assert "".join(pieces) == speech.text != ""
     assert speech.finish_reason == "stop"
-    assert speech.completion_tokens >= len(pieces)
-    assert speech.prompt_tokens > 0
+    assert len(speech.token_ids) >= len(pieces)
+    assert len(speech.prompt) > 0
     assert speech.first_token_ms is not None
     assert 0 <= speech.first_token_ms <= max(speech.duration_ms, speech.first_token_ms)
 
@@ -91,7 +91,9 @@ def check_speaker(speaker: Speaker, variant: Variant) -> None:
 
     short = speaker.start(variant, ask, Sampling(temperature=0.0, max_tokens=2))
     assert speech.text.startswith("".join(short))
-    assert (short.finish_reason, short.completion_tokens) == ("length", 2)
+    assert short.finish_reason == "length"
+    assert list(short.token_ids) == list(speech.token_ids)[:2]
+    assert list(short.prompt) == list(speech.prompt)
 
     gone = threading.Event()
     left = speaker.start(variant, ask, greedy, gone)

@@ -163,6 +163,8 @@ def test_an_answer_is_kept_with_everything_the_server_wants_to_know(device: Devi
         "domain": "river",
         "conversation_id": "c1",
         "sampling": {"temperature": 0.5, "seed": 3},
+        "prompt_token_ids": [11, 12, 13, 14, 15],
+        "token_ids": [100, 101, 102],
         "prompt_tokens": 5,
         "completion_tokens": 3,
     }
