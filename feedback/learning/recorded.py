@@ -41,18 +41,25 @@ class Counted:
 class Recorded:
     """One prompt and one answer to it: as people read them, and as they were served.
 
+    `asked` is what the request held; of several prompts the answer is to the one at `place`.
     `cut`: no end token ended it. `counted`: what the ids that are not known must agree with.
     `instead_of`: of a text that somebody wrote, the answer it replaces.
     """
 
-    prompt: Prompt
+    asked: Any
     text: str
     prompt_ids: Ids | None = None
     ids: Ids | None = None
+    place: int = 0
     calls_tools: bool = False
     cut: bool = False
     counted: Counted | None = None
     instead_of: Recorded | None = None
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt as people read it: never refused, whatever it holds."""
+        return _shown(self.asked, self.place)
 
     @property
     def plain(self) -> bool:
@@ -93,25 +100,14 @@ def recorded_answer(about: Interaction, choice: int) -> Recorded:
 def corrected(given: Recorded, edit: str) -> Recorded:
     """The edited answer in the place of the one given.
 
-    Of a turn that was begun by its author the answer is the rest; whoever edited the whole turn
-    is taken at that. Raises Refused for one that says nothing, and beside a call of tools: a text
-    does not say what becomes of the call.
+    Raises Refused for one that says nothing, and beside a call of tools: a text does not say what
+    becomes of the call.
     """
     if given.calls_tools:
         raise Refused("tool_calls")
-    begun = begun_turn(given.prompt)
-    if begun and edit.startswith(begun) and not given.text.startswith(begun):
-        edit = edit.removeprefix(begun)
     if not edit.strip():
         raise Refused("empty_answer")
     return replace(given, text=edit, ids=None, cut=False, counted=None, instead_of=given)
-
-
-def begun_turn(prompt: Prompt) -> str:
-    """The text of an assistant's turn that ends the prompt, which an answer may go on from."""
-    last = prompt[-1] if prompt and not isinstance(prompt, str) else {}
-    text = last.get("content") if last.get("role") == "assistant" else ""
-    return text if isinstance(text, str) else ""
 
 
 def _by_ids(about: Interaction, tokens: bytes, choice: int, calls_tools: bool) -> Recorded:
@@ -125,13 +121,14 @@ def _by_ids(about: Interaction, tokens: bytes, choice: int, calls_tools: bool) -
     text = about.answers[choice] if choice < len(about.answers) else ""
     if sampled.finish_reason in ("abort", "error"):
         raise Refused("not_completed")
-    if len(sampled.token_ids) < 2 and not text.strip():
+    if len(sampled.token_ids) < 2 and not (sampled.token_ids and text.strip()):
         raise Refused("empty_answer")
     return Recorded(
-        _shown(about.prompt, sampled.prompt),
+        about.prompt,
         text,
         served.prompts[sampled.prompt],
         sampled.token_ids,
+        sampled.prompt,
         calls_tools=calls_tools,
     )
 
@@ -152,7 +149,6 @@ def _by_words(about: Interaction, choice: int) -> Recorded:
 
 
 def _shown(prompt: Any, place: int) -> Prompt:
-    """The prompt of that place among a request's, as people read it: never refused."""
     if isinstance(prompt, str):
         return prompt
     if all(isinstance(message, Mapping) for message in prompt):
