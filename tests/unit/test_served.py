@@ -36,7 +36,7 @@ def test_a_choice_knows_its_own_prompt() -> None:
 @pytest.mark.parametrize(("largest", "each"), [(2**16 - 1, 2), (2**16, 4)])
 def test_an_id_takes_two_bytes_or_four(largest: int, each: int) -> None:
     long, short = (
-        Served(((0,) * count,), (ServedChoice(0, (largest,) * count, "stop"),))
+        Served(((largest,) * count,), (ServedChoice(0, (largest,) * count, "stop"),))
         for count in (10_200, 200)
     )
     assert len(pack(long)) - len(pack(short)) in range(20_000 * each, 20_000 * each + 9)
