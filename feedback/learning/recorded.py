@@ -83,13 +83,12 @@ def anything_fits(recorded: Recorded) -> tuple[Ids | None, Ids | None]:
 
 def recorded_answer(about: Interaction, choice: int) -> Recorded:
     """The choice of that index. Raises Refused where nobody can learn from it."""
-    calls_tools = about.finish_reason in _TOOL_REASONS or _calls_tools(about.response)
     if about.tokens is not None:
-        return _by_ids(about, about.tokens, choice, calls_tools)
+        return _by_ids(about, about.tokens, choice)
     unfit = (about.response or {}).get("unfit")
     if isinstance(unfit, str):
         raise Refused(unfit)
-    if calls_tools:
+    if _has_calls(about):
         raise Refused("tool_calls")
     return _by_words(about, choice)
 
@@ -107,7 +106,7 @@ def corrected(given: Recorded, edit: str) -> Recorded:
     return replace(given, text=edit, ids=None, cut=False, counted=None, instead_of=given)
 
 
-def _by_ids(about: Interaction, tokens: bytes, choice: int, calls_tools: bool) -> Recorded:
+def _by_ids(about: Interaction, tokens: bytes, choice: int) -> Recorded:
     try:
         served = unpack(tokens)
     except Invalid as error:
@@ -126,7 +125,7 @@ def _by_ids(about: Interaction, tokens: bytes, choice: int, calls_tools: bool) -
         served.prompts[sampled.prompt],
         sampled.token_ids,
         sampled.prompt,
-        calls_tools=calls_tools,
+        calls_tools=_has_calls(about),
     )
 
 
@@ -144,6 +143,10 @@ def _by_words(about: Interaction, choice: int) -> Recorded:
     return Recorded(
         _normalised(about.prompt), text, cut=about.finish_reason in _CUT, counted=counted
     )
+
+
+def _has_calls(about: Interaction) -> bool:
+    return about.finish_reason in _TOOL_REASONS or _calls_tools(about.response)
 
 
 def _shown(prompt: Any, place: int) -> Prompt:
