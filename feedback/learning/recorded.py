@@ -81,18 +81,12 @@ def anything_fits(recorded: Recorded) -> tuple[Ids | None, Ids | None]:
 
 def recorded_answer(about: Interaction, choice: int) -> Recorded:
     """The choice of that index. Raises Refused where nobody can learn from it."""
-    told = about.choice(choice)
-    calls_tools = (
-        bool(told.tool_calls)
-        or (told.finish_reason or about.finish_reason) in _TOOL_REASONS
-        or _calls_tools(about.response)
-    )
     if about.tokens is not None:
-        return _by_ids(about, about.tokens, choice, calls_tools)
+        return _by_ids(about, about.tokens, choice)
     unfit = (about.response or {}).get("unfit")
     if isinstance(unfit, str):
         raise Refused(unfit)
-    if calls_tools:
+    if _has_calls(about, choice):
         raise Refused("tool_calls")
     return _by_words(about, choice)
 
@@ -110,7 +104,7 @@ def corrected(given: Recorded, edit: str) -> Recorded:
     return replace(given, text=edit, ids=None, cut=False, counted=None, instead_of=given)
 
 
-def _by_ids(about: Interaction, tokens: bytes, choice: int, calls_tools: bool) -> Recorded:
+def _by_ids(about: Interaction, tokens: bytes, choice: int) -> Recorded:
     try:
         served = unpack(tokens)
     except Invalid as error:
@@ -129,7 +123,7 @@ def _by_ids(about: Interaction, tokens: bytes, choice: int, calls_tools: bool) -
         served.prompts[sampled.prompt],
         sampled.token_ids,
         sampled.prompt,
-        calls_tools=calls_tools,
+        calls_tools=_has_calls(about, choice),
     )
 
 
@@ -146,6 +140,12 @@ def _by_words(about: Interaction, choice: int) -> Recorded:
         if any(about.sampling.get(name) for name in _STOPS):
             raise Refused("not_as_served")  # nobody knows whether it ended or was stopped
     return Recorded(_normalised(about.prompt), text, cut=ended_by in _CUT, counted=counted)
+
+
+def _has_calls(about: Interaction, choice: int) -> bool:
+    told = about.choice(choice)
+    ended_by = told.finish_reason or about.finish_reason
+    return bool(told.tool_calls) or ended_by in _TOOL_REASONS or _calls_tools(about.response)
 
 
 def _shown(prompt: Any, place: int) -> Prompt:
