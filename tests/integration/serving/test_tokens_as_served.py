@@ -290,10 +290,31 @@ completions = st.fixed_dictionaries(
     optional={**shared, "echo": st.booleans(), "add_special_tokens": st.booleans()},
 )
 
+items = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant", "system", "developer"]), "content": texts}
+    ),
+    min_size=1,
+    max_size=4,
+)
+responses = st.fixed_dictionaries(
+    {"input": texts | items},
+    optional={
+        "instructions": texts,
+        "max_output_tokens": st.integers(1, 12),
+        "temperature": st.sampled_from([0.0, 1.0, 2.0]),
+        "truncation": st.sampled_from(["auto", "disabled"]),
+        "tools": st.just([{"type": "function", **TOOL["function"]}]),
+        "store": st.booleans(),
+    },
+)
+
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    st.tuples(st.just(CHAT), chats) | st.tuples(st.just(COMPLETIONS), completions),
+    st.tuples(st.just(CHAT), chats)
+    | st.tuples(st.just(COMPLETIONS), completions)
+    | st.tuples(st.just(RESPONSES), responses),
     st.booleans(),
 )
 def test_whatever_is_asked_the_ids_kept_are_those_shown(

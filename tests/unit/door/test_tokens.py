@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from support.asgi import DONE, Door, delta
 
+from core.settings import Settings
 from feedback.served import ServedChoice, unpack
 from server.answers.served import COLLECTING, Collected
 
@@ -67,6 +68,12 @@ async def test_an_answer_without_tokens_to_keep_says_why(door: Door) -> None:
     await door.chat()
     (kept,) = door.recorded()
     assert (kept.tokens, kept.response) == (None, {"unfit": "multi_modal"})
+
+
+@pytest.mark.parametrize(("said", "keeps"), [("off", False), ("on", True), ("0", False)])
+def test_the_setting_is_a_word(monkeypatch: pytest.MonkeyPatch, said: str, keeps: bool) -> None:
+    monkeypatch.setenv("ATTUNE_KEEP_TOKENS", said)
+    assert Settings().keep_tokens is keeps
 
 
 async def test_by_setting_no_tokens_are_kept(door: Door) -> None:
