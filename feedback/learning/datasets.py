@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
 
 from core.clock import now_s
 from core.database import Database, insert_ignoring_duplicates
@@ -109,6 +110,14 @@ def register(database: Database, snapshot: Snapshot, artifact_uri: str) -> None:
     }
     with database.write() as connection:
         insert_ignoring_duplicates(connection, snapshots, [row])
+
+
+def counts_of(database: Database, digest: str) -> Mapping[str, int]:
+    """The counts of a snapshot that was registered; none for one that was not."""
+    found: Mapping[str, int] | None = database.scalar(
+        sa.select(snapshots.c.counts).where(snapshots.c.digest == digest)
+    )
+    return found or {}
 
 
 def _held_out_prompts(kinds: Mapping[str, set[str]], share: float) -> set[str]:

@@ -15,7 +15,7 @@ from core.work.kind import Kind
 from feedback.receivers import RECEIVERS, receiver_at
 from server.errors import error_response, no_endpoint
 from server.own_route import OwnRoute
-from server.routes import adapters, feedback, health, models, openapi, responses, uploads
+from server.routes import adapters, feedback, health, learning, models, openapi, responses, uploads
 from server.routes.work import routes_of
 
 ROUTERS: list[APIRouter] = [
@@ -23,6 +23,7 @@ ROUTERS: list[APIRouter] = [
     responses.router,
     feedback.router,
     adapters.router,
+    learning.router,
     uploads.router,
     health.router,
 ]

@@ -40,7 +40,9 @@ from core.work.watermarks import Watermarks
 from core.work.workers import Workers
 from deploy.export.request import EXPORT
 from feedback.interactions import InteractionStore
-from feedback.learning.datasets import freeze, register
+from feedback.learning.datasets import counts_of, freeze, register
+from feedback.learning.due import Known
+from feedback.learning.looks import Look, Looks
 from feedback.putting import Said
 from feedback.store import FeedbackStore
 from feedback.types import Feedback, Interaction
@@ -91,6 +93,7 @@ class Calls:
         served = BaseModel("base", {}, digest=Digest("b" * 64))
         info = ArtifactInfo(Digest("d" * 64), 1, 8, ("q_proj",))
         empty = freeze(QUIET, [], [], {}, 0.2)
+        looks, seen = Looks(database), Look(1.0, 1, Known(1, 1, 0, 1, 1.0, 1.0), {}, None)
         missing = FeedbackId("f-none")
         listed = partial(said.list, ACME)
         deep = FeedbackId("f1000")
@@ -136,7 +139,16 @@ class Calls:
                 lambda: said.news(BUSY, said.last_seq() - 100),
                 lambda: said.news(QUIET, 0),
             ],
+            FeedbackStore.count_since: [
+                lambda: said.count_since(BUSY, 0),
+                lambda: said.count_since(BUSY, said.last_seq() - 10),
+                lambda: said.count_since(QUIET, 0),
+            ],
             FeedbackStore.last_seq: [said.last_seq],
+            Looks.ask: [lambda: looks.ask(QUIET), lambda: looks.ask(BUSY)],
+            Looks.waiting: [looks.waiting],
+            Looks.answer: [lambda: looks.answer(QUIET, 2e10, seen)],
+            Looks.of: [lambda: looks.of(QUIET), lambda: looks.of(AdapterId("none"))],
             InteractionStore.append: [lambda: log.append([interaction("c-new")])],
             InteractionStore.stored: [
                 lambda: log.stored(ACME, [CompletionId(f"c{n}") for n in range(200)])
@@ -226,6 +238,7 @@ class Calls:
                 lambda: renew_directory(database, Directory(change=database.last_change() - 1)),
             ],
             register: [lambda: register(database, empty, "blob")],
+            counts_of: [lambda: counts_of(database, empty.digest)],
         }
 
     def _open_run(self, runs: Ledger[RunFacts]) -> str:

@@ -20,7 +20,9 @@ from core.work.types import Work
 from core.work.watermarks import Watermarks
 from feedback.learning.judgement import Unfit
 from feedback.store import FeedbackStore
+from trainer.runs.plan import gate_limits
 from trainer.runs.steps import Judged, Steps
+from trainer.runs.telling import Teller
 from trainer.runs.watch import Watch, open_run
 from trainer.types import RUN, Prompt, RunFacts, Verdict
 
@@ -76,6 +78,7 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
             max_items=settings.learn_max_items,
             max_length=settings.train_max_length,
         )
+        self._teller = Teller(place.database, self._watch.readings, gate_limits(settings))
 
     @cached_property
     def model(self) -> WarmModel:
@@ -142,5 +145,6 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
         answers(self.model, ["."], None, 0.0, 1, 0)
 
     def look(self) -> None:
-        """Open runs for the adapters that are due."""
+        """Open runs for the adapters that are due; answer who asks what is known of one."""
         self._watch.open_due_runs()
+        self._teller.answer()
