@@ -14,7 +14,7 @@ import msgspec
 import sqlalchemy as sa
 
 from core.database import Database
-from core.ids import AdapterId
+from core.ids import AdapterId, CompletionId
 from core.queries import among, listed, only
 from feedback.tables import feedback, feedback_targets, interactions
 from feedback.types import Comparison, Feedback, Interaction
@@ -55,6 +55,15 @@ def read_judged(database: Database, seqs: Sequence[int]) -> Iterator[Judged]:
         with database.read() as connection:
             part = list(_read_some(connection, seqs[start : start + _AT_ONCE]))
         yield from part
+
+
+def answers_of(
+    database: Database, completion_ids: Sequence[CompletionId]
+) -> dict[CompletionId, Interaction]:
+    """Those of the answers that are logged, whatever became of them, as `read_judged` has them."""
+    with database.read() as connection:
+        rows = connection.execute(_ANSWERS, {"ids": list(completion_ids)}).all()
+    return {row[0]: _answer(row) for row in rows}
 
 
 def _read_some(connection: sa.Connection, seqs: Sequence[int]) -> Iterator[Judged]:

@@ -13,6 +13,8 @@ Message = Mapping[str, Any]
 
 Outcome = Literal["completed", "cancelled", "failed"]
 Kind = Literal["thumb", "score", "comment", "correction", "comparison"]
+Teaches = Literal["label", "pair", "score"]
+"""A score teaches labels and pairs with other scores alone."""
 Change = Literal["created", "updated", "unchanged"]
 """What storing an item did."""
 
@@ -112,6 +114,19 @@ class Feedback:
         if isinstance(self.value, int | float):
             return "score"
         return "comment"
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What one item can teach, as far as it is known when it is given.
+
+    `reason`: why it teaches nothing, or less than it might; None where nothing is lost. `note`
+    says both in words.
+    """
+
+    teaches: tuple[Teaches, ...]
+    reason: str | None
+    note: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ _SENTENCES = {
     "tool_calls": "The prompt or the answer calls tools.",
     "not_text": "The prompt is not plain text.",
     "empty_answer": "The answer, or the correction, is empty.",
+    "not_as_served": "The tokens it was served as were not kept, and its text gives others.",
     "no_such_choice": "choice_index is beyond the choices of the answer.",
     "too_long": "Prompt and answer are over ATTUNE_TRAIN_MAX_LENGTH tokens.",
     "refused_by_template": "The model's chat template does not take the prompt.",

@@ -121,7 +121,10 @@ async def test_counts_and_reasons_are_those_of_a_snapshot(world: World) -> None:
     assert all(one["note"].endswith(".") for one in shown["left_out"])
     lacks = shown["missing"]
     assert {name: lacks[name] for name in ("labels", "up", "down", "pairs")} == {
-        "labels": 2, "up": 0, "down": 0, "pairs": 14
+        "labels": 2,
+        "up": 0,
+        "down": 0,
+        "pairs": 14,
     }
     assert lacks["new_items"] == 24
     assert shown["said_since"] == 0

@@ -12,6 +12,7 @@ import pkgutil
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from deploy.export.request import EXPORT
 from feedback.interactions import InteractionStore
 from feedback.learning.datasets import counts_of, freeze, register
 from feedback.learning.due import Known
+from feedback.learning.lessons import Lessons
 from feedback.learning.looks import Look, Looks
 from feedback.putting import Said
 from feedback.store import FeedbackStore
@@ -93,6 +95,7 @@ class Calls:
         served = BaseModel("base", {}, digest=Digest("b" * 64))
         info = ArtifactInfo(Digest("d" * 64), 1, 8, ("q_proj",))
         empty = freeze(QUIET, [], [], {}, 0.2)
+        lessons = Lessons(database)
         looks, seen = Looks(database), Look(1.0, 1, Known(1, 1, 0, 1, 1.0, 1.0), {}, None)
         missing = FeedbackId("f-none")
         listed = partial(said.list, ACME)
@@ -145,6 +148,11 @@ class Calls:
                 lambda: said.count_since(QUIET, 0),
             ],
             FeedbackStore.last_seq: [said.last_seq],
+            Lessons.of: [
+                lambda: lessons.of(thumb("f-new", "c7")),
+                lambda: lessons.of(replace(thumb("f-new", "c7"), name="none", value=4.0)),
+                lambda: lessons.of(replace(thumb("f-new", "c7"), name="thumb", value=4.0)),
+            ],
             Looks.ask: [lambda: looks.ask(QUIET), lambda: looks.ask(BUSY)],
             Looks.waiting: [looks.waiting],
             Looks.answer: [lambda: looks.answer(QUIET, 2e10, seen)],
@@ -339,6 +347,7 @@ def parameters(call: Any) -> set[str]:
 PARTS = {
     "core.queries.each",
     "core.page.read_page",
+    "feedback.judged.answers_of",
     "feedback.judged.read_judged",
     "feedback.judged.said_of",
     "feedback.listing.list_feedback",

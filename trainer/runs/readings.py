@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from adapters.types import Adapter
 from core.database import Database
 from core.ids import AdapterId
-from feedback.learning.judgement import Reader, Unfit
+from feedback.learning.judgement import Reader
 from feedback.learning.reading import Reading
-from feedback.learning.texts import Texts
 from feedback.store import FeedbackStore
 
 
@@ -27,9 +26,16 @@ class Readings:
     fewer. An adapter rests `rest` times as long as a look at it took.
     """
 
-    def __init__(self, database: Database, unfit: Unfit, *, max_items: int, rest: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        reader: Callable[[AdapterId], Reader],
+        *,
+        max_items: int,
+        rest: float,
+    ) -> None:
         self._feedback = FeedbackStore(database)
-        self._unfit, self._max_items, self._rest = unfit, max_items, rest
+        self._reader, self._max_items, self._rest = reader, max_items, rest
         self._readings: OrderedDict[AdapterId, Reading] = OrderedDict()
         self._rests_until_s: dict[AdapterId, float] = {}  # of the monotonic clock
 
@@ -43,7 +49,7 @@ class Readings:
         began_s = time.monotonic()
         reading = self._readings.pop(adapter.id, None)
         if reading is None:
-            reader = Reader(adapter.id, Texts(keep=False), self._unfit)
+            reader = self._reader(adapter.id)
             reading = Reading(self._feedback, adapter.id, reader, newest=self._max_items)
         self._readings[adapter.id] = reading  # the last one is the one looked at last
         reading.refresh()

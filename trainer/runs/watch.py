@@ -19,9 +19,10 @@ from core.work.ledger import Ledger
 from core.work.types import Work
 from core.work.watermarks import Watermarks
 from feedback.learning.due import due, known, left_out
-from feedback.learning.judgement import Unfit, anything_fits
+from feedback.learning.judgement import Reader, Unfit, anything_fits
 from feedback.learning.pairing import Agreed
 from feedback.learning.reading import Reading
+from feedback.learning.texts import Texts
 from feedback.store import FeedbackStore
 from trainer.runs.readings import Readings
 from trainer.types import RUN, RunFacts
@@ -64,7 +65,12 @@ class Watch:
         self._runs = Ledger(database, RUN)
         self._marks = Watermarks(database)
         self._max_length = max_length
-        self.readings = Readings(database, unfit, max_items=max_items, rest=rest)
+        self.readings = Readings(
+            database,
+            lambda adapter_id: Reader(adapter_id, Texts(keep=False), unfit),
+            max_items=max_items,
+            rest=rest,
+        )
         self._seen: dict[AdapterId, _Seen] = {}
         self._last_look = (-1, -1)
         self._looked_at_s = 0.0
