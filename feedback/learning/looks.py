@@ -19,8 +19,8 @@ from core.text import json_value
 from feedback.learning.due import Known
 from feedback.tables import looks
 
-_AT_ONCE = 50
-"""Questions answered in one look: the next are answered a moment later."""
+_AT_ONCE = 1000
+"""Questions read at once: the next are read when some of these are answered."""
 
 
 @dataclass(frozen=True, slots=True)

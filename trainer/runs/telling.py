@@ -5,6 +5,8 @@ Owns what goes into a look. The questions come from servers, through `feedback.l
 
 from __future__ import annotations
 
+import time
+
 from adapters.registry import Registry
 from adapters.types import Adapter
 from core.clock import now_s
@@ -21,6 +23,7 @@ from trainer.judging.proof import more_judgements
 from trainer.runs.readings import Readings
 from trainer.types import RUN, GateLimits
 
+_TURN_S = 1.0
 _RUNS = 20
 """How far back a verdict is looked for: the runs since may all have failed."""
 
@@ -36,10 +39,20 @@ class Teller:
         self._marks = Watermarks(database)
 
     def answer(self) -> None:
-        """Answer what can be answered now; adapters that rest are answered later."""
-        for adapter_id, asked_s in self._looks.waiting().items():
+        """Answer what can be answered now; adapters that rest are answered later.
+
+        Those longest waiting come first. It takes about `_TURN_S`, so that nobody's questions keep
+        runs from being opened.
+        """
+        until_s = time.monotonic() + _TURN_S
+        waiting = self._looks.waiting()
+        for adapter_id, asked_s in waiting.items():
+            if time.monotonic() > until_s:
+                break
             if not self._readings.rests(adapter_id):
                 self._answer(adapter_id, asked_s)
+        if waiting:
+            self._readings.forget()
 
     def _answer(self, adapter_id: AdapterId, asked_s: float) -> None:
         try:
