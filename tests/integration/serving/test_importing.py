@@ -107,7 +107,8 @@ def test_a_bad_file_is_refused_whole_or_imported_without_its_bad_lines(
     taken = attune(tenant, *ordered, "--skip-bad", "--json")
     assert taken.exit_code == 0
     assert {name: json.loads(taken.stdout)[name] for name in ("stored", "skipped")} == {
-        "stored": 1, "skipped": 2
+        "stored": 1,
+        "skipped": 2,
     }
     assert len(tenant.http.get("/v1/feedback").json()["data"]) == 1
     unknown = attune(tenant, "import", "labels", str(path), "--adapter", "unknown")
