@@ -19,6 +19,7 @@ from core.text import json_value
 from feedback.learning.due import Known
 from feedback.tables import looks
 
+_PATIENCE_S = 1.0
 _AT_ONCE = 1000
 """Questions read at once: the next are read when some of these are answered."""
 
@@ -77,11 +78,14 @@ class Looks:
         return Asked(msgspec.convert(json_value(row.look), Look), row.answered_s)
 
     def ask(self, adapter_id: AdapterId) -> float:
-        """Have a trainer look at an adapter anew; the question's number, in seconds."""
+        """Have a trainer look at an adapter anew; the question's number, in seconds.
+
+        Raises Unavailable after a second: there is an older look to show.
+        """
         asked_s = now_s()
         new = {"adapter_id": adapter_id, "waiting_s": asked_s, "answered_s": 0.0}
         again = looks.update().where(looks.c.adapter_id == adapter_id).values(waiting_s=asked_s)
-        with self._database.write() as connection:
+        with self._database.write(wait_s=_PATIENCE_S) as connection:
             if connection.execute(again).rowcount == 0:
                 insert_ignoring_duplicates(connection, looks, [new])
         return asked_s

@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from adapters.types import Adapter
 from core.bodies import Time, View
 from core.clock import now_s
+from core.errors import Unavailable
 from core.ids import AdapterId
 from feedback.learning.due import Missing, missing
 from feedback.learning.looks import Look
@@ -107,7 +108,10 @@ async def _newest_look(runtime: Runtime, adapter_id: AdapterId) -> Look | None:
     found = await run_in_threadpool(runtime.looks.of, adapter_id)
     if now_s() - found.answered_s < _FRESH_S:
         return found.look
-    asked_s = await run_in_threadpool(runtime.looks.ask, adapter_id)
+    try:
+        asked_s = await run_in_threadpool(runtime.looks.ask, adapter_id)
+    except Unavailable:  # a database that takes no writes can be read all the same
+        return found.look
     patience_s = _PATIENCE_S if runtime.vitals.trainer.status == "ok" else 0.0
     until = time.monotonic() + patience_s
     while found.answered_s < asked_s and time.monotonic() < until:

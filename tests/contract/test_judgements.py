@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import pytest_asyncio
 from support.door import Door, open_door
 
@@ -17,6 +18,8 @@ from feedback.learning.judgement import anything_fits
 from feedback.learning.reading import read_feedback
 from feedback.types import Learnable
 from trainer.runs.watch import Watch
+
+pytestmark = pytest.mark.slow
 
 
 class World:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from support.door import Door, open_door
 
@@ -22,6 +23,8 @@ from feedback.types import Comparison, Feedback, Interaction
 from trainer.runs.telling import Teller
 from trainer.runs.watch import Watch
 from trainer.types import Check, GateLimits, Interval, RunFacts, Verdict
+
+pytestmark = pytest.mark.slow
 
 
 class World:
@@ -231,3 +234,17 @@ async def until(holds: Callable[[], bool], patience_s: float = 20.0) -> None:
     while not holds():
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.01)
+
+
+async def test_an_adapter_that_was_looked_at_rests_and_others_are_answered(world: World) -> None:
+    """Whoever polls takes no more of the trainer than its share."""
+    looks, other = world.door.runtime.looks, world.door.adapter("acme", "sales")
+    patient = Watch(world.database, rest=1e9)
+    teller = Teller(world.database, patient.readings, GateLimits())
+    looks.ask(world.adapter.id)
+    teller.answer()
+    assert looks.waiting() == {}
+    looks.ask(world.adapter.id)
+    looks.ask(other.id)
+    teller.answer()
+    assert list(looks.waiting()) == [world.adapter.id]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from support.door import Door, open_door
 
@@ -14,6 +15,8 @@ from core.ids import CompletionId
 from feedback.learning.judgement import anything_fits
 from feedback.learning.reading import read_feedback
 from feedback.types import Interaction
+
+pytestmark = pytest.mark.slow
 
 
 class World:
