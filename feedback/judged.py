@@ -58,11 +58,17 @@ def read_judged(database: Database, seqs: Sequence[int]) -> Iterator[Judged]:
 
 
 def answers_of(
-    database: Database, completion_ids: Sequence[CompletionId]
-) -> dict[CompletionId, Interaction]:
-    """Those of the answers that are logged, whatever became of them, as `read_judged` has them."""
+    database: Database, completion_ids: Sequence[CompletionId], *, most_characters: int
+) -> dict[CompletionId, Interaction] | None:
+    """Those of the answers that are logged, whatever became of them, as `read_judged` has them.
+
+    None where all together are larger: reading them would keep other threads waiting.
+    """
+    asked = {"ids": list(completion_ids)}
     with database.read() as connection:
-        rows = connection.execute(_ANSWERS, {"ids": list(completion_ids)}).all()
+        if (connection.scalar(_SIZE, asked) or 0) > most_characters:
+            return None
+        rows = connection.execute(_ANSWERS, asked).all()
     return {row[0]: _answer(row) for row in rows}
 
 
@@ -122,4 +128,10 @@ _ANSWERS = sa.select(
     interactions.c.response,
     _counted(),
     interactions.c.completion_tokens,
+).where(among(interactions.c.id, listed("ids", sa.Text())))
+_SIZE = sa.select(
+    sa.func.sum(
+        sa.func.length(sa.cast(interactions.c.prompt, sa.Text))
+        + sa.func.length(sa.cast(interactions.c.answers, sa.Text))
+    )
 ).where(among(interactions.c.id, listed("ids", sa.Text())))

@@ -22,6 +22,8 @@ from feedback.types import Feedback, Interaction, Lesson, Teaches
 Answers = Mapping[CompletionId, Interaction]
 
 _SCORES = 50
+_CHARACTERS = 4_000_000
+"""Of prompts and answers: longer ones no trainer takes, and decoding them is felt by others."""
 _MEANS: dict[Teaches, str] = {
     "label": "a label: this answer is good, or bad",
     "pair": "a pair: one answer over another",
@@ -37,10 +39,12 @@ class Lessons:
         self._feedback = FeedbackStore(database)
 
     def of(self, item: Feedback) -> Lesson:
-        """What the item can teach, stored or not: two queries, and two more for a score."""
+        """What the item can teach, stored or not: a few short queries."""
         if item.kind == "comment":
             return _lesson([], "comment")
-        answers = answers_of(self._database, item.completion_ids)
+        answers = self._answers(item.completion_ids)
+        if answers is None:
+            return _lesson([], "too_long")
         judged = [_judged(item, answers, adapter) for adapter in _adapters(answers)]
         if not judged:
             return _lesson([], "base_answer" if answers else "awaiting_answer")
@@ -65,13 +69,18 @@ class Lessons:
         others = [one for one in page.items if one.id != item.id and _may_be(one, voice, item)]
         if page.has_more or len(others) >= MIN_SCORES - 1:
             return "score"
-        known = answers_of(self._database, [a for one in others for a in one.completion_ids])
+        known = self._answers([a for one in others for a in one.completion_ids])
+        if known is None:
+            return "score"
         known = {**known, **answers}
         adapter = _about(item, answers).adapter_id
         assert adapter is not None  # it was judged as one of an adapter's
         judged = [_judged(one, known, adapter) for one in (*others, item)]
         _, pairs, _ = votes_of_scores([score for one in judged for score in one.scores])
         return "pair" if any(item.id in pair.feedback_ids for pair in pairs) else None
+
+    def _answers(self, completion_ids: Sequence[CompletionId]) -> Answers | None:
+        return answers_of(self._database, completion_ids, most_characters=_CHARACTERS)
 
 
 def _judged(item: Feedback, answers: Answers, adapter_id: AdapterId) -> Judgement:

@@ -106,7 +106,7 @@ class Receiver(ABC, Generic[Sent]):
     """Whether an item said earlier than the stored one of its id is passed over."""
 
     tells_lessons: ClassVar[bool] = False
-    """Whether the answer tells what each item can teach: two queries for each."""
+    """Whether the answer tells what each item can teach: a few queries for each."""
 
     @abstractmethod
     def items(self, sent: Sent) -> Sequence[Any]:

@@ -124,13 +124,13 @@ def _view(runtime: Runtime, adapter: Adapter, look: Look | None) -> LearningView
     at_s = now_s()
     since = runtime.feedback.count_since(adapter.id, look.last_seq if look else 0)
     lacks = missing(adapter.learning, look.known, at_s) if look else None
-    run, judged = _runs(runtime, adapter)
+    run, judged, error = _runs(runtime, adapter)
     trainer = trainer_health(runtime.vitals.trainer)
     return LearningView.model_validate(
         {
             "adapter": adapter.name,
             "as_of": look.at_s if look else None,
-            "message": _message(adapter, lacks, run, trainer, at_s),
+            "message": _message(adapter, lacks, run, trainer, at_s) + error,
             "known": KnownView.of(look.known) if look else None,
             "left_out": _left_out(look) if look else [],
             "said_since": since,
@@ -168,13 +168,14 @@ def _left_out(look: Look) -> list[LeftOut]:
 
 def _runs(
     runtime: Runtime, adapter: Adapter
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """The run under way, and the newest that was judged, as HTTP shows them."""
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None, str]:
+    """The run under way and the newest that was judged, as HTTP shows them; why the last failed."""
     kind = runtime.work.get("runs")
     if kind is None:
-        return None, None
+        return None, None, ""
     found = kind.ledger.list(adapter.tenant_id, {"adapter_id": adapter.id}, limit=_RUNS).items
     shown = [(work.is_active, kind.present(work).model_dump(mode="json")) for work in found]
     active = next((run for is_active, run in shown if is_active), None)
     judged = next((run for _, run in shown if run.get("verdict") is not None), None)
-    return active, judged
+    why = found[0].error if found and found[0].state == "failed" else None
+    return active, judged, f" The last run failed: {why[:300]}" if why else ""

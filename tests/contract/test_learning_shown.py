@@ -196,6 +196,18 @@ async def test_a_run_under_way_and_the_last_verdict_are_shown(world: World) -> N
     assert shown["last_run"]["id"] == judged.id
 
 
+async def test_why_the_last_run_failed_is_told(world: World) -> None:
+    runs = world.door.runtime.work["runs"].ledger
+    facts = RunFacts("t", 0, None, None)
+    run, _ = runs.open(
+        world.adapter.tenant_id, world.adapter.id, facts, adapter_id=world.adapter.id
+    )
+    assert "failed" not in (await world.looked())["message"]
+    runs.finish(run.id, "failed", error="There is nothing to learn from.")
+    told = (await world.looked())["message"]
+    assert told.endswith(" The last run failed: There is nothing to learn from.")
+
+
 async def test_a_trainer_at_work_is_waited_for(world: World) -> None:
     """The server sees one at work, asks, and shows what the trainer answers to that question."""
     world.say(world.answer(), value=True)

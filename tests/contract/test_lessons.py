@@ -102,6 +102,7 @@ async def test_an_item_is_told_what_it_teaches_or_why_it_teaches_nothing(world: 
         (answer(answers=(" ",)), {"value": True}, [], "empty_answer"),
         (answer(), {"value": True, "choice_index": 1}, [], "no_such_choice"),
         (answer(answers=("Same.",)), {"correction": "Same."}, [], "unchanged_correction"),
+        (answer(answers=("x" * 4_000_001,)), {"value": True}, [], "too_long"),
         (answer(), {"name": "helpful", "value": 4}, [], "too_few_scores"),
     ]
     for about, fields, teaches, reason in expected:
