@@ -14,7 +14,7 @@ import msgspec
 import sqlalchemy as sa
 
 from core.database import Database
-from core.ids import AdapterId
+from core.ids import AdapterId, CompletionId
 from core.queries import among, listed, only
 from feedback.tables import feedback, feedback_targets, interactions
 from feedback.types import Choice, Comparison, Feedback, Interaction
@@ -55,6 +55,21 @@ def read_judged(database: Database, seqs: Sequence[int]) -> Iterator[Judged]:
         with database.read() as connection:
             part = list(_read_some(connection, seqs[start : start + _AT_ONCE]))
         yield from part
+
+
+def answers_of(
+    database: Database, completion_ids: Sequence[CompletionId], *, most_characters: int
+) -> dict[CompletionId, Interaction] | None:
+    """Those of the answers that are logged, whatever became of them, as `read_judged` has them.
+
+    None where all together are larger: reading them would keep other threads waiting.
+    """
+    asked = {"ids": list(completion_ids)}
+    with database.read() as connection:
+        if (connection.scalar(_SIZE, asked) or 0) > most_characters:
+            return None
+        rows = connection.execute(_ANSWERS, asked).all()
+    return {row[0]: _answer(row) for row in rows}
 
 
 def _read_some(connection: sa.Connection, seqs: Sequence[int]) -> Iterator[Judged]:
@@ -111,4 +126,10 @@ _ANSWERS = sa.select(
     interactions.c.prompt_tokens,
     interactions.c.completion_tokens,
     interactions.c.tokens,
+).where(among(interactions.c.id, listed("ids", sa.Text())))
+_SIZE = sa.select(
+    sa.func.sum(
+        sa.func.length(sa.cast(interactions.c.prompt, sa.Text))
+        + sa.func.length(sa.cast(interactions.c.answers, sa.Text))
+    )
 ).where(among(interactions.c.id, listed("ids", sa.Text())))

@@ -135,6 +135,19 @@ class FeedbackStore:
             row = connection.execute(query).one()
         return News(*row) if row[0] else None
 
+    def count_since(self, adapter_id: AdapterId, seq: int, *, most: int = 1000) -> int:
+        """How many things the adapter can learn from came after a news number, up to `most`."""
+        new = feedback_targets.c
+        some = (
+            sa.select(new.feedback_seq)
+            .where(only(new.adapter_id, adapter_id), new.seq > seq)
+            .order_by(new.adapter_id, new.seq)
+            .limit(most)
+            .subquery()
+        )
+        query = sa.select(sa.func.count(sa.distinct(some.c.feedback_seq)))
+        return self._database.scalar(query) or 0
+
     def last_seq(self) -> int:
         """The newest news number there is; unchanged means no feedback came for anybody."""
         return self._database.scalar(sa.select(sa.func.max(feedback_targets.c.seq))) or 0

@@ -1,4 +1,4 @@
-"""The SQL tables of interactions, feedback and snapshots; rows stay in this package's stores."""
+"""The SQL tables of this package; rows stay in its stores."""
 
 from __future__ import annotations
 
@@ -124,4 +124,15 @@ snapshots = sa.Table(
     sa.Column("artifact_uri", sa.Text, nullable=False),
     sa.Column("counts", sa.JSON, nullable=False),
     sa.Index("ix_snapshots_adapter", "adapter_id"),
+)
+
+looks = sa.Table(
+    # What a trainer last saw of an adapter, for a server that was asked about it.
+    "looks",
+    metadata,
+    sa.Column("adapter_id", sa.String(40), primary_key=True),
+    sa.Column("waiting_s", sa.Float),  # when a look was asked for that is still to come
+    sa.Column("answered_s", sa.Float, nullable=False),  # the newest question that is answered
+    sa.Column("look", sa.Text),
+    sa.Index("ix_looks_waiting", "waiting_s"),  # the trainer asks several times a second
 )

@@ -23,6 +23,8 @@ Arm = Literal["live", "pinned", "exploration", "base", "device"]
 """Why a request was answered by what answered it; see `Interaction.arm`."""
 
 Kind = Literal["thumb", "score", "comment", "correction", "comparison"]
+Teaches = Literal["label", "pair", "score"]
+"""A score teaches labels and pairs with other scores alone."""
 Change = Literal["created", "updated", "unchanged"]
 """What storing an item did."""
 
@@ -174,6 +176,19 @@ class Feedback:
 
 Packed = bytes
 """Token ids as `feedback.token_ids` packs them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What one item can teach, as far as it is known when it is given.
+
+    `reason`: why it teaches nothing, or less than it might; None where nothing is lost. `note`
+    says both in words.
+    """
+
+    teaches: tuple[Teaches, ...]
+    reason: str | None
+    note: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from core.work.kind import Kind, Place
 from core.work.watermarks import Watermarks
 from core.work.workers import Workers
 from feedback.interactions import InteractionStore
+from feedback.learning.lessons import Lessons
+from feedback.learning.looks import Looks
 from feedback.store import FeedbackStore
 from feedback.writer import FeedbackWriter
 from server.answers.completion_ids import IdSigner
@@ -89,6 +91,7 @@ class Runtime:
         )
         self.interactions = InteractionStore(database)
         self.feedback = FeedbackStore(database)
+        self.looks, self.lessons = Looks(database), Lessons(database)
         place = Place(settings, database, served_name, base.name)
         self.work = {kind.spec.plural: kind(place) for kind in kinds}
 

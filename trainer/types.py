@@ -210,10 +210,14 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The gate's decision; promoted only if every check passed."""
+    """The gate's decision; promoted only if every check passed.
+
+    `margin` is the evaluation's; None in verdicts of earlier releases.
+    """
 
     promoted: bool
     checks: tuple[Check, ...]
+    margin: Interval | None = None
 
     @property
     def reasons(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +11,10 @@ from rich.text import Text
 
 from adapters.artifacts.digest import ADAPTER_FILES
 from adapters.intake import CONVERT
-from core.errors import Invalid
+from core.errors import Forbidden, Invalid
 from core.shown import shown
 from deploy.edge.http import Server
+from deploy.learning_shown import print_learning
 from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, show, show_one
 
 app = typer.Typer(help="LoRA adapters and their versions.", no_args_is_help=True)
@@ -45,10 +47,14 @@ def list_adapters(url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) 
 
 @app.command("show")
 def show_adapter(name: str, url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
-    """Show an adapter's versions and the history of its live pointer."""
-    adapter = Server(url, key).get(f"/v1/adapters/{name}")
+    """Show an adapter's versions, the history of its live pointer, and what it is learning."""
+    client = Server(url, key)
+    adapter = client.get(f"/v1/adapters/{name}")
+    learning = None
+    with suppress(Forbidden):  # a key that may only ask sees the rest
+        learning = client.get(f"/v1/adapters/{name}/learning")
     if as_json:
-        show_one(adapter, as_json=True)
+        show_one({**adapter, "learns": learning}, as_json=True)
         return
     live = adapter["live_version"]
     title = shown(f": live version {live if live is not None else 'base'}")
@@ -56,6 +62,8 @@ def show_adapter(name: str, url: Url = DEFAULT_URL, key: Key = "", as_json: Json
     columns = ("version", "state", "source", "rank", "size_bytes", "created_at", "load_error")
     show(adapter["versions"], columns, as_json=False)
     show(adapter["history"], ("at", "version", "previous", "actor", "reason"), as_json=False)
+    if learning is not None:
+        print_learning(learning)
 
 
 @app.command("push")

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from core.errors import AttuneError
 from core.settings import Settings
-from deploy.cli import adapters, bench, export, runs, tenants
+from deploy.cli import adapters, bench, export, imports, runs, tenants
 from deploy.terminal import errors
 
 _REST = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -74,6 +74,7 @@ app.add_typer(tenants.tenants, name="tenants")
 app.add_typer(tenants.keys, name="keys")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(runs.app, name="runs")
+app.add_typer(imports.app, name="import")
 app.command("export")(export.export)
 app.add_typer(bench.app, name="bench")
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
 
 from core.clock import now_s
 from core.database import Database, insert_ignoring_duplicates
@@ -134,6 +135,14 @@ def _kind(example: Label | Pair) -> str:
     if isinstance(example, Pair):
         return "pair"
     return "good" if example.desirable else "bad"
+
+
+def counts_of(database: Database, digest: str) -> Mapping[str, int]:
+    """The counts of a snapshot that was registered; none for one that was not."""
+    found: Mapping[str, int] | None = database.scalar(
+        sa.select(snapshots.c.counts).where(snapshots.c.digest == digest)
+    )
+    return found or {}
 
 
 def _held_out_prompts(kinds: Mapping[str, set[str]], share: float) -> set[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from feedback.receivers.base import Receiver
 from feedback.receivers.device import DeviceReceiver
+from feedback.receivers.judgements import JudgementsReceiver
 from feedback.receivers.langfuse import LangfuseReceiver
 from feedback.receivers.native import NativeReceiver
 
@@ -13,6 +14,7 @@ RECEIVERS: list[Receiver[Any]] = [
     NativeReceiver(),
     DeviceReceiver(),
     LangfuseReceiver(),
+    JudgementsReceiver(),
 ]
 
 

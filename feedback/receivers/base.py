@@ -19,7 +19,7 @@ from core.errors import AttuneError, Invalid
 from core.http_errors import ErrorEnvelope, error_body
 from core.identity.types import Scope
 from core.ids import AdapterId, CompletionId, TenantId
-from feedback.types import Change, Feedback, Interaction
+from feedback.types import Change, Feedback, Interaction, Lesson
 
 Sent = TypeVar("Sent")
 
@@ -67,13 +67,14 @@ class Part(BaseModel):
 class Result:
     """What became of one item, refused with an `error` or taken.
 
-    `change` is None for a dry run and for a refused one.
+    `change` is None for a dry run and for a refused one. `lesson`: where the receiver tells it.
     """
 
     sent: Any
     item: Interaction | Feedback | None = None
     change: Change | None = None
     error: AttuneError | None = None
+    lesson: Lesson | None = None
 
     def sent_field(self, name: str) -> Any:
         """A field of the item as it was sent; None if it has none of that name."""
@@ -103,6 +104,9 @@ class Receiver(ABC, Generic[Sent]):
     """The largest body, if not the server's own limit."""
     newest_wins: ClassVar[bool] = False
     """Whether an item said earlier than the stored one of its id is passed over."""
+
+    tells_lessons: ClassVar[bool] = False
+    """Whether the answer tells what each item can teach: a few queries for each."""
 
     @abstractmethod
     def items(self, sent: Sent) -> Sequence[Any]:

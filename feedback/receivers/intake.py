@@ -5,7 +5,7 @@ Whether an answer was given to the caller is asked of `Caller`; nothing is store
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from core.ids import CompletionId
 from feedback.interactions import InteractionStore
 from feedback.putting import PutAll, Said, Stored
 from feedback.receivers.base import Caller, Receiver, Result
-from feedback.types import Change, Feedback, Interaction
+from feedback.types import Change, Feedback, Interaction, Lesson
 
 
 def take_in(
@@ -23,10 +23,12 @@ def take_in(
     caller: Caller,
     interactions: InteractionStore,
     put_all: PutAll,
+    lesson_of: Callable[[Feedback], Lesson],
 ) -> list[Result]:
     """One result per item of the call, in its order; what is stored is durable on return.
 
-    Answers come before feedback, so that one call may bring both.
+    Answers come before feedback, so that one call may bring both. What items can teach is looked
+    up before they are stored: a call that fails has stored none.
     """
     items = receiver.items(sent)
     if len(items) > receiver.max_items:
@@ -38,6 +40,8 @@ def take_in(
         )
     giver = receiver.giver(sent, caller)
     results = [_read(receiver, item, sent, caller, giver) for item in items]
+    if receiver.tells_lessons:
+        results = [_taught(result, lesson_of) for result in results]
     if receiver.dry_run(sent):
         return results
     answers = [result.item for result in results if isinstance(result.item, Interaction)]
@@ -69,6 +73,12 @@ def _read(receiver: Receiver[Any], item: Any, sent: Any, caller: Caller, giver: 
     return Result(item, read)
 
 
+def _taught(result: Result, lesson_of: Callable[[Feedback], Lesson]) -> Result:
+    if isinstance(result.item, Feedback):
+        return replace(result, lesson=lesson_of(result.item))
+    return result
+
+
 def _check_issued(item: Feedback, caller: Caller) -> None:
     for completion_id in item.completion_ids:
         if not caller.issued(completion_id):
@@ -92,5 +102,5 @@ def _outcome(
         outcome = next(stored)
         if isinstance(outcome, AttuneError):
             return Result(result.sent, error=outcome)
-        return Result(result.sent, *outcome)
+        return Result(result.sent, *outcome, lesson=result.lesson)
     return result

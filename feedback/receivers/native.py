@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, WrapValidator
@@ -17,7 +18,7 @@ from core.feedback_fields import MAX_TEXT, Comment, Name, Value, named, one_of, 
 from core.ids import CompletionId, FeedbackId, TenantId, new_id, parse_client_id
 from core.names import Title
 from feedback.receivers.base import Caller, Receiver, Result, alone
-from feedback.types import Comparison, Feedback, Kind
+from feedback.types import Comparison, Feedback, Kind, Teaches
 
 MAX_JSON_BYTES = 16_384
 _WRITABLE_DEPTH = 200
@@ -103,7 +104,18 @@ def feedback_view(item: Feedback) -> FeedbackView:
     return FeedbackView.of(item, kind=item.kind, source=source, metadata=metadata)
 
 
-class Checked(FeedbackView):
+class Given(FeedbackView):
+    """The answer to an item: as it is stored, and what it can teach.
+
+    `reason`: why that is nothing, or less than it might be, as counted in a run's snapshot.
+    """
+
+    teaches: tuple[Teaches, ...]
+    reason: str | None
+    note: str
+
+
+class Checked(Given):
     """The answer to a dry run: the item as it would be stored."""
 
     dryrun: Literal[True] = True
@@ -126,7 +138,8 @@ class NativeReceiver(Receiver[FeedbackBody | Result]):
     name = "native"
     path = "/v1/feedback"
     body = Annotated[FeedbackBody, WrapValidator(alone)]
-    answer = FeedbackView | Checked
+    answer = Given | Checked
+    tells_lessons = True
     statuses = ((201, "Stored."), (200, "Changed, the same as before, or a dry run."))
 
     def items(self, sent: FeedbackBody | Result) -> Sequence[FeedbackBody | Result]:
@@ -143,10 +156,11 @@ class NativeReceiver(Receiver[FeedbackBody | Result]):
         if result.error is not None:
             raise result.error
         assert isinstance(result.item, Feedback)
-        view = feedback_view(result.item)
+        assert result.lesson is not None
+        told = dict(feedback_view(result.item)) | asdict(result.lesson)
         if result.change is None:
-            return 200, Checked.model_construct(**dict(view))
-        return 201 if result.change == "created" else 200, view
+            return 200, Checked.model_construct(**told)
+        return 201 if result.change == "created" else 200, Given.model_construct(**told)
 
     def erased(self, feedback_id: str) -> BaseModel:
         return Erased(id=feedback_id)

@@ -20,6 +20,7 @@ from server.routes import (
     feedback,
     health,
     interactions,
+    learning,
     models,
     openapi,
     responses,
@@ -33,6 +34,7 @@ ROUTERS: list[APIRouter] = [
     feedback.router,
     interactions.router,
     adapters.router,
+    learning.router,
     uploads.router,
     health.router,
 ]

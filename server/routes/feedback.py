@@ -143,7 +143,12 @@ def mounted(receiver: Receiver[Any]) -> APIRouter:
     def receive(sent: Any, key: Any, runtime: RuntimeOf) -> JSONResponse:
         caller = _caller(runtime, key)
         results = take_in(
-            receiver, sent, caller, runtime.interactions, runtime.feedback_writer.put_all
+            receiver,
+            sent,
+            caller,
+            runtime.interactions,
+            runtime.feedback_writer.put_all,
+            runtime.lessons.of,
         )
         for result in results:
             _count(receiver, result)

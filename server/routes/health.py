@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from server.routes.common import RuntimeOf
 from server.runtime import Runtime
+from server.sync.vitals import TrainerSeen
 
 router = APIRouter(tags=["health"])
 
@@ -61,16 +62,20 @@ async def health(
     response.headers["cache-control"] = "no-store"
     if verbose is None or verbose.lower() in _NO:
         return Health(status=status)
-    trainer = runtime.vitals.trainer
     return VerboseHealth(
         status=status,
         engine="dead" if status == "engine dead" else "ok",
         database="ok" if runtime.vitals.database_ok else "unreachable",
-        trainer=TrainerHealth(
-            status=trainer.status,
-            seen_s_ago=None if trainer.seen_s_ago is None else round(trainer.seen_s_ago, 1),
-            message=trainer.message,
-        ),
+        trainer=trainer_health(runtime.vitals.trainer),
+    )
+
+
+def trainer_health(seen: TrainerSeen) -> TrainerHealth:
+    """What the server has seen of the trainers, as HTTP shows it."""
+    return TrainerHealth(
+        status=seen.status,
+        seen_s_ago=None if seen.seen_s_ago is None else round(seen.seen_s_ago, 1),
+        message=seen.message,
     )
 
 

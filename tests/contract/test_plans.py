@@ -12,6 +12,7 @@ import pkgutil
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,10 @@ from core.work.workers import Workers
 from deploy.export.request import EXPORT
 from feedback.history import Wanted
 from feedback.interactions import InteractionStore
-from feedback.learning.datasets import freeze, register
+from feedback.learning.datasets import counts_of, freeze, register
+from feedback.learning.due import Known
+from feedback.learning.lessons import Lessons
+from feedback.learning.looks import Look, Looks
 from feedback.putting import Said
 from feedback.store import FeedbackStore
 from feedback.types import Feedback, Interaction
@@ -115,6 +119,8 @@ class Calls:
         served = BaseModel("base", {}, digest=Digest("b" * 64))
         info = ArtifactInfo(Digest("d" * 64), 1, 8, ("q_proj",))
         empty = freeze(QUIET, [], [], {}, 0.2)
+        lessons = Lessons(database)
+        looks, seen = Looks(database), Look(1.0, 1, Known(1, 1, 0, 1, 1.0, 1.0), {}, None)
         missing = FeedbackId("f-none")
         listed = partial(said.list, ACME)
         deep = FeedbackId("f1000")
@@ -164,7 +170,21 @@ class Calls:
                 lambda: said.news(BUSY, said.last_seq() - 100),
                 lambda: said.news(QUIET, 0),
             ],
+            FeedbackStore.count_since: [
+                lambda: said.count_since(BUSY, 0),
+                lambda: said.count_since(BUSY, said.last_seq() - 10),
+                lambda: said.count_since(QUIET, 0),
+            ],
             FeedbackStore.last_seq: [said.last_seq],
+            Lessons.of: [
+                lambda: lessons.of(thumb("f-new", "c7")),
+                lambda: lessons.of(replace(thumb("f-new", "c7"), name="none", value=4.0)),
+                lambda: lessons.of(replace(thumb("f-new", "c7"), name="thumb", value=4.0)),
+            ],
+            Looks.ask: [lambda: looks.ask(QUIET), lambda: looks.ask(BUSY)],
+            Looks.waiting: [looks.waiting],
+            Looks.answer: [lambda: looks.answer(QUIET, 2e10, seen)],
+            Looks.of: [lambda: looks.of(QUIET), lambda: looks.of(AdapterId("none"))],
             InteractionStore.append: [lambda: log.append([interaction("c-new")])],
             InteractionStore.stored: [
                 lambda: log.stored(ACME, [CompletionId(f"c{n}") for n in range(200)])
@@ -261,6 +281,7 @@ class Calls:
                 lambda: renew_directory(database, Directory(change=database.last_change() - 1)),
             ],
             register: [lambda: register(database, empty, "blob")],
+            counts_of: [lambda: counts_of(database, empty.digest)],
         }
 
     def _open_run(self, runs: Ledger[RunFacts]) -> str:
@@ -362,6 +383,7 @@ PARTS = {
     "core.queries.each",
     "core.page.read_page",
     "feedback.history.read_history",
+    "feedback.judged.answers_of",
     "feedback.judged.read_judged",
     "feedback.judged.said_of",
     "feedback.listing.list_feedback",

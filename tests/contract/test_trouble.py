@@ -34,6 +34,11 @@ WAIT_S = 0.5
 SLACK_S = 3.0
 """What two cores take for thirty calls at once, and the least libpq waits for a connection."""
 
+JUDGED = {
+    "adapter": "support",
+    "kind": "labels",
+    "rows": [{"prompt": "Which?", "completion": "This.", "label": True}],
+}
 FROM_MEMORY = {"/v1/models/{model}", "/openapi.json", "/docs", "/health", "/ping"}
 READS = [
     "/v1/models",
@@ -45,6 +50,7 @@ READS = [
     "/v1/feedback/{feedback_id}",
     "/v1/adapters",
     "/v1/adapters/{name}",
+    "/v1/adapters/{name}/learning",
     "/v1/runs",
     "/v1/runs/{work_id}",
     "/v1/runs/{work_id}/events",
@@ -60,6 +66,7 @@ WRITES: list[tuple[str, str, Any]] = [
     ("POST", "/v1/feedback", THUMB),
     ("DELETE", "/v1/feedback/{feedback_id}", {}),
     ("POST", "/v1/edge/sync", {"device": "0" * 32, "items": [SYNCED]}),
+    ("POST", "/v1/judgements", JUDGED),
     ("POST", "/api/public/scores", {"traceId": "ANSWER", "name": "thumb", "value": 1}),
     ("DELETE", "/api/public/scores/{feedback_id}", {}),
     ("POST", "/v1/adapters", {"name": "another"}),

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.types import Learning
-from trainer.runs.due import due
+from feedback.learning.due import Known, due, missing
+from feedback.learning.telling import in_words
 
 RULES = Learning(min_labels=32, min_minority=6, min_pairs=16, new_items=8, max_age_s=600.0)
 READY: dict[str, Any] = {
@@ -84,3 +85,59 @@ def test_there_is_a_reason_exactly_when_the_documented_rule_holds_and_it_fits(
 def test_the_reason_of_a_huge_adapter_is_cut_to_fit() -> None:
     huge = {"labels_up": 10**18, "labels_down": 10**18, "pairs": 10**18, "new_items": 10**18}
     assert len(due(RULES, **{**READY, **huge}) or "") == 64
+
+
+def found(
+    labels_up: int, labels_down: int, pairs: int, new_items: int, age_s: float, at_s: float
+) -> Known:
+    oldest_at_s = at_s - age_s if new_items else None
+    return Known(labels_up, labels_down, pairs, new_items, oldest_at_s, oldest_at_s)
+
+
+@given(
+    counts=st.tuples(*[st.integers(0, 40)] * 4),
+    age_s=st.floats(0, 1_200),
+    wanted=st.tuples(*[st.integers(0, 36)] * 4),
+    enabled=st.booleans(),
+)
+def test_nothing_is_missing_exactly_when_a_run_is_due(
+    counts: tuple[int, ...], age_s: float, wanted: tuple[int, ...], enabled: bool
+) -> None:
+    names = ("min_labels", "min_minority", "min_pairs", "new_items")
+    rules = replace(RULES, enabled=enabled, **dict(zip(names, wanted, strict=True)))
+    at_s = 10_000.0
+    known = found(*counts, age_s, at_s)
+    age_s = at_s - (at_s if known.oldest_at_s is None else known.oldest_at_s)
+    lacks = missing(rules, known, at_s)
+    complete = enabled and lacks.enough_known and lacks.new_items == 0
+    assert complete == (due(rules, *counts, age_s) is not None)
+    assert in_words(rules, lacks, at_s).endswith("due.") == complete
+
+
+@pytest.mark.parametrize(
+    ("counts", "changes", "told"),
+    [
+        (
+            (4, 25, 2, 2, 0.0),
+            {},
+            "Missing for a run: 3 of 32 labels, 2 of 6 up (or 14 of 16 pairs); and 6 more new "
+            "items, or 10 minutes.",
+        ),
+        ((7, 25, 0, 7, 570.0), {}, "Missing for a run: 1 more new item, or 30 seconds."),
+        ((7, 25, 0, 0, 0.0), {}, "Missing for a run: 8 more new items."),
+        ((0, 0, 9, 9, 0.0), {"method": "sft"}, "Missing for a run: 7 of 16 corrections."),
+        ((0, 0, 9, 9, 0.0), {"method": "dpo"}, "Missing for a run: 7 of 16 pairs."),
+        ((7, 25, 0, 8, 0.0), {}, "Enough is known and new: a run is due."),
+        (
+            (7, 25, 0, 8, 0.0),
+            {"enabled": False},
+            "Learning is off: set learning.enabled, or start a run by hand.",
+        ),
+    ],
+)
+def test_what_is_missing_is_told_in_a_sentence(
+    counts: tuple[Any, ...], changes: dict[str, Any], told: str
+) -> None:
+    rules = replace(RULES, **changes)
+    lacks = missing(rules, found(*counts, at_s=10_000.0), 10_000.0)
+    assert in_words(rules, lacks, 10_000.0) == told

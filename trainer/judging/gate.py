@@ -33,7 +33,7 @@ def judge(evaluation: Evaluation, limits: GateLimits) -> Verdict:
     if evaluation.suite is not None:
         checks.append(_suite(evaluation.suite, limits))
         checks.append(_suite_against_base(evaluation.suite, limits))
-    return Verdict(all(check.passed for check in checks), tuple(checks))
+    return Verdict(all(check.passed for check in checks), tuple(checks), evaluation.margin)
 
 
 def choose(candidates: Sequence[tuple[Evaluation, Verdict]]) -> int | None:

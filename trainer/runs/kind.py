@@ -21,7 +21,9 @@ from core.work.watermarks import Watermarks
 from feedback.learning.recorded import Encode, Recorded
 from feedback.store import FeedbackStore
 from feedback.token_ids import Ids
+from trainer.runs.plan import gate_limits
 from trainer.runs.steps import Judged, Steps
+from trainer.runs.telling import Teller
 from trainer.runs.watch import Watch, open_run
 from trainer.types import RUN, RunFacts, Sample, Verdict
 
@@ -78,6 +80,7 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
             max_items=settings.learn_max_items,
             max_length=settings.train_max_length,
         )
+        self._teller = Teller(place.database, self._watch.readings, gate_limits(settings))
 
     @cached_property
     def model(self) -> WarmModel:
@@ -145,5 +148,6 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
         answers(self.model, [encode_prompt(self.model.tokenizer, ".")], None, 0.0, 1, 0)
 
     def look(self) -> None:
-        """Open runs for the adapters that are due."""
+        """Open runs for the adapters that are due; answer who asks what is known of one."""
         self._watch.open_due_runs()
+        self._teller.answer()

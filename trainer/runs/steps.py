@@ -20,6 +20,7 @@ from core.ids import Digest
 from core.work.kind import Place
 from core.work.ledger import Ledger
 from feedback.learning.datasets import counts, freeze, from_bytes, register, to_bytes
+from feedback.learning.due import left_out
 from feedback.learning.reading import read_feedback
 from feedback.learning.recorded import Encode, anything_fits
 from feedback.store import FeedbackStore
@@ -28,7 +29,6 @@ from trainer.judging.gate import choose, judge
 from trainer.judging.suite import GENERAL_SUITE, SuiteItem, load_suite
 from trainer.methods import METHODS
 from trainer.methods.folders import scaled
-from trainer.runs.due import left_out
 from trainer.runs.plan import Candidate, can_continue, candidates, gate_limits, hyperparameters
 from trainer.types import RUN, Evaluation, Progress, Run, Sample, Verdict
 

@@ -1,14 +1,12 @@
 """Finds the adapters that are due for training and opens their runs; starts nothing itself.
 
-Owns how often an adapter is looked at, and what is remembered of it in between. The rule is
-`trainer.runs.due`.
+Owns when an adapter is looked at again. The rule is `feedback.learning.due`.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from adapters.registry import Registry
@@ -20,13 +18,14 @@ from core.text import fit
 from core.work.ledger import Ledger
 from core.work.types import Work
 from core.work.watermarks import Watermarks
+from feedback.learning.due import due, known, left_out
 from feedback.learning.judgement import Reader
 from feedback.learning.pairing import Agreed
 from feedback.learning.reading import Reading
 from feedback.learning.recorded import Encode, anything_fits
 from feedback.learning.texts import Texts
 from feedback.store import FeedbackStore
-from trainer.runs.due import due, known, left_out
+from trainer.runs.readings import Readings
 from trainer.types import RUN, RunFacts
 
 logger = logging.getLogger("attune.trainer")
@@ -44,14 +43,12 @@ class _Seen:
 
     asked: _Asked
     again_at_s: float
-    rests_until_s: float  # of the monotonic clock
 
 
 class Watch:
     """Looks at what feedback is new. Cheap to call often: when nothing was said, two queries.
 
-    `max_items` are looked at of each adapter, and remembered of all together where one alone has
-    fewer. An adapter rests `rest` times as long as a look at it took.
+    `readings` are what it looks with; see there for `max_items` and `rest`.
     """
 
     def __init__(
@@ -68,9 +65,13 @@ class Watch:
         self._feedback = FeedbackStore(database)
         self._runs = Ledger(database, RUN)
         self._marks = Watermarks(database)
-        self._encode, self._max_items, self._max_length = encode, max_items, max_length
-        self._rest = rest
-        self._readings: OrderedDict[AdapterId, Reading] = OrderedDict()
+        self._max_length = max_length
+        self.readings = Readings(
+            database,
+            lambda adapter_id: Reader(adapter_id, Texts(keep=False), encode),
+            max_items=max_items,
+            rest=rest,
+        )
         self._seen: dict[AdapterId, _Seen] = {}
         self._last_look = (-1, -1)
         self._looked_at_s = 0.0
@@ -96,23 +97,18 @@ class Watch:
     def _consider(self, adapter: Adapter, newest: int, mark: int) -> None:
         asked = (newest, mark, adapter.learning)
         seen = self._seen.get(adapter.id)
-        if seen is not None:
-            answered = seen.asked == asked and now_s() < seen.again_at_s
-            if answered or time.monotonic() < seen.rests_until_s:
-                return
-        began_s = time.monotonic()
-        again_at_s = self._look(adapter, mark)
-        ended_s = time.monotonic()
+        if seen is not None and seen.asked == asked and now_s() < seen.again_at_s:
+            return
+        if self.readings.rests(adapter.id):
+            return
+        with self.readings.look(adapter) as reading:
+            again_at_s = self._look(adapter, mark, reading)
         # Last: what failed half-way is tried again.
-        self._seen[adapter.id] = _Seen(
-            asked, again_at_s, ended_s + self._rest * (ended_s - began_s)
-        )
+        self._seen[adapter.id] = _Seen(asked, again_at_s)
 
-    def _look(self, adapter: Adapter, mark: int) -> float:
+    def _look(self, adapter: Adapter, mark: int, reading: Reading) -> float:
         """Open a run if the adapter is due; when else, at the earliest, it may be by waiting."""
         learning = adapter.learning
-        reading = self._reading(adapter)
-        reading.refresh()
         agreed, new = reading.agreed(adapter), reading.since(mark)
         found = known(agreed, learning.method, new)
         oldest_at_s = now_s() if found.oldest_at_s is None else found.oldest_at_s
@@ -136,20 +132,10 @@ class Watch:
                 left_out(agreed.dropped, self._max_length),
             )
 
-    def _reading(self, adapter: Adapter) -> Reading:
-        reading = self._readings.pop(adapter.id, None)
-        if reading is None:
-            reader = Reader(adapter.id, Texts(keep=False), self._encode)
-            reading = Reading(self._feedback, adapter.id, reader, newest=self._max_items)
-        self._readings[adapter.id] = reading  # the last one is the one looked at last
-        return reading
-
     def _forget(self, spoken_of: set[AdapterId]) -> None:
         """Drop what is known of adapters that are gone, and of those not looked at for long."""
         self._seen = {i: seen for i, seen in self._seen.items() if i in spoken_of}
-        held = sum(map(len, self._readings.values()))
-        while held > self._max_items and len(self._readings) > 1:
-            held -= len(self._readings.popitem(last=False)[1])
+        self.readings.forget()
 
 
 def open_run(

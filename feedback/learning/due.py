@@ -1,6 +1,7 @@
-"""When a run is due: pure rules, on what a run would keep.
+"""When a run is due, and what is missing until it is: pure rules, on what a run would keep.
 
-What cannot teach counts for nothing here: neither as known nor as new.
+What cannot teach counts for nothing here: neither as known nor as new. Trainers decide by these
+rules, servers tell by them.
 """
 
 from __future__ import annotations
@@ -47,6 +48,43 @@ def known(agreed: Agreed, method: MethodChoice, new: Set[FeedbackId]) -> Known:
         new_items=min(len(items), len(said)),
         oldest_at_s=min(times, default=None),
         newest_at_s=max(times, default=None),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What a run still waits for.
+
+    One starts once no labels of the first three kinds are missing, or no pairs, and no new items
+    are: those are waited for until `until_s` at most, None while nothing is new.
+    """
+
+    labels: int
+    up: int
+    down: int
+    pairs: int
+    new_items: int
+    until_s: float | None
+
+    @property
+    def enough_known(self) -> bool:
+        """Whether it is news alone that is missing, if anything is."""
+        return self.pairs == 0 or not (self.labels or self.up or self.down)
+
+
+def missing(learning: Learning, found: Known, at_s: float) -> Missing:
+    """What is missing for a run at the time `at_s`; nothing exactly if one is `due`."""
+    rarer = max(1, learning.min_minority)
+    waited = found.new_items > 0
+    until_s = (found.oldest_at_s or at_s) + learning.max_age_s if waited else None
+    over = until_s is not None and until_s <= at_s
+    return Missing(
+        labels=max(0, max(1, learning.min_labels) - found.labels_up - found.labels_down),
+        up=max(0, rarer - found.labels_up),
+        down=max(0, rarer - found.labels_down),
+        pairs=max(0, max(1, learning.min_pairs) - found.pairs),
+        new_items=0 if over else max(0, max(1, learning.new_items) - found.new_items),
+        until_s=until_s,
     )
 
 

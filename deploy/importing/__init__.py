@@ -1,0 +1,1 @@
+"""Judgements made elsewhere, from files to a server."""
