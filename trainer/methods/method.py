@@ -34,6 +34,18 @@ Encoded = Sequence[tuple[E, Tokens]]
 """Examples with the ids of their prompt and completions."""
 
 
+Answered = tuple[Sequence[int], Sequence[int]]
+"""The ids of a prompt and of an answer to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Answers by what was said of them."""
+
+    liked: tuple[Answered, ...] = ()
+    disliked: tuple[Answered, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """TRL's trainer, its configuration, and what the method sets in it."""
@@ -67,6 +79,10 @@ class Method(ABC, Generic[E]):
     @abstractmethod
     def completions(self, example: E) -> tuple[str, ...]:
         """The texts it trains on, each an answer to the example's prompt."""
+
+    def judged(self, example: E, tokens: Tokens) -> Judged:
+        """The example's answers by what was said of them; a demonstration is liked."""
+        return Judged(liked=tuple((tokens[0], completion) for completion in tokens[1:]))
 
     @abstractmethod
     def rows(self, examples: Encoded[E], hyperparameters: Hyperparameters) -> list[Row]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from core.errors import Invalid
-from trainer.model.encoding import Tokens, encode, encode_prompt
+from trainer.model.encoding import encode, encode_prompt
 from trainer.model.warm import WarmModel
 from trainer.types import Prompt
 
@@ -26,11 +26,8 @@ def logprobs(
     """log p(completion | prompt) per item, in nats, summed over the completion's tokens."""
     encoded = [encode(model.tokenizer, prompt, completion) for prompt, completion in items]
 
-    def picked(adapted: Any, ids: dict[str, Any]) -> Any:
-        logprobs = _log_softmax(adapted, ids)
-        return logprobs.gather(-1, ids["input_ids"][:, 1:, None]).squeeze(-1)
-
-    return _summed(model, encoded, adapter_dir, picked)
+    with model.adapted(adapter_dir) as adapted:
+        return summed(model, adapted, encoded, taken)
 
 
 def kl_to_base(
@@ -43,13 +40,22 @@ def kl_to_base(
     """
     encoded = [(encode_prompt(model.tokenizer, prompt), list(ids)) for prompt, ids in items]
 
-    def divergence(adapted: Any, ids: dict[str, Any]) -> Any:
-        own = _log_softmax(adapted, ids)
-        with adapted.disable_adapter():
-            plain = _log_softmax(adapted, ids)
-        return (own.exp() * (own - plain)).sum(-1)
+    with model.adapted(adapter_dir) as adapted:
+        return summed(model, adapted, encoded, divergence)
 
-    return _summed(model, encoded, adapter_dir, divergence)
+
+def taken(adapted: Any, ids: dict[str, Any]) -> Any:
+    """The log-probability [b, t - 1] of each next token that is there."""
+    logprobs = _log_softmax(adapted, ids)
+    return logprobs.gather(-1, ids["input_ids"][:, 1:, None]).squeeze(-1)
+
+
+def divergence(adapted: Any, ids: dict[str, Any]) -> Any:
+    """KL(adapter || base) [b, t - 1] of each next token's distribution."""
+    own = _log_softmax(adapted, ids)
+    with adapted.disable_adapter():
+        plain = _log_softmax(adapted, ids)
+    return (own.exp() * (own - plain)).sum(-1)
 
 
 def readable(model: WarmModel, prompt: Prompt, completion: str) -> bool:
@@ -67,37 +73,37 @@ def _log_softmax(adapted: Any, ids: dict[str, Any]) -> Any:
     return adapted(**ids, use_cache=False).logits[:, :-1].float().log_softmax(-1)
 
 
-def _summed(
+def summed(
     model: WarmModel,
-    encoded: Sequence[Tokens],
-    adapter_dir: Path | None,
+    adapted: Any,
+    encoded: Sequence[Sequence[Sequence[int]]],
     figure: Callable[[Any, dict[str, Any]], Any],
 ) -> list[float]:
     """The `figure` [b, t - 1] of every next token, summed over each item's completion.
 
-    In right-padded batches of similar length.
+    `adapted` is the borrowed model as it is, with gradients off; an item is the ids of a prompt
+    and of its completion. In right-padded batches of similar length.
     """
     found = [0.0] * len(encoded)
     order = sorted(range(len(encoded)), key=lambda row: -sum(map(len, encoded[row])))
-    with model.adapted(adapter_dir) as adapted:
-        while order:
-            width = max(2, sum(map(len, encoded[order[0]])))
-            size = max(1, min(64, _LOGITS_AT_ONCE // (width * model.vocabulary)))
-            rows, order = order[:size], order[size:]
-            ids = torch.full((len(rows), width), model.tokenizer.pad_token_id)
-            attention = torch.zeros((len(rows), width), dtype=torch.long)
-            completion = torch.zeros((len(rows), width))
-            for at, row in enumerate(rows):
-                head, tail = encoded[row]
-                ids[at, : len(head) + len(tail)] = torch.tensor(head + tail)
-                attention[at, : len(head) + len(tail)] = 1
-                completion[at, len(head) : len(head) + len(tail)] = 1
-            batch = {
-                "input_ids": ids.to(model.device),
-                "attention_mask": attention.to(model.device),
-            }
-            mask = completion[:, 1:].to(model.device)
-            values = (figure(adapted, batch) * mask).sum(-1).tolist()
-            for row, value in zip(rows, values, strict=True):
-                found[row] = value
+    while order:
+        width = max(2, sum(map(len, encoded[order[0]])))
+        size = max(1, min(64, _LOGITS_AT_ONCE // (width * model.vocabulary)))
+        rows, order = order[:size], order[size:]
+        ids = torch.full((len(rows), width), model.tokenizer.pad_token_id)
+        attention = torch.zeros((len(rows), width), dtype=torch.long)
+        completion = torch.zeros((len(rows), width))
+        for at, row in enumerate(rows):
+            head, tail = map(list, encoded[row])
+            ids[at, : len(head) + len(tail)] = torch.tensor(head + tail)
+            attention[at, : len(head) + len(tail)] = 1
+            completion[at, len(head) : len(head) + len(tail)] = 1
+        batch = {
+            "input_ids": ids.to(model.device),
+            "attention_mask": attention.to(model.device),
+        }
+        mask = completion[:, 1:].to(model.device)
+        values = (figure(adapted, batch) * mask).sum(-1).tolist()
+        for row, value in zip(rows, values, strict=True):
+            found[row] = value
     return found
