@@ -34,12 +34,12 @@ class Finding:
 def weigh(looks: Sequence[Look], kl_budget: float, patience: int) -> Finding:
     """What `looks`, at least one and in order, say so far.
 
-    Best is the largest margin within the budget; without margins the last look within it, because
-    the KL alone tells how far is too far and not how far is enough. With none within it the first.
-    A margin that is no number is the worst there is.
+    Best is the largest margin within the budget, the first of equals; without margins the last look
+    within it, because the KL alone tells how far is too far and not how far is enough. With none
+    within it the first. A margin that is no number is the worst there is.
     """
     within = [at for at, look in enumerate(looks) if look.kl <= kl_budget]
-    best = max(within, key=lambda at: (_worth(looks[at]), at), default=0)
+    best = max(within, key=lambda at: _worth(looks, at), default=0)
     last = looks[-1]
     stop = None
     if not last.kl <= kl_budget:  # also where it is no number
@@ -55,7 +55,8 @@ def look_steps(steps: int, looks: int) -> tuple[int, ...]:
     return tuple(math.ceil(steps * (at + 1) / count) for at in range(count))
 
 
-def _worth(look: Look) -> float:
-    if look.margin is None:
-        return 0.0
-    return -math.inf if math.isnan(look.margin) else look.margin
+def _worth(looks: Sequence[Look], at: int) -> tuple[float, int]:
+    margin = looks[at].margin
+    if margin is None:
+        return 0.0, at
+    return (-math.inf if math.isnan(margin) else margin), -at

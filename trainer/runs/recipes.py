@@ -47,7 +47,7 @@ def as_used(
         "batch_size": size,
         "alpha": 2 * rank,
         "target_modules": _UNTOLD.target_modules,
-        "kl_budget": BUDGET_OF_CAP * settings.gate_kl_cap,
+        "kl_budget": round(BUDGET_OF_CAP * settings.gate_kl_cap, 3),
         "holdout": HOLDOUT,
         "patience": PATIENCE,
     }
