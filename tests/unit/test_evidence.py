@@ -22,15 +22,22 @@ def test_of_equal_margins_the_first_is_kept() -> None:
     assert weigh(looks((0.5, 1.0), (1.0, 1.0)), 2.5, 3).best.step == 10
 
 
-def test_a_better_margin_over_the_budget_is_not_kept_and_ends_it() -> None:
-    found = weigh(looks((0.5, 1.0), (2.6, 9.0)), 2.5, 3)
+def test_a_better_margin_over_the_budget_is_not_kept_and_a_second_one_ends_it() -> None:
+    over = looks((0.5, 1.0), (2.6, 9.0), (2.7, 9.5))
+    assert weigh(over[:2], 2.5, 3).stop is None
+    found = weigh(over, 2.5, 3)
     assert found.best.step == 10
-    assert found.stop == "KL 2.60 is over its budget of 2.5 nats an answer"
+    assert found.stop == "KL 2.70 is over its budget of 2.5 nats an answer"
+
+
+def test_what_overshoots_and_settles_again_goes_on() -> None:
+    found = weigh(looks((1.0, None), (2.6, None), (2.1, None), (2.6, None)), 2.5, 3)
+    assert (found.best.step, found.stop) == (30, None)
 
 
 def test_without_a_holdout_the_last_look_within_the_budget_is_kept() -> None:
     assert weigh(looks((0.5, None), (1.0, None)), 2.5, 1).best.step == 20
-    found = weigh(looks((0.5, None), (1.0, None), (3.0, None)), 2.5, 1)
+    found = weigh(looks((0.5, None), (1.0, None), (3.0, None), (3.5, None)), 2.5, 1)
     assert found.best.step == 20
     assert found.stop is not None
 
@@ -42,13 +49,15 @@ def test_it_ends_after_as_many_looks_without_a_better_margin(patience: int, stop
     assert (found.stop is not None) == stops
 
 
-def test_a_first_look_over_the_budget_is_all_there_is() -> None:
-    found = weigh(looks((7.0, None)), 2.5, 3)
+def test_where_every_look_is_over_the_budget_the_first_is_kept() -> None:
+    found = weigh(looks((7.0, None), (8.0, None)), 2.5, 3)
     assert (found.best.step, found.stop is not None) == (10, True)
 
 
 def test_a_kl_that_is_no_number_ends_it_and_a_margin_that_is_none_is_the_worst() -> None:
-    assert weigh(looks((0.5, None), (math.nan, None)), 2.5, 3).stop is not None
+    lost = looks((0.5, None), (math.nan, None), (math.nan, None))
+    found = weigh(lost, 2.5, 3)
+    assert (found.best.step, found.stop is not None) == (10, True)
     assert weigh(looks((0.5, -4.0), (0.6, math.nan)), 2.5, 3).best.step == 10
 
 

@@ -36,13 +36,16 @@ def weigh(looks: Sequence[Look], kl_budget: float, patience: int) -> Finding:
 
     Best is the largest margin within the budget, the first of equals; without margins the last look
     within it, because the KL alone tells how far is too far and not how far is enough. With none
-    within it the first. A margin that is no number is the worst there is.
+    within it the first. A margin that is no number is the worst there is. Two looks in a row over
+    the budget are the end of it.
     """
     within = [at for at, look in enumerate(looks) if look.kl <= kl_budget]
     best = max(within, key=lambda at: _worth(looks, at), default=0)
     last = looks[-1]
     stop = None
-    if not last.kl <= kl_budget:  # also where it is no number
+    # A large step may overshoot and settle again; one that does not settle has gone too far.
+    over = [not look.kl <= kl_budget for look in looks[-2:]]  # also where it is no number
+    if len(over) == 2 and all(over):
         stop = f"KL {last.kl:.2f} is over its budget of {kl_budget:g} nats an answer"
     elif last.margin is not None and len(looks) - 1 - best >= patience:
         stop = f"the margin got no better in {patience} looks"
