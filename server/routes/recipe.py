@@ -27,7 +27,7 @@ class RecipeBody(Body):
     learning_rate: Annotated[
         _Rate | Annotated[list[_Rate], Field(min_length=1, max_length=MOST_RATES)] | None,
         says(f"learning_rate is a number over 0 and at most 1, or a list of 1 to {MOST_RATES}."),
-    ] = Field(None, description="Peak learning rate; of a list each is tried, the gate chooses.")
+    ] = Field(None, description="Peak learning rate; of a list each is tried.")
     beta: float | None = Field(
         None, gt=0, le=100, description="How hard KTO and DPO hold on to the base."
     )

@@ -94,12 +94,25 @@ def fill(database: Database) -> None:
             connection.exec_driver_sql(f"SELECT setval({counter}, max(id)) FROM {name}")
 
 
+def as_then(now: Any, then: Any) -> Any:
+    """What is shown now, without the fields that were not there then and say nothing."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        return {
+            name: as_then(value, then.get(name))
+            for name, value in now.items()
+            if name in then or value is not None
+        }
+    if isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
+        return [as_then(*both) for both in zip(now, then, strict=True)]
+    return now
+
+
 async def test_http_shows_what_the_release_before_showed(former: Database, tmp_path: Path) -> None:
     door = await open_door(tmp_path, former.engine.url.render_as_string(hide_password=False))
     async with door.client("acme", "train") as client:
         for path, shown in SHOWN.items():
             response = await client.get(path)
-            assert (response.status_code, response.json()) == (200, shown)
+            assert (response.status_code, as_then(response.json(), shown)) == (200, shown)
     await door.runtime.stop()
 
 

@@ -56,11 +56,9 @@ def test_a_run_never_exceeds_the_servers_limits() -> None:
     assert (used.rank, used.alpha, used.max_length) == (8, 16, 256)
 
 
-def test_the_kl_budget_lies_below_the_gates_cap() -> None:
-    for cap in (0.5, 3.0, 12.0):
-        budget = as_used(Settings(gate_kl_cap=cap), REAL).kl_budget
-        assert budget is not None
-        assert 0.5 * cap < budget < cap
+def test_the_kl_budget_is_what_the_gate_allows_an_answer() -> None:
+    assert as_used(Settings(gate_kl_cap=1.5), REAL).kl_budget == 1.5
+    assert as_used(Settings(gate_kl_cap=1.5), REAL, Recipe(kl_budget=0.7)).kl_budget == 0.7
 
 
 def test_a_run_sees_all_there_is_once_but_not_without_end() -> None:

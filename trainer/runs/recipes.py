@@ -24,8 +24,6 @@ BETA = 1.0
 STEPS, MOST_STEPS = 40, 500
 HOLDOUT = 0.15
 PATIENCE = 3
-BUDGET_OF_CAP = 0.8
-"""Of the gate's KL cap: a look rests on a few answers, and what passes it must pass the gate."""
 
 
 def as_used(
@@ -47,7 +45,7 @@ def as_used(
         "batch_size": size,
         "alpha": 2 * rank,
         "target_modules": _UNTOLD.target_modules,
-        "kl_budget": round(BUDGET_OF_CAP * settings.gate_kl_cap, 3),
+        "kl_budget": settings.gate_kl_cap,
         "holdout": HOLDOUT,
         "patience": PATIENCE,
     }
