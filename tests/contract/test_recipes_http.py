@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ import pytest_asyncio
 from support.door import Door, open_door
 
 from adapters.recipe import Recipe
+from core.settings import Settings
+from core.work.ledger import Ledger
+from trainer.runs.recipes import as_used
+from trainer.types import RUN, RunFacts
 
 
 @pytest_asyncio.fixture
@@ -65,3 +70,20 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(
         assert told in error["message"]
     (kept,) = door.runtime.registry.adapters(door.tenant("acme"))
     assert kept.learning.recipe == Recipe(beta=0.5)
+
+
+async def test_a_run_shows_the_recipe_it_is_trained_by(door: Door) -> None:
+    adapter = door.adapter("acme", "support")
+    runs = Ledger(door.runtime.database, RUN)
+    facts = RunFacts("asked for by hand", 0, None, None)
+    run, _ = runs.open(adapter.tenant_id, adapter.id, facts, adapter_id=adapter.id)
+    used = as_used(Settings(), 3_600_000, Recipe(learning_rate=(1e-4, 3e-4)), completions=77)
+    runs.advance(run.id, "snapshot", recipe=used)
+    assert runs.find(run.id).facts.recipe == used
+    async with door.client("acme", "train") as client:
+        shown = (await client.get(f"/v1/runs/{run.id}")).json()["recipe"]
+    assert shown["learning_rate"] == [1e-4, 3e-4]
+    assert shown == asdict(used) | {
+        "learning_rate": [1e-4, 3e-4],
+        "target_modules": list(used.target_modules or ()),
+    }
