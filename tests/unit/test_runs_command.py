@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli.app import app
+from deploy.run_progress import figures
 
 pytestmark = pytest.mark.slow
 
@@ -75,3 +76,10 @@ def test_a_server_that_knows_of_nothing_adds_nothing(
     server.answers["/health"] = health
     ran = CliRunner().invoke(app, ["runs", "list", "--url", server.url, "--key", "k"])
     assert (ran.exit_code, ran.stderr) == (0, "")
+
+
+def test_a_training_shows_its_loss_and_what_the_last_look_found() -> None:
+    assert figures({"step": 1, "steps": 9, "loss": 0.5}) == "loss 0.5000"
+    known = {"loss": 0.25, "kl_to_base": 1.234, "holdout_margin": 0.5}
+    assert figures(known) == "loss 0.2500  KL 1.23  margin +0.50"
+    assert figures({"loss": None}) == ""
