@@ -54,6 +54,15 @@ def figures(known: Mapping[str, Any]) -> str:
     )
 
 
+def in_words(recipe: Mapping[str, Any]) -> str:
+    """A recipe in one line."""
+    figures = {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in recipe.items()
+    }
+    return "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
+
+
 def print_verdict(verdict: dict[str, Any] | None) -> None:
     """The gate's checks, one a line."""
     if verdict is None:
