@@ -23,8 +23,8 @@ from core.files import appearing
 from trainer.methods.evidence import Look
 from trainer.methods.folders import CONFIG, write_config
 from trainer.methods.holdout import split
-from trainer.methods.method import E, Encoded, Judged, Method
-from trainer.methods.stopping import Evidence
+from trainer.methods.method import E, Method
+from trainer.methods.stopping import evidence_of
 from trainer.model.encoding import Tokens, encode
 from trainer.model.warm import WarmModel
 from trainer.types import Hyperparameters, OnProgress, Progress, Start, TrainResult
@@ -87,7 +87,9 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
             if "ref" in peft.peft_config:
                 peft.delete_adapter("ref")
             trainer.remove_callback(PrinterCallback)
-            evidence = _evidence(model, peft, training, examples, divided.watched, watch.note)
+            evidence = evidence_of(
+                model, peft, hyperparameters, examples, divided.watched, watch.note
+            )
             if evidence is not None:
                 trainer.add_callback(evidence)
             trainer.train()
@@ -115,22 +117,6 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
         stopped=found.stop if found and watch.step < hyperparameters.steps else None,
         watched=len(examples) - len(divided.learnt),
     )
-
-
-def _evidence(
-    model: WarmModel,
-    policy: Any,
-    training: Training[E],
-    examples: Encoded[E],
-    watched: Judged,
-    report: Callable[[Look], None],
-) -> Evidence | None:
-    """What watches the training, where it has a budget; prompts that are watched come first."""
-    if training.hyperparameters.kl_budget is None:
-        return None
-    apart = [prompt for prompt, _ in (*watched.liked, *watched.disliked)]
-    prompts = dict.fromkeys(map(tuple, [*apart, *(tokens[0] for _, tokens in examples)]))
-    return Evidence(model, policy, training.hyperparameters, [*prompts], watched, report)
 
 
 def _encoded(model: WarmModel, training: Training[E]) -> tuple[list[tuple[E, Tokens]], int, int]:

@@ -18,7 +18,7 @@ import torch
 from transformers import TrainerCallback
 
 from trainer.methods.evidence import Finding, Look, look_steps, weigh
-from trainer.methods.method import Answered, Judged
+from trainer.methods.method import Answered, Encoded, Judged
 from trainer.model.sampling import generate, generation
 from trainer.model.scoring import divergence, summed, taken
 from trainer.model.warm import WarmModel
@@ -29,6 +29,22 @@ LOOKS = 8
 OPEN_PROMPTS = 16
 """Prompts that are answered at each look."""
 ANSWER_TOKENS = 64
+
+
+def evidence_of(
+    model: WarmModel,
+    policy: Any,
+    hyperparameters: Hyperparameters,
+    examples: Encoded[Any],
+    watched: Judged,
+    report: Callable[[Look], None],
+) -> Evidence | None:
+    """What watches a training that has a budget; prompts that are `watched` are asked first."""
+    if hyperparameters.kl_budget is None:
+        return None
+    apart = [prompt for prompt, _ in (*watched.liked, *watched.disliked)]
+    prompts = dict.fromkeys(map(tuple, [*apart, *(tokens[0] for _, tokens in examples)]))
+    return Evidence(model, policy, hyperparameters, [*prompts], watched, report)
 
 
 class Evidence(TrainerCallback):
