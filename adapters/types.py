@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from adapters.recipe import Recipe
 from core.ids import AdapterId, Digest, TenantId
 from core.names import one_spelling
 
@@ -23,7 +24,7 @@ class Learning:
     `exploration` is the share of answers that come from the base model although a version is live,
     so that thumbs keep carrying signal (0 to 0.9). `expire_after_s`: older feedback is
     left out; None keeps it. `method`: what it is trained by; "auto" is DPO where pairs carry most
-    of what was said, else KTO.
+    of what was said, else KTO. `recipe`: the figures of its trainings.
     """
 
     enabled: bool = True
@@ -36,6 +37,7 @@ class Learning:
     held_out_share: float = 0.2
     expire_after_s: float | None = None
     method: MethodChoice = "auto"
+    recipe: Recipe = field(default_factory=Recipe)
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,10 +153,10 @@ class Settings(BaseSettings):
         default=None, gt=0, description="Peak learning rate; empty: by the model's size."
     )
     train_beta: float | None = Field(
-        default=None, gt=0, description="KTO's and DPO's beta; empty: by the model's size."
+        default=None, gt=0, description="KTO's and DPO's beta; empty: 1."
     )
     train_steps: int | None = Field(
-        default=None, ge=1, description="Optimizer steps of a run; empty: by the model's size."
+        default=None, ge=1, description="Most optimizer steps; empty: 40, or all examples once."
     )
     train_batch_size: int = Field(default=8, ge=2, description="Examples per optimizer step.")
     train_max_length: int = Field(

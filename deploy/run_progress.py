@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from rich.text import Text
@@ -11,6 +12,11 @@ from core.shown import shown
 from deploy.edge.http import Server
 from deploy.terminal import console, progress
 
+_FIGURES = {
+    "loss": "loss {:.4f}",
+    "kl_to_base": "KL {:.2f}",
+    "holdout_margin": "margin {:+.2f}",
+}
 _ENDED = ("succeeded", "rejected", "failed", "cancelled")
 
 
@@ -20,6 +26,7 @@ def watch(client: Server, run_id: str, *, timeout_s: float = 3600.0) -> dict[str
     after = 0
     with progress("{task.completed:.0f}/{task.total:.0f}  {task.fields[figures]}") as screen:
         bars: dict[str, Any] = {}
+        known: dict[str, dict[str, Any]] = {}
         while True:
             run = client.get(f"/v1/runs/{run_id}")
             for event in run_events(client, run_id, after):
@@ -31,11 +38,29 @@ def watch(client: Server, run_id: str, *, timeout_s: float = 3600.0) -> dict[str
                 name = event["message"]
                 if name not in bars:
                     bars[name] = screen.add_task(shown(name), total=data["steps"], figures="")
-                figures = f"loss {data['loss']:.4f}" if "loss" in data else ""
-                screen.update(bars[name], completed=data["step"], figures=figures)
+                known[name] = {**known.get(name, {}), **data}
+                screen.update(bars[name], completed=data["step"], figures=figures(known[name]))
             if run["state"] in _ENDED or time.monotonic() > deadline:
                 return run
             time.sleep(0.3)
+
+
+def figures(known: Mapping[str, Any]) -> str:
+    """What is known of a training so far; the KL and the margin are from its last look."""
+    return "  ".join(
+        form.format(known[name])
+        for name, form in _FIGURES.items()
+        if isinstance(known.get(name), int | float)
+    )
+
+
+def in_words(recipe: Mapping[str, Any]) -> str:
+    """A recipe in one line."""
+    figures = {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in recipe.items()
+    }
+    return "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
 
 
 def print_verdict(verdict: dict[str, Any] | None) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from adapters.recipe import Recipe
 from core.work.types import Spec, Work
 from feedback.types import Message
 
@@ -33,6 +34,9 @@ class Hyperparameters:
     sft_weight: float = 0.1  # of the chosen answer's likelihood, in DPO
     max_length: int = 512
     seed: int = 0
+    kl_budget: float | None = None  # nats per answer; None: trained to the last step, unwatched
+    holdout: float = 0.0  # share of the prompts that is watched instead of learnt from
+    patience: int = 3  # looks without a better margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,9 @@ class TrainResult:
     dropped_too_long: int
     examples: int = 0  # learnt from
     dropped_unreadable: int = 0  # refused by the model's chat template
+    kept_step: int | None = None  # whose weights these are, where it is not the last one's
+    stopped: str | None = None  # why it ended before the last step
+    watched: int = 0  # answers set apart to be watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +246,10 @@ class Sample:
 class RunFacts:
     """Why a run was opened, what it has made, how that was judged.
 
-    `last_feedback_seq` is the watermark: the newest feedback known when it was opened.
-    `live_before` is the version live at that time, `version` the candidate it made. `samples`
-    are kept with the verdict, for people to read.
+    `recipe` is what it is trained by, each figure filled in. `last_feedback_seq` is the watermark:
+    the newest feedback known when it was opened. `live_before` is the version live at
+    that time, `version` the candidate it made. `samples` are kept with the verdict, for people to
+    read.
     """
 
     trigger: str
@@ -249,6 +257,7 @@ class RunFacts:
     last_feedback_at_s: float | None
     live_before: int | None
     snapshot_digest: str | None = None
+    recipe: Recipe | None = None
     version: int | None = None
     verdict: Verdict | None = None
     samples: tuple[Sample, ...] = ()

@@ -10,7 +10,7 @@ import typer
 from core.errors import AttuneError
 from core.shown import shown
 from deploy.edge.http import Server
-from deploy.run_progress import print_samples, print_verdict, run_events, watch
+from deploy.run_progress import in_words, print_samples, print_verdict, run_events, watch
 from deploy.terminal import DEFAULT_URL, Json, Key, Url, console, show, show_one
 
 app = typer.Typer(help="Training runs.", no_args_is_help=True)
@@ -48,6 +48,8 @@ def show_run(run_id: str, url: Url = DEFAULT_URL, key: Key = "", as_json: Json =
         show_one(run, as_json=True)
         return
     verdict, samples = run.pop("verdict", None), run.pop("samples", [])
+    if run.get("recipe"):
+        run["recipe"] = in_words(run["recipe"])
     show_one(run, as_json=False)
     print_verdict(verdict)
     print_samples(samples)

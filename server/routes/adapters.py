@@ -11,6 +11,7 @@ from fastapi import Depends
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
+from adapters.recipe import Recipe
 from adapters.types import Adapter, AdapterScope, Learning, MethodChoice, VersionState
 from core.bodies import Body, Resource, Time, View, says
 from core.errors import Unavailable
@@ -18,6 +19,8 @@ from core.identity.types import ApiKey
 from core.ids import NAME_PATTERN
 from core.names import Title
 from server.routes.common import PageOf, RuntimeOf, key_with, new_router, page_of, take_over
+from server.routes.recipe import RecipeBody, require_possible
+from server.runtime import Runtime
 
 router = new_router("adapters")
 
@@ -44,10 +47,16 @@ class LearningBody(Body):
     held_out_share: Share = _DEFAULT.held_out_share
     expire_after_s: Seconds | None = _DEFAULT.expire_after_s
     method: MethodChoice = _DEFAULT.method
+    recipe: RecipeBody | None = Field(
+        None, description="Figures of its trainings; null leaves them all to the trainer."
+    )
 
     def on(self, before: Learning) -> Learning:
-        """`before` with the fields that were sent."""
-        return replace(before, **self.model_dump(exclude_unset=True))
+        """`before` with the fields that were sent, of the recipe's too."""
+        sent = self.model_dump(exclude_unset=True)
+        if "recipe" in sent:
+            sent["recipe"] = self.recipe.on(before.recipe) if self.recipe else Recipe()
+        return replace(before, **sent)
 
 
 class CreateBody(Body):
@@ -144,6 +153,15 @@ def _trainable(name: str, key: Trainer, runtime: RuntimeOf) -> Adapter:
     return runtime.registry.get(key.tenant_id, name)
 
 
+def _changed(before: Learning, sent: LearningBody | None, runtime: Runtime) -> Learning:
+    if sent is None:
+        return before
+    learning = sent.on(before)
+    if sent.recipe is not None:
+        require_possible(learning.recipe, runtime.settings, runtime.base.shapes)
+    return learning
+
+
 Readable = Annotated[Adapter, Depends(_readable)]
 Trainable = Annotated[Adapter, Depends(_trainable)]
 
@@ -159,7 +177,7 @@ def list_adapters(key: Reader, runtime: RuntimeOf) -> PageOf[AdapterView]:
 @router.post("/v1/adapters", status_code=201)
 async def create_adapter(body: CreateBody, key: Trainer, runtime: RuntimeOf) -> AdapterView:
     """A new adapter. It answers by the base at first."""
-    learning = body.learning.on(Learning()) if body.learning else None
+    learning = _changed(Learning(), body.learning, runtime)
     adapter = await run_in_threadpool(
         runtime.registry.create,
         key.tenant_id,
@@ -196,7 +214,7 @@ def get_adapter(adapter: Readable, runtime: RuntimeOf) -> AdapterDetail:
 @router.patch("/v1/adapters/{name}")
 def change_adapter(adapter: Trainable, body: ChangeBody, runtime: RuntimeOf) -> AdapterView:
     """Change how it learns."""
-    learning = body.learning.on(adapter.learning) if body.learning else adapter.learning
+    learning = _changed(adapter.learning, body.learning, runtime)
     return AdapterView.of(runtime.registry.set_learning(adapter.id, learning))
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adapters.recipe import Recipe
 from adapters.types import Learning
 from core.settings import SHIPPED_MODEL, Settings
-from trainer.runs.plan import hyperparameters
+from server.routes.recipe import RecipeBody
+from trainer.runs.recipes import as_used, learning_rate_for
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
@@ -21,7 +23,7 @@ SETTINGS = {f"ATTUNE_{name.upper()}": field for name, field in Settings.model_fi
 # Variables that are no settings: the commands' server and key, a device's own key, the switch
 # that `attune bench lora` compares with.
 OTHERS = {"ATTUNE_URL", "ATTUNE_API_KEY", "ATTUNE_EDGE_KEY", "ATTUNE_CPU_LORA"}
-SMALL, LARGE = 1_000_000, 1_000_000_000
+SMALL = 3_600_000
 
 
 def shown(default: object) -> str:
@@ -92,18 +94,30 @@ def test_a_wrong_name_and_a_wrong_default_are_seen() -> None:
     assert untrue(text) == ["ATTUNE_NO_SUCH", "ATTUNE_MAX_LORAS (9)"]
 
 
-def test_the_table_of_hyperparameters_is_what_a_small_and_a_large_model_get() -> None:
-    (rows,) = tables("| | under 100M parameters | larger | setting |")
-    small, large = hyperparameters(Settings(), SMALL), hyperparameters(Settings(), LARGE)
-    seen = set()
-    for _, of_small, of_large, setting in map(cells, rows):
-        if not setting.startswith("`ATTUNE_TRAIN_"):
-            continue
-        seen.add(setting.strip("`"))
-        name = setting.strip("`").removeprefix("ATTUNE_TRAIN_").lower()
-        assert number(of_small) == getattr(small, name), setting
-        assert number(of_small if of_large == "the same" else of_large) == getattr(large, name)
-    assert seen == {name for name in SETTINGS if name.startswith("ATTUNE_TRAIN_")}
+def test_the_table_of_the_recipe_is_what_the_code_says() -> None:
+    (rows,) = tables("| figure | default | bounds | meaning |")
+    told = {name.strip("`"): (limits, meaning) for name, _, limits, meaning in map(cells, rows)}
+    assert told == {
+        name: (bounds(name, field), field.description)
+        for name, field in RecipeBody.model_fields.items()
+    }
+
+
+def test_the_defaults_of_the_recipe_are_what_a_run_uses() -> None:
+    (rows,) = tables("| figure | default | bounds | meaning |")
+    used = as_used(Settings(), SMALL)
+    numbers = {name.strip("`"): value for name, value, *_ in map(cells, rows) if value[0].isdigit()}
+    assert len(numbers) == 8
+    for name, first in numbers.items():
+        assert number(first) == getattr(used, name), name
+    assert used.kl_budget == Settings().gate_kl_cap
+    assert used.alpha == 2 * (used.rank or 0)
+    text = (ROOT / "docs" / "training.md").read_text()
+    for module in used.target_modules or ():
+        assert f"`{module}`" in text
+    for parameters, rate in ((3_600_000, "1e-3"), (135_000_000, "1.1e-4"), (8 * 10**9, "9.8e-6")):
+        assert learning_rate_for(parameters) == float(rate)
+        assert rate in text
 
 
 def number(cell: str) -> float:
@@ -111,12 +125,31 @@ def number(cell: str) -> float:
     return float(cell.split(",")[0].split()[0])
 
 
+def bounds(name: str, field: Any) -> str:
+    """A field's bounds as the table writes them; those of a list count its entries."""
+    if name == "learning_rate":
+        return "over 0, to 1"
+    found: dict[str, Any] = {}
+    for one in field.metadata:
+        found |= {key: getattr(one, key) for key in vars(type(one)) if hasattr(one, key)}
+    if "max_length" in found:
+        return f"{found['min_length']} to {found['max_length']} of them"
+    low = f"over {found['gt']}," if "gt" in found else f"{found['ge']}"
+    return f"{low} to {found['le']}"
+
+
 def test_the_table_of_how_an_adapter_learns_is_what_the_code_says() -> None:
     (rows,) = tables("| field | default | meaning |")
     told: dict[str, str] = {}
     for names, defaults, _ in map(cells, rows):
+        if names == "`recipe`":
+            assert defaults == "all `null`"
+            assert set(asdict(Recipe()).values()) == {None}
+            continue
         told |= zip(names.replace("`", "").split(", "), defaults.split(", "), strict=True)
-    assert told == {field.name: in_json(field.default) for field in fields(Learning)}
+    assert told == {
+        field.name: in_json(field.default) for field in fields(Learning) if field.name != "recipe"
+    }
 
 
 def in_json(default: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
+from adapters.recipe import Recipe
 from adapters.types import Learning, MethodChoice, Version
 from core.errors import Invalid
 from core.ids import AdapterId, Digest
@@ -97,6 +98,20 @@ def test_a_live_version_is_also_trained_further() -> None:
     assert [c.name for c in candidates(snapshot(), rules, has_live=False)] == ["sft-fresh"]
     both = [c.name for c in candidates(snapshot(), rules, has_live=True)]
     assert both == ["sft-fresh", "sft-continued"]
+
+
+def test_each_start_is_tried_at_each_of_several_learning_rates() -> None:
+    def names(rate: Any, *, has_live: bool) -> list[str]:
+        rules = Learning(method="sft", recipe=Recipe(learning_rate=rate))
+        return [c.name for c in candidates(snapshot(), rules, has_live=has_live)]
+
+    assert names(1e-4, has_live=False) == names((1e-4,), has_live=False) == ["sft-fresh"]
+    assert names((1e-4, 0.003), has_live=True) == [
+        "sft-fresh-lr0.0001",
+        "sft-fresh-lr0.003",
+        "sft-continued-lr0.0001",
+        "sft-continued-lr0.003",
+    ]
 
 
 def test_a_live_version_with_an_update_of_the_head_is_not_trained_further() -> None:

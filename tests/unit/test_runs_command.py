@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli.app import app
+from deploy.run_progress import figures, in_words
 
 pytestmark = pytest.mark.slow
 
@@ -94,3 +95,15 @@ def test_a_run_shows_whole_answers_before_and_after(server: Answering) -> None:
         "    Upstairs.",
         "  + Arr\\x1b[31m, desk 4!",
     ]
+
+
+def test_a_training_shows_its_loss_and_what_the_last_look_found() -> None:
+    assert figures({"step": 1, "steps": 9, "loss": 0.5}) == "loss 0.5000"
+    known = {"loss": 0.25, "kl_to_base": 1.234, "holdout_margin": 0.5}
+    assert figures(known) == "loss 0.2500  KL 1.23  margin +0.50"
+    assert figures({"loss": None}) == ""
+
+
+def test_a_recipe_is_shown_in_one_line() -> None:
+    recipe = {"learning_rate": [0.001, 0.002], "max_steps": 40, "target_modules": ["q_proj"]}
+    assert in_words(recipe) == "learning rate 0.001, 0.002; max steps 40; target modules q_proj"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from adapters.types import Learning
 from feedback.types import Pair, Snapshot
-from trainer.methods.method import Encoded, Method, Recipe, Row, passes
+from trainer.methods.method import Encoded, Judged, Method, Recipe, Row, passes
+from trainer.model.encoding import Tokens
 from trainer.types import Hyperparameters
 
 
@@ -30,6 +31,11 @@ class Dpo(Method[Pair]):
     def completions(self, example: Pair) -> tuple[str, ...]:
         """The chosen answer and the rejected one."""
         return example.chosen, example.rejected
+
+    def judged(self, example: Pair, tokens: Tokens) -> Judged:
+        """The chosen answer is liked, the rejected one is not."""
+        prompt, chosen, rejected = tokens
+        return Judged(((prompt, chosen),), ((prompt, rejected),))
 
     def rows(self, examples: Encoded[Pair], hyperparameters: Hyperparameters) -> list[Row]:
         """Whole passes, each in a new order."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from adapters.types import Learning
 from core.errors import Invalid
 from feedback.types import Pair, Snapshot
-from trainer.methods.method import Encoded, Method, Recipe, Row, interleaved_passes
+from trainer.methods.method import Encoded, Judged, Method, Recipe, Row, interleaved_passes
+from trainer.model.encoding import Tokens
 from trainer.types import Hyperparameters, Prompt
 
 
@@ -53,6 +54,12 @@ class Kto(Method[Thumb]):
     def completions(self, example: Thumb) -> tuple[str, ...]:
         """The judged answer."""
         return (example.completion,)
+
+    def judged(self, example: Thumb, tokens: Tokens) -> Judged:
+        """The answer on the side of its thumb."""
+        prompt, completion = tokens
+        answer = ((prompt, completion),)
+        return Judged(liked=answer) if example.desirable else Judged(disliked=answer)
 
     def rows(self, examples: Encoded[Thumb], hyperparameters: Hyperparameters) -> list[Row]:
         """Both kinds spread evenly over each pass; Invalid unless both are there.

@@ -20,8 +20,11 @@ from transformers import PrinterCallback, TrainerCallback
 
 from core.errors import Conflict, Invalid
 from core.files import appearing
+from trainer.methods.evidence import Look
 from trainer.methods.folders import CONFIG, write_config
+from trainer.methods.holdout import split
 from trainer.methods.method import E, Method
+from trainer.methods.stopping import evidence_of
 from trainer.model.encoding import Tokens, tokens_of
 from trainer.model.warm import WarmModel
 from trainer.types import Hyperparameters, OnProgress, Progress, Start, TrainResult
@@ -63,8 +66,9 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
             f"{too_long} were longer than {hyperparameters.max_length} tokens "
             f"(ATTUNE_TRAIN_MAX_LENGTH), {unreadable} were refused by the chat template."
         )
-    rows = method.rows(examples, hyperparameters)
-    recipe = method.recipe(examples, hyperparameters)
+    divided = split(method, examples, hyperparameters.holdout)
+    rows = method.rows(divided.learnt, hyperparameters)
+    recipe = method.recipe(divided.learnt, hyperparameters)
     watch = _StepWatch(hyperparameters.steps, training.on_progress, training.stop)
     began_s = time.monotonic()
     with appearing(training.out, replace=True) as scratch:
@@ -83,14 +87,22 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
             if "ref" in peft.peft_config:
                 peft.delete_adapter("ref")
             trainer.remove_callback(PrinterCallback)
+            evidence = evidence_of(
+                model, peft, hyperparameters, examples, divided.watched, watch.note
+            )
+            if evidence is not None:
+                trainer.add_callback(evidence)
             trainer.train()
             watch.check()
+            if evidence is not None:
+                evidence.restore()
             # Copies of the base beside an embedding's update say nothing, and are not taken.
             peft.save_pretrained(
                 scratch, selected_adapters=["default"], save_embedding_layers=False
             )
         (scratch / "README.md").unlink(missing_ok=True)
         write_config(scratch, json.loads((scratch / CONFIG).read_text()))
+    found = evidence.finding if evidence is not None else None
     return TrainResult(
         path=training.out,
         method=method.name,
@@ -99,8 +111,11 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
         train_s=time.monotonic() - began_s,
         final_loss=watch.loss,
         dropped_too_long=too_long,
-        examples=len(examples),
+        examples=len(divided.learnt),
         dropped_unreadable=unreadable,
+        kept_step=found.best.step if found else None,
+        stopped=found.stop if found and watch.step < hyperparameters.steps else None,
+        watched=len(examples) - len(divided.learnt),
     )
 
 
@@ -193,6 +208,13 @@ class _StepWatch(TrainerCallback):
     def __init__(self, steps: int, on_progress: OnProgress, stop: Callable[[], bool]) -> None:
         self.steps, self.step, self.loss = steps, 0, math.nan
         self._on_progress, self._stop, self._cancelled = on_progress, stop, False
+        self._noted: dict[str, float] = {}
+
+    def note(self, look: Look) -> None:
+        """Report what was seen after a step beside the step's own figures, which come next."""
+        self._noted = {"kl_to_base": look.kl}
+        if look.margin is not None:
+            self._noted["holdout_margin"] = look.margin
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Count the step, and ask whether to stop."""
@@ -206,7 +228,8 @@ class _StepWatch(TrainerCallback):
         """Report the step's figures."""
         if not logs or "loss" not in logs:
             return
-        figures = {name: float(value) for name, value in logs.items()}
+        figures = {name: float(value) for name, value in logs.items()} | self._noted
+        self._noted = {}
         self.loss = figures["loss"]
         if not math.isfinite(figures["loss"] + figures.get("grad_norm", 0.0)):
             self.loss = math.nan

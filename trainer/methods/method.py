@@ -41,6 +41,18 @@ Encoded = Sequence[tuple[E, Tokens]]
 """Examples with the ids of their prompt and completions."""
 
 
+Answered = tuple[Sequence[int], Sequence[int]]
+"""The ids of a prompt and of an answer to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Answers by what was said of them."""
+
+    liked: tuple[Answered, ...] = ()
+    disliked: tuple[Answered, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """TRL's trainer, its configuration, and what the method sets in it."""
@@ -77,6 +89,10 @@ class Method(ABC, Generic[E]):
 
         The example's `ids`, where it has them, are of these in this order and go before them.
         """
+
+    def judged(self, example: E, tokens: Tokens) -> Judged:
+        """The example's answers by what was said of them; a demonstration is liked."""
+        return Judged(liked=tuple((tokens[0], completion) for completion in tokens[1:]))
 
     @abstractmethod
     def rows(self, examples: Encoded[E], hyperparameters: Hyperparameters) -> list[Row]:

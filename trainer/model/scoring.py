@@ -26,11 +26,8 @@ Item = tuple[Ids, Ids]
 def logprobs(model: WarmModel, items: Sequence[Item], adapter_dir: Path | None) -> list[float]:
     """log p(answer | prompt) per item, in nats, summed over the answer's tokens."""
 
-    def picked(adapted: Any, ids: dict[str, Any]) -> Any:
-        logprobs = _log_softmax(adapted, ids)
-        return logprobs.gather(-1, ids["input_ids"][:, 1:, None]).squeeze(-1)
-
-    return _summed(model, items, adapter_dir, picked)
+    with model.adapted(adapter_dir) as adapted:
+        return summed(model, adapted, items, taken)
 
 
 def kl_to_base(model: WarmModel, items: Sequence[Item], adapter_dir: Path) -> list[float]:
@@ -40,13 +37,22 @@ def kl_to_base(model: WarmModel, items: Sequence[Item], adapter_dir: Path) -> li
     KL of the two policies.
     """
 
-    def divergence(adapted: Any, ids: dict[str, Any]) -> Any:
-        own = _log_softmax(adapted, ids)
-        with adapted.disable_adapter():
-            plain = _log_softmax(adapted, ids)
-        return (own.exp() * (own - plain)).sum(-1)
+    with model.adapted(adapter_dir) as adapted:
+        return summed(model, adapted, items, divergence)
 
-    return _summed(model, items, adapter_dir, divergence)
+
+def taken(adapted: Any, ids: dict[str, Any]) -> Any:
+    """The log-probability [b, t - 1] of each next token that is there."""
+    logprobs = _log_softmax(adapted, ids)
+    return logprobs.gather(-1, ids["input_ids"][:, 1:, None]).squeeze(-1)
+
+
+def divergence(adapted: Any, ids: dict[str, Any]) -> Any:
+    """KL(adapter || base) [b, t - 1] of each next token's distribution."""
+    own = _log_softmax(adapted, ids)
+    with adapted.disable_adapter():
+        plain = _log_softmax(adapted, ids)
+    return (own.exp() * (own - plain)).sum(-1)
 
 
 def readable(model: WarmModel, prompt: Ids, answer: Ids) -> bool:
@@ -60,37 +66,37 @@ def _log_softmax(adapted: Any, ids: dict[str, Any]) -> Any:
     return adapted(**ids, use_cache=False).logits[:, :-1].float().log_softmax(-1)
 
 
-def _summed(
+def summed(
     model: WarmModel,
+    adapted: Any,
     items: Sequence[Item],
-    adapter_dir: Path | None,
     figure: Callable[[Any, dict[str, Any]], Any],
 ) -> list[float]:
     """The `figure` [b, t - 1] of every next token, summed over each item's answer.
 
-    In right-padded batches of similar length.
+    `adapted` is the borrowed model as it is, with gradients off; an item is the ids of a prompt
+    and of its completion. In right-padded batches of similar length.
     """
     found = [0.0] * len(items)
     order = sorted(range(len(items)), key=lambda row: -sum(map(len, items[row])))
-    with model.adapted(adapter_dir) as adapted:
-        while order:
-            width = max(2, sum(map(len, items[order[0]])))
-            size = max(1, min(64, _LOGITS_AT_ONCE // (width * model.vocabulary)))
-            rows, order = order[:size], order[size:]
-            ids = torch.full((len(rows), width), model.tokenizer.pad_token_id)
-            attention = torch.zeros((len(rows), width), dtype=torch.long)
-            answer = torch.zeros((len(rows), width))
-            for at, row in enumerate(rows):
-                head, tail = items[row]
-                ids[at, : len(head) + len(tail)] = torch.tensor([*head, *tail])
-                attention[at, : len(head) + len(tail)] = 1
-                answer[at, len(head) : len(head) + len(tail)] = 1
-            batch = {
-                "input_ids": ids.to(model.device),
-                "attention_mask": attention.to(model.device),
-            }
-            mask = answer[:, 1:].to(model.device)
-            values = (figure(adapted, batch) * mask).sum(-1).tolist()
-            for row, value in zip(rows, values, strict=True):
-                found[row] = value
+    while order:
+        width = max(2, sum(map(len, items[order[0]])))
+        size = max(1, min(64, _LOGITS_AT_ONCE // (width * model.vocabulary)))
+        rows, order = order[:size], order[size:]
+        ids = torch.full((len(rows), width), model.tokenizer.pad_token_id)
+        attention = torch.zeros((len(rows), width), dtype=torch.long)
+        completion = torch.zeros((len(rows), width))
+        for at, row in enumerate(rows):
+            head, tail = map(list, items[row])
+            ids[at, : len(head) + len(tail)] = torch.tensor(head + tail)
+            attention[at, : len(head) + len(tail)] = 1
+            completion[at, len(head) : len(head) + len(tail)] = 1
+        batch = {
+            "input_ids": ids.to(model.device),
+            "attention_mask": attention.to(model.device),
+        }
+        mask = completion[:, 1:].to(model.device)
+        values = (figure(adapted, batch) * mask).sum(-1).tolist()
+        for row, value in zip(rows, values, strict=True):
+            found[row] = value
     return found

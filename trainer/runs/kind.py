@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from adapters.recipe import Recipe
 from adapters.registry import Registry
 from core.bodies import Body, Resource, Time, says
 from core.errors import Conflict
@@ -53,6 +54,7 @@ class RunView(Resource):
     created_at: Time = Field(validation_alias="created_at_s")
     finished_at: Time = Field(validation_alias="finished_at_s")
     snapshot: str | None = Field(validation_alias="snapshot_digest")
+    recipe: Recipe | None
     live_before: int | None
     version: int | None
     verdict: Verdict | None

@@ -1,11 +1,10 @@
-"""What to train for a snapshot: which method, from where, with which hyperparameters. Pure.
-
-The operator's hyperparameters and gate limits win; else they follow the model's size.
-"""
+"""What to train for a snapshot: which method, from where, at which learning rates. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import zip_longest
 from typing import Any
 
 from adapters.types import Learning, Version
@@ -13,14 +12,8 @@ from core.errors import Invalid
 from core.settings import Settings
 from feedback.types import Snapshot
 from trainer.methods import METHODS
+from trainer.runs.recipes import as_used, told
 from trainer.types import GateLimits, Hyperparameters, Start
-
-SMALL_MODEL_PARAMETERS = 100_000_000
-
-# Tuned and measured on the shipped model; tiny models need far larger steps than large ones.
-_SMALL = Hyperparameters()
-# LoRA's usual starting point for models people deploy. Not measured here: watch the gate's KL.
-_LARGE = Hyperparameters(learning_rate=2e-5, beta=0.1, steps=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +22,20 @@ class Candidate:
 
     method: str
     start: Start
+    learning_rate: float | None = None
+    """Where there are several; None: the one there is."""
 
     @property
     def name(self) -> str:
         """Its folder and its name in the log."""
-        return f"{self.method}-{self.start}"
+        rate = "" if self.learning_rate is None else f"-lr{self.learning_rate}"
+        return f"{self.method}-{self.start}{rate}"
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        # DBOS keeps pickles; those of the release before have two values. This may go once no run
+        # of that release can be under way.
+        for place, value in zip_longest(fields(self), state):
+            object.__setattr__(self, place.name, value)
 
 
 def method_for(snapshot: Snapshot, learning: Learning) -> str:
@@ -52,12 +54,14 @@ def method_for(snapshot: Snapshot, learning: Learning) -> str:
 def candidates(snapshot: Snapshot, learning: Learning, *, has_live: bool) -> list[Candidate]:
     """Fresh from the base always; continued from the live version too where there is one.
 
-    Continuing keeps what is not contradicted; a fresh start is what follows a change of mind.
-    The gate chooses.
+    Continuing keeps what is not contradicted; a fresh start is what follows a change of mind. Each
+    at every learning rate of the recipe. The gate chooses.
     """
     method = method_for(snapshot, learning)
     starts: list[Start] = ["fresh", "continued"] if has_live else ["fresh"]
-    return [Candidate(method, start) for start in starts]
+    rates = learning.recipe.learning_rates
+    several: Sequence[float | None] = rates if len(rates) > 1 else [None]
+    return [Candidate(method, start, rate) for start in starts for rate in several]
 
 
 def can_continue(live: Version | None) -> bool:
@@ -70,18 +74,8 @@ def can_continue(live: Version | None) -> bool:
 
 
 def hyperparameters(settings: Settings, parameters: int) -> Hyperparameters:
-    """For a base model of `parameters` weights; settings that are given win."""
-    chosen = _SMALL if parameters < SMALL_MODEL_PARAMETERS else _LARGE
-    given: dict[str, Any] = {
-        "rank": min(settings.train_rank, settings.max_lora_rank),
-        "alpha": 2 * min(settings.train_rank, settings.max_lora_rank),
-        "learning_rate": settings.train_learning_rate,
-        "beta": settings.train_beta,
-        "steps": settings.train_steps,
-        "batch_size": settings.train_batch_size,
-        "max_length": settings.train_max_length,
-    }
-    return replace(chosen, **{name: value for name, value in given.items() if value is not None})
+    """What a method is told of a base model of `parameters` weights without any recipe."""
+    return told(as_used(settings, parameters))
 
 
 def gate_limits(settings: Settings) -> GateLimits:

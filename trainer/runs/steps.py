@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from adapters.artifacts.store import ArtifactStore
 from adapters.bases import Bases, identify
+from adapters.recipe import Recipe
 from adapters.registry import Registry
 from adapters.types import Adapter, Version
 from adapters.validate import BaseModel, validate_adapter
@@ -29,7 +30,9 @@ from trainer.judging.gate import choose, judge
 from trainer.judging.suite import GENERAL_SUITE, SuiteItem, load_suite
 from trainer.methods import METHODS
 from trainer.methods.folders import scaled
-from trainer.runs.plan import Candidate, can_continue, candidates, gate_limits, hyperparameters
+from trainer.runs.ending import trained
+from trainer.runs.plan import Candidate, can_continue, candidates, gate_limits
+from trainer.runs.recipes import as_used, completions, told
 from trainer.types import RUN, Evaluation, Progress, Run, Sample, Verdict
 
 if TYPE_CHECKING:
@@ -122,7 +125,9 @@ class Steps:
         frozen = self._snapshot(digest)
         adapter, live = self._adapter(run), run.facts.live_before
         version = None if live is None else self._registry.version(adapter.id, live)
-        return candidates(frozen, adapter.learning, has_live=can_continue(version))
+        planned = candidates(frozen, adapter.learning, has_live=can_continue(version))
+        self.runs.advance(run_id, "snapshot", recipe=self._recipe(run, frozen, planned[0]))
+        return planned
 
     def train(self, run_id: str, digest: str, candidate: Candidate) -> None:
         """Train one candidate into the run's folder."""
@@ -136,16 +141,18 @@ class Steps:
         frozen = self._snapshot(digest)
         method = METHODS[candidate.method]
         examples = method.examples(frozen)
+        figures = told(self._recipe(run, frozen, candidate), candidate.learning_rate)
         self.runs.event(
             run_id,
             "message",
             f"Training {candidate.method.upper()} {candidate.start} on {len(examples)} examples.",
+            {"hyperparameters": asdict(figures)},
             key=f"train:{candidate.name}",
         )
         training = Training(
             method=method,
             examples=examples,
-            hyperparameters=hyperparameters(self._settings, self._model().parameters),
+            hyperparameters=figures,
             out=out,
             start=candidate.start,
             live_adapter=self._live(self._adapter(run), run),
@@ -156,8 +163,7 @@ class Steps:
         self.runs.event(
             run_id,
             "message",
-            f"Trained {candidate.name}: {result.steps} steps in {result.train_s:.1f} s, "
-            f"final loss {result.final_loss:.4f}.",
+            trained(candidate.name, result),
             asdict(result) | {"path": str(result.path), "name": candidate.name},
             key=f"trained:{candidate.name}",
         )
@@ -269,6 +275,12 @@ class Steps:
         """What the operator or the model brings, else the general one for models that chat."""
         path = self._settings.resolved_regression_suite() or (GENERAL_SUITE if is_chat else None)
         return load_suite(path) if path else ()
+
+    def _recipe(self, run: Run, frozen: Snapshot, candidate: Candidate) -> Recipe:
+        """What the run is trained by: as it was planned, whatever its adapter says since."""
+        asked = run.facts.recipe or self._adapter(run).learning.recipe
+        parameters, count = self._model().parameters, completions(frozen, candidate.method)
+        return as_used(self._settings, parameters, asked, completions=count)
 
     def _require_base(self, run: Run) -> None:
         self._bases.require(self._base, since_s=run.created_at_s)
