@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from core.ids import AdapterId, CompletionId, FeedbackId
 from feedback.learning.texts import Texts
 from feedback.learning.votes import Score, Vote, pair_vote, voice_of
-from feedback.types import Asked, Feedback, Interaction, Prompt
+from feedback.types import Feedback, Interaction, Prompt, Prompts
 
 About = Mapping[CompletionId, Interaction]
 Unfit = Callable[[Prompt, str, int | None], str | None]
@@ -186,7 +186,7 @@ def _counted(about: Interaction) -> int | None:
     return about.prompt_tokens + about.completion_tokens
 
 
-def _normalised(prompt: Asked) -> Prompt:
+def _normalised(prompt: Prompts) -> Prompt:
     """The prompt as training sees it: role and text of each message, text parts joined.
 
     Two requests are the same prompt exactly when these are equal.
