@@ -322,6 +322,7 @@ async def test_recorded_answers_are_counted_by_tenant_and_adapter_without_a_seri
             completion_tokens=2,
         )
         await recorder.commit(lambda given=given: given)  # type: ignore[misc]
+    recorder.close()  # counting comes after those who wait have been told
     grown = [_total(name) - before[name] for name in COUNTED]
     assert grown == [count, count, 7 * count]
     by_tenant, by_adapter = (
