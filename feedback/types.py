@@ -14,7 +14,7 @@ Message = Mapping[str, Any]
 Prompt = tuple[Message, ...] | str
 """What one answer is given to: messages, or plain text for /v1/completions."""
 
-Asked = tuple[Message | str | tuple[int, ...] | int, ...] | str
+Prompts = tuple[Message | str | tuple[int, ...] | int, ...] | str
 """The prompt of a request: a `Prompt`; or for /v1/completions the token ids of one, or a list of
 prompts, each text or token ids."""
 
@@ -62,7 +62,7 @@ class Interaction:
     adapter_id: AdapterId | None
     version: int | None
     explored: bool
-    prompt: Asked
+    prompt: Prompts
     answers: tuple[str, ...]  # one text per choice
     finish_reason: str | None  # of the first choice that has one
     end_user: str | None = None
@@ -88,7 +88,7 @@ class Interaction:
         return Choice(self.finish_reason if alone else None, tool_calls=tuple(calls or ()))
 
     @property
-    def prompts(self) -> int:
+    def prompt_count(self) -> int:
         """How many prompts the request had: more than one, or one in a list, is a batch."""
         return len(self.prompt) if self.is_batch else 1
 
@@ -104,7 +104,7 @@ class Interaction:
         """Why this version answered, or the base: an adapter's `live` version, one the request
         named (`pinned`), the base in place of a live one (`exploration`), the base because it was
         asked for or nothing is live (`base`), or a `device` by itself."""
-        if "edge" in self.request:
+        if self.request.keys() == {"edge"}:  # as a device's answers are stored
             return "device"
         if self.explored:
             return "exploration"

@@ -14,7 +14,7 @@ from core.errors import Invalid
 from feedback.learning.texts import prompt_key
 from feedback.served import unpack
 from feedback.token_ids import Ids
-from feedback.types import Asked, Interaction, Prompt
+from feedback.types import Interaction, Prompt, Prompts
 
 _TOOL_REASONS = ("tool_calls", "function_call", "tool_use")
 _CUT = ("length", "max_tokens", "incomplete")
@@ -161,7 +161,7 @@ def _shown(prompt: Any, place: int) -> Prompt:
     return one if isinstance(one, str) else prompt_key(one)
 
 
-def _normalised(prompt: Asked) -> Prompt:
+def _normalised(prompt: Prompts) -> Prompt:
     """The prompt as a chat template is given it: role and text of each message, parts joined."""
     if isinstance(prompt, str):
         return prompt

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from feedback.types import Asked, Message
+from feedback.types import Message, Prompts
 from server.chat_template import PLAIN_TEMPLATE, ChatTemplate, texts_of
 
 _BILLING = "x-anthropic-billing-header"
@@ -19,7 +19,7 @@ _BILLING = "x-anthropic-billing-header"
 
 def recorded_prompt(
     endpoint: str, body: Mapping[str, Any], template: ChatTemplate = PLAIN_TEMPLATE
-) -> Asked:
+) -> Prompts:
     """Chat messages as the template reads them, or the prompts of a completion.
 
     The items of a response stay as they were sent: they may become the input of the turn after.
@@ -34,7 +34,7 @@ def recorded_prompt(
     return template.as_read(_with_system(None, messages))
 
 
-def _prompts(sent: Any) -> Asked:
+def _prompts(sent: Any) -> Prompts:
     """A text, its token ids, or a list of either; else, as its JSON, what no engine reads."""
     if isinstance(sent, str):
         return sent

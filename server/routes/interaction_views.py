@@ -144,7 +144,9 @@ def _choices(answered: Interaction, served: Served | None) -> list[ChoiceView]:
     return [
         _choice(
             index,
-            sampled[index].prompt if index < len(sampled) else index * answered.prompts // count,
+            sampled[index].prompt
+            if index < len(sampled)
+            else index * answered.prompt_count // count,
             answered.answers[index] if index < len(answered.answers) else "",
             answered.choice(index),
             list(sampled[index].token_ids) if index < len(sampled) else None,

@@ -8,9 +8,9 @@ from unicodedata import normalize
 
 import pytest
 import pytest_asyncio
-import sqlalchemy as sa
 from support.door import Door, open_door
 from support.exports import record_export
+from support.migrations import migrate
 
 from core.clock import now_s
 from core.database import Database
@@ -56,8 +56,7 @@ async def test_feedback_from_before_one_spelling_was_kept_is_given_it(door: Door
     async with door.client("acme") as client:
         hidden = await client.get("/v1/feedback", params={"user": "Zoë"})
         assert hidden.json()["data"] == []
-        with door.runtime.database.write() as connection:
-            connection.execute(sa.text("UPDATE alembic_version SET version_num = '0009'"))
+        migrate(door.runtime.database, "0009", back=True)
         door.runtime.database.upgrade()
         listed = await client.get("/v1/feedback", params={"user": "Zoë"})
         assert [found["id"] for found in listed.json()["data"]] == ["old"]

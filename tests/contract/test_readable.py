@@ -25,7 +25,7 @@ from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from feedback.interactions import InteractionStore
 from feedback.learning.datasets import freeze, from_bytes, to_bytes
 from feedback.store import FeedbackStore
-from feedback.types import Asked, Feedback, Interaction, Label, Prompt
+from feedback.types import Feedback, Interaction, Label, Prompt, Prompts
 from server.answers.prompts import recorded_prompt
 from server.door.requests import parse_request, recorded_rest, recorded_sampling
 
@@ -244,7 +244,7 @@ def answered(endpoint: str, body: dict[str, Any], number: int) -> Interaction | 
     )
 
 
-def alone(prompt: Asked) -> Prompt:
+def alone(prompt: Prompts) -> Prompt:
     """As a prompt that can be learnt from; of several there is none."""
     if isinstance(prompt, str):
         return prompt

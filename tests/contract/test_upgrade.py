@@ -23,9 +23,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from support.door import open_door
+from support.migrations import migrate
 
 from adapters.registry import Registry
 from adapters.validate import read_base
@@ -43,14 +42,6 @@ HERE = Path(__file__).parent / "release_before"
 ROOT = Path(__file__).parents[2]
 SHOWN: dict[str, Any] = json.loads((HERE / "shown.json").read_text())
 ROWS: dict[str, list[dict[str, Any]]] = json.loads((HERE / "rows.json").read_text())
-
-
-def migrate(database: Database, revision: str, *, back: bool = False) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(ROOT / "core" / "migrations"))
-    config.attributes["database"] = database
-    step = command.downgrade if back else command.upgrade
-    step(config, revision)
 
 
 def rows_of(database: Database) -> dict[str, list[dict[str, Any]]]:
