@@ -19,7 +19,17 @@ Start = Literal["fresh", "continued"]
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """What a method may be told; the defaults fit small models (see docs/training.md)."""
+    """What a method may be told; the defaults fit small models (see docs/training.md).
+
+    The last five say how it is computed, and change what is learnt little or not at all.
+    `precompute`: the reference reads each distinct answer once, not at every visit.
+    `kl_rows`: of a step's rows, how many have KTO's KL term measured anew; it is the mean over
+    the newest `batch_size` of them. 0: all. `tokens_at_once`: most tokens that go through the
+    model at a time, padding counted; 0: by the device and the memory that is free.
+    `gradient_checkpointing`: computes what the way back needs a second time instead of keeping
+    it; None: where memory is too little otherwise. `load_in_4bit`: trains on the base model in 4
+    bits (QLoRA); needs bitsandbytes and a GPU.
+    """
 
     rank: int = 16
     alpha: int = 32
@@ -33,6 +43,11 @@ class Hyperparameters:
     sft_weight: float = 0.1  # of the chosen answer's likelihood, in DPO
     max_length: int = 512
     seed: int = 0
+    precompute: bool = True
+    kl_rows: int = 2
+    tokens_at_once: int = 0
+    gradient_checkpointing: bool | None = None
+    load_in_4bit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

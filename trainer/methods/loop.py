@@ -20,9 +20,13 @@ from transformers import PrinterCallback, TrainerCallback
 
 from core.errors import Conflict, Invalid
 from core.files import appearing
+from trainer.methods.fitting import ENOUGH_TOKENS, Fit, fit, measure, work_of
 from trainer.methods.folders import CONFIG, write_config
-from trainer.methods.method import E, Method
+from trainer.methods.method import E, Method, Recipe, Row
+from trainer.methods.prepared import TOO_LITTLE, Layout, keep_less, prepared
+from trainer.methods.reference import completions_only, with_reference
 from trainer.model.encoding import Tokens, encode
+from trainer.model.memory import is_out_of_memory
 from trainer.model.warm import WarmModel
 from trainer.types import Hyperparameters, OnProgress, Progress, Start, TrainResult
 
@@ -32,7 +36,8 @@ class Training(Generic[E]):
     """One candidate to train: by which method, from what, into the folder `out`.
 
     A `continued` start is from `live_adapter`, whose rank, alpha and modules it keeps. `stop` is
-    asked after every step.
+    asked after every step. `on_fit` is told what the training takes, before its first step; one
+    that would take more than `most_s` is refused.
     """
 
     method: Method[E]
@@ -43,19 +48,23 @@ class Training(Generic[E]):
     live_adapter: Path | None = None
     on_progress: OnProgress = lambda _: None
     stop: Callable[[], bool] = lambda: False
+    on_fit: Callable[[Fit], None] = lambda _: None
+    most_s: float = math.inf
 
 
 def train(model: WarmModel, training: Training[Any]) -> TrainResult:
     """Train one candidate; its folder appears complete or not at all.
 
     The reference is always the base model, so that many rounds cannot drift away from it: a
-    `fresh` candidate starts there too. The same training on the same machine gives the same
-    weights. Raises Invalid when the examples cannot teach (none left, one kind of label only,
-    diverged), Conflict with code "cancelled" once `stop()` is true.
+    `fresh` candidate starts there too. The same training gives the same weights, bit for bit
+    where threads and memory are the same. Raises Invalid when the examples cannot teach (none
+    left, one kind of label only, diverged) or the training does not fit this machine, Conflict
+    with code "cancelled" once `stop()` is true.
     """
     method, hyperparameters = training.method, training.hyperparameters
     if training.start == "continued" and training.live_adapter is None:
         raise Invalid("There is no live version to continue from; start fresh.", param="start")
+    model.hold_in_4bit(hyperparameters.load_in_4bit)
     examples, too_long, unreadable = _encoded(model, training)
     if not examples:
         raise Invalid(
@@ -68,22 +77,16 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
     watch = _StepWatch(hyperparameters.steps, training.on_progress, training.stop)
     began_s = time.monotonic()
     with appearing(training.out, replace=True) as scratch:
-        with model.borrow() as base:
+        with model.borrow() as base, completions_only():
             peft = _attach(base, training)
-            settings = _settings(scratch, hyperparameters, model.device.type, len(rows))
-            trainer = _on_prepared_rows(recipe.trainer)(
-                args=recipe.config(**settings, **recipe.settings),
-                train_dataset=Dataset.from_list(rows),
-                model=peft,
-                processing_class=model.tokenizer,
-                callbacks=[watch],
-            )
-            # TRL clones the starting adapter as its frozen reference, where it has one. Without
-            # the clone it refers to the model with adapters off: the base, every round's anchor.
-            if "ref" in peft.peft_config:
-                peft.delete_adapter("ref")
-            trainer.remove_callback(PrinterCallback)
-            trainer.train()
+            try:
+                trainer = _trainer(model, peft, training, recipe, rows, scratch)
+                trainer.add_callback(watch)
+                trainer.train()
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise Invalid(TOO_LITTLE, param="max_length") from error
             watch.check()
             # Copies of the base beside an embedding's update say nothing, and are not taken.
             peft.save_pretrained(
@@ -125,14 +128,75 @@ def _encoded(model: WarmModel, training: Training[E]) -> tuple[list[tuple[E, Tok
     return found, too_long, unreadable
 
 
-def _on_prepared_rows(trainer: type[Any]) -> type[Any]:
-    """TRL's trainer on rows that are tokenised, ordered and marked already."""
+def _trainer(
+    model: WarmModel,
+    peft: Any,
+    training: Training[Any],
+    recipe: Recipe,
+    rows: Sequence[Row],
+    scratch: Path,
+) -> Any:
+    """TRL's trainer, laid out so that it fits, with what the reference says of every row."""
+    hyperparameters = training.hyperparameters
+    a_step = len(rows) // hyperparameters.steps
+    layout = Layout(a_step, min(a_step, hyperparameters.kl_rows), 0, False, model.threads)
+    settings = _settings(scratch, hyperparameters, model.device.type, a_step)
+    trainer = prepared(recipe, layout)(
+        args=recipe.config(**settings, **recipe.settings),
+        train_dataset=Dataset.from_list(rows),
+        model=peft,
+        processing_class=model.tokenizer,
+    )
+    trainer.remove_callback(PrinterCallback)
+    # TRL clones the starting adapter as its frozen reference, where it has one. Without the clone
+    # it refers to the model with adapters off: the base, every round's anchor.
+    if "ref" in peft.peft_config:
+        peft.delete_adapter("ref")
+    if not hyperparameters.precompute or recipe.loss_is == "whole":
+        return trainer
+    fitted = _fit(model, peft, training, recipe, rows)
+    training.on_fit(fitted)
+    layout.tokens_at_once, layout.checkpointing = fitted.tokens_at_once, fitted.checkpointing
+    if layout.checkpointing:
+        keep_less(peft)
+    if recipe.reference:
+        with peft.disable_adapter(), trainer.accelerator.autocast():
+            known = with_reference(
+                rows,
+                recipe.reference,
+                peft.get_base_model(),
+                model.tokenizer.pad_token_id,
+                ENOUGH_TOKENS[model.device.type],
+                model.threads,
+            )
+        trainer.train_dataset = Dataset.from_list(known)
+        # TRL's own pass, which `precompute_ref_log_probs` orders, visits every row, and hashes
+        # the whole model first.
+        trainer.precompute_ref_logps = True
+    return trainer
 
-    class Prepared(trainer):
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-            return dataset
 
-    return Prepared
+def _fit(
+    model: WarmModel, peft: Any, training: Training[Any], recipe: Recipe, rows: Sequence[Row]
+) -> Fit:
+    hyperparameters = training.hyperparameters
+    a_step = len(rows) // hyperparameters.steps
+    kl_share = (hyperparameters.kl_rows or a_step) / a_step
+    fitted = fit(
+        measure(peft, model.vocabulary, model.threads.adapt),
+        work_of(rows, tuple(recipe.reference.values()), kl_share),
+        model.free_bytes(),
+        hyperparameters.tokens_at_once or ENOUGH_TOKENS[model.device.type],
+        hyperparameters.gradient_checkpointing,
+    )
+    if fitted.seconds > training.most_s:
+        raise Invalid(
+            f"This training would take about {fitted.seconds / 3600:.1f} hours on this machine, "
+            f"over ATTUNE_TRAIN_MAX_S ({training.most_s:.0f}). Lower ATTUNE_TRAIN_STEPS or "
+            "ATTUNE_TRAIN_BATCH_SIZE, train on a GPU (ATTUNE_TRAINER_DEVICE), or allow more.",
+            param="steps",
+        )
+    return fitted
 
 
 def _attach(base: Any, training: Training[Any]) -> Any:
@@ -163,14 +227,14 @@ def _attach(base: Any, training: Training[Any]) -> Any:
 
 
 def _settings(
-    scratch: Path, hyperparameters: Hyperparameters, device: str, rows: int
+    scratch: Path, hyperparameters: Hyperparameters, device: str, a_step: int
 ) -> dict[str, Any]:
     return {
         "output_dir": str(scratch),
         "learning_rate": hyperparameters.learning_rate,
         "lr_scheduler_type": "linear",
         "max_steps": hyperparameters.steps,
-        "per_device_train_batch_size": rows // hyperparameters.steps,
+        "per_device_train_batch_size": a_step,
         "max_length": hyperparameters.max_length,
         "seed": hyperparameters.seed,
         # The rows arrive in the order they are to be seen in.

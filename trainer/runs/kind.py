@@ -83,7 +83,12 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
         from trainer.model.warm import WarmModel
 
         settings = self.place.settings
-        return WarmModel(settings.model, threads=settings.trainer_threads)
+        return WarmModel(
+            settings.model,
+            threads=settings.trainer_threads,
+            device=settings.trainer_device,
+            most_bytes=int(settings.trainer_memory_gib * 2**30),
+        )
 
     @cached_property
     def steps(self) -> Steps:

@@ -33,6 +33,7 @@ from trainer.runs.plan import Candidate, can_continue, candidates, gate_limits, 
 from trainer.types import RUN, Evaluation, Progress, Run, Verdict
 
 if TYPE_CHECKING:
+    from trainer.methods.fitting import Fit
     from trainer.model.warm import WarmModel
 
 _SEED = 0
@@ -151,6 +152,8 @@ class Steps:
             live_adapter=self._live(self._adapter(run), run),
             on_progress=partial(self._report, run_id, candidate.name),
             stop=lambda: self._cancelled(run),
+            on_fit=partial(self._tell_fit, run_id, candidate.name),
+            most_s=self._settings.train_max_s,
         )
         result = train(self._model(), training)
         self.runs.event(
@@ -279,6 +282,17 @@ class Steps:
 
     def _cancelled(self, run: Run) -> bool:
         return self.runs.find(run.id).cancel_requested_at_s is not None
+
+    def _tell_fit(self, run_id: str, name: str, fit: Fit) -> None:
+        told = f"{fit.seconds / 60:.0f} min" if fit.seconds >= 90 else f"{fit.seconds:.0f} s"
+        self.runs.event(
+            run_id,
+            "message",
+            f"{name} takes about {told} on this machine and {fit.memory_bytes / 2**30:.1f} GiB "
+            f"beside the base model, {fit.tokens_at_once} tokens at a time.",
+            asdict(fit),
+            key=f"fit:{name}",
+        )
 
     def _report(self, run_id: str, name: str, progress: Progress) -> None:
         figures = {"step": progress.step, "steps": progress.steps, **progress.metrics}
