@@ -143,7 +143,7 @@ class Settings(BaseSettings):
     trainer_device: str = Field(
         default="",
         pattern=r"^(cpu|cuda(:\d+)?)?$",
-        description="Where the trainer works: `cpu`, `cuda`, `cuda:1`; empty: a GPU if there is one.",
+        description="Where the trainer works: `cpu`, `cuda`, `cuda:1`; empty: a GPU, if any.",
     )
     trainer_memory_gib: float = Field(
         default=0.0,

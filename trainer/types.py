@@ -17,11 +17,15 @@ Start = Literal["fresh", "continued"]
 """`fresh`: a new adapter on the base model. `continued`: the live version trained further."""
 
 
+Precision = Literal["auto", "float32", "bfloat16"]
+"""Of the products in training; `auto`: bfloat16 where the device computes it and it is faster."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
     """What a method may be told; the defaults fit small models (see docs/training.md).
 
-    The last five say how it is computed, and change what is learnt little or not at all.
+    The last six say how it is computed, and change what is learnt little or not at all.
     `precompute`: the reference reads each distinct answer once, not at every visit.
     `kl_rows`: of a step's rows, how many have KTO's KL term measured anew; it is the mean over
     the newest `batch_size` of them. 0: all. `tokens_at_once`: most tokens that go through the
@@ -48,6 +52,7 @@ class Hyperparameters:
     tokens_at_once: int = 0
     gradient_checkpointing: bool | None = None
     load_in_4bit: bool = False
+    precision: Precision = "auto"
 
 
 @dataclass(frozen=True, slots=True)

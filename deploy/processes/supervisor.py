@@ -27,7 +27,6 @@ from core.errors import Invalid
 from core.identity.types import SCOPES
 from core.logs import keep_logs_clean
 from core.plain import say
-from core.errors import Invalid
 from core.settings import Settings
 from core.work.workers import Workers
 from deploy.installation import open_tenants

@@ -19,7 +19,14 @@ from trainer.model.warm import WarmModel
 from trainer.types import Hyperparameters, Progress
 
 PLAIN = Hyperparameters(
-    rank=4, alpha=8, steps=4, learning_rate=2e-3, beta=1.0, kl_rows=0, precompute=False
+    rank=4,
+    alpha=8,
+    steps=4,
+    learning_rate=2e-3,
+    beta=1.0,
+    kl_rows=0,
+    precompute=False,
+    precision="float32",
 )
 ONCE = replace(PLAIN, precompute=True)
 IN_PARTS = replace(ONCE, tokens_at_once=24)

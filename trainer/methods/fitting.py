@@ -108,9 +108,7 @@ def measure(model: Any, vocabulary: int, adapt: Callable[[], int]) -> Cost:
 
 def _probe(model: Any, tokens: int) -> tuple[int, float]:
     """Bytes kept for the way back by a pass over so many tokens, weights aside; its seconds."""
-    weights = {
-        one.untyped_storage().data_ptr() for one in (*model.parameters(), *model.buffers())
-    }
+    weights = {one.untyped_storage().data_ptr() for one in (*model.parameters(), *model.buffers())}
     kept: dict[int, int] = {}
 
     def keep(tensor: Any) -> Any:

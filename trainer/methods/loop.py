@@ -27,6 +27,7 @@ from trainer.methods.prepared import TOO_LITTLE, Layout, keep_less, prepared
 from trainer.methods.reference import completions_only, with_reference
 from trainer.model.encoding import Tokens, encode
 from trainer.model.memory import is_out_of_memory
+from trainer.model.precision import in_bfloat16
 from trainer.model.warm import WarmModel
 from trainer.types import Hyperparameters, OnProgress, Progress, Start, TrainResult
 
@@ -140,7 +141,8 @@ def _trainer(
     hyperparameters = training.hyperparameters
     a_step = len(rows) // hyperparameters.steps
     layout = Layout(a_step, min(a_step, hyperparameters.kl_rows), 0, False, model.threads)
-    settings = _settings(scratch, hyperparameters, model.device.type, a_step)
+    bf16 = in_bfloat16(model.device, model.parameters, hyperparameters.precision)
+    settings = _settings(scratch, hyperparameters, model.device.type, a_step) | {"bf16": bf16}
     trainer = prepared(recipe, layout)(
         args=recipe.config(**settings, **recipe.settings),
         train_dataset=Dataset.from_list(rows),
@@ -154,7 +156,8 @@ def _trainer(
         peft.delete_adapter("ref")
     if not hyperparameters.precompute or recipe.loss_is == "whole":
         return trainer
-    fitted = _fit(model, peft, training, recipe, rows)
+    with trainer.accelerator.autocast():
+        fitted = _fit(model, peft, training, recipe, rows)
     training.on_fit(fitted)
     layout.tokens_at_once, layout.checkpointing = fitted.tokens_at_once, fitted.checkpointing
     if layout.checkpointing:
@@ -240,7 +243,6 @@ def _settings(
         # The rows arrive in the order they are to be seen in.
         "train_sampling_strategy": "sequential",
         "use_cpu": device == "cpu",
-        "bf16": device == "cuda",
         "gradient_checkpointing": False,
         "dataloader_pin_memory": False,
         "save_strategy": "no",

@@ -42,7 +42,7 @@ class Layout:
 def prepared(recipe: Recipe, layout: Layout) -> type[Any]:
     """The recipe's trainer, on rows that are tokenised, ordered and marked already."""
 
-    class Prepared(recipe.trainer):  # type: ignore[name-defined, misc]
+    class Prepared(recipe.trainer):  # type: ignore[name-defined]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self._kl_seen: deque[float] = deque(maxlen=layout.rows)
@@ -63,7 +63,7 @@ def prepared(recipe: Recipe, layout: Layout) -> type[Any]:
                 return super().training_step(model, inputs, num_items_in_batch)
             while True:
                 logged = {name: len(said) for name, said in self._metrics["train"].items()}
-                tokens = self._total_train_tokens
+                tokens = int(self._total_train_tokens)  # type: ignore[has-type]
                 try:
                     return self._in_parts(model, self._prepare_inputs(inputs), num_items_in_batch)
                 except (MemoryError, RuntimeError) as error:

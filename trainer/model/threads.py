@@ -16,7 +16,7 @@ _LOOK_EVERY_S = 0.5
 """Shorter, and the clock ticks of the kernel are too coarse."""
 _STALE_S = 30.0
 _IDLE_SHARE = 0.125
-"""Of the cores: others who use less than this are idle; a quiet server uses a few percent of one."""
+"""Of the cores: others who use less are idle. A quiet server uses a few percent of one core."""
 
 
 class Threads:

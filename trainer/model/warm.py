@@ -166,7 +166,9 @@ class WarmModel:
                 except (MemoryError, RuntimeError) as error:
                     if not is_out_of_memory(error):
                         raise
-                    raise Invalid(_NO_ROOM.format(needs="more", free="less"), param="model") from error
+                    raise Invalid(
+                        _NO_ROOM.format(needs="more", free="less"), param="model"
+                    ) from error
                 base = base if self._in_4bit else base.to(self.device)
                 self._base = base.eval().requires_grad_(False)
                 self._checksum = _checksum(self._base)
