@@ -19,7 +19,7 @@ from trainer.methods.method import Row
 ENOUGH_TOKENS = {"cpu": 512, "cuda": 8192}
 """Tokens that keep a device busy; more at a time cost memory and padding and gain nothing."""
 
-_PROBES = (32, 160)
+_PROBE_TOKENS = 160
 _OF_FREE = 0.8  # of the free memory is planned with; the rest is for what cannot be foreseen
 _BYTES_PER_TRAINED = 16  # a float32 weight, its gradient and Adam's two moments
 _HEAD_TILE = 32_768  # of the vocabulary at a time; source: trl 1.16, _CHUNKED_LOGPROB_CHUNK_SIZE
@@ -91,12 +91,13 @@ def measure(model: Any, vocabulary: int, adapt: Callable[[], int]) -> Cost:
     """The cost of training the adapter on `model`, a PEFT model; two short passes."""
     adapt()
     model.train()
-    (short, _), (long, seconds) = (_probe(model, tokens) for tokens in _PROBES)
-    few, many = _PROBES
+    config = model.get_base_model().config.get_text_config()
+    many = min(_PROBE_TOKENS, getattr(config, "max_position_embeddings", None) or _PROBE_TOKENS)
+    few = many // 4
+    (short, _), (long, seconds) = (_probe(model, tokens) for tokens in (few, many))
     saved = max(1, (long - short) // (many - few))
     head = min(vocabulary, _HEAD_TILE) * 4 * _HEAD_TENSORS
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    config = model.get_base_model().config.get_text_config()
     layers, hidden = config.num_hidden_layers, config.hidden_size
     return Cost(
         fixed_bytes=trained * _BYTES_PER_TRAINED + max(0, short - few * saved),

@@ -7,6 +7,7 @@ from, what a part costs.
 from __future__ import annotations
 
 import gc
+import logging
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from trainer.methods.method import Recipe
 from trainer.methods.parts import divide, lengths_of, take
 from trainer.model.memory import is_out_of_memory
 from trainer.model.threads import Threads
+
+logger = logging.getLogger("attune.trainer")
 
 TOO_LITTLE = (
     "Memory ran out in training, even for one example at a time. Lower ATTUNE_TRAIN_MAX_LENGTH "
@@ -151,9 +154,11 @@ def shrink(layout: Layout, model: Any, inputs: Any) -> None:
     if layout.tokens_at_once > longest * sides:
         most = longest * len(inputs["input_ids"])
         layout.tokens_at_once = max(longest * sides, min(layout.tokens_at_once, most) // 2)
+        logger.warning("Memory ran out; going on with %d tokens at a time.", layout.tokens_at_once)
     elif not layout.checkpointing:
         layout.checkpointing = True
         keep_less(model)
+        logger.warning("Memory ran out; going on with gradient checkpointing.")
     else:
         raise Invalid(TOO_LITTLE, param="max_length")
 

@@ -5,6 +5,7 @@ Owns the rule and its measure, the processor time of other processes. Must not k
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -14,7 +15,9 @@ import torch
 
 _LOOK_EVERY_S = 0.5
 """Shorter, and the clock ticks of the kernel are too coarse."""
-_STALE_S = 30.0
+_STALE_S = 10.0
+"""A look that old says nothing of now."""
+_GLANCE_S = 0.2
 _IDLE_SHARE = 0.125
 """Of the cores: others who use less are idle. A quiet server uses a few percent of one core."""
 
@@ -25,7 +28,7 @@ class Threads:
     def __init__(self, fixed: int = 0) -> None:
         self._fixed = fixed
         self._most = max(1, torch.get_num_threads())
-        self._at_s, self._others_s = time.monotonic(), 0.0
+        self._at_s, self._others_s = -math.inf, 0.0
         self._count = fixed or self._most
         if fixed:
             torch.set_num_threads(fixed)
@@ -33,17 +36,19 @@ class Threads:
     def adapt(self) -> int:
         """Set torch's threads, by what others used since the last look; how many there are now.
 
-        To be called between pieces of work. The first piece after a rest has one thread.
+        To be called between pieces of work; after a rest it waits for a moment to look anew.
         """
         if self._fixed or self._most == 1:
             return self._count
-        elapsed_s = time.monotonic() - self._at_s
-        if elapsed_s < _LOOK_EVERY_S:
+        if time.monotonic() - self._at_s > _STALE_S:
+            self._at_s, self._others_s = time.monotonic(), others_s()
+            time.sleep(_GLANCE_S)
+        elif time.monotonic() - self._at_s < _LOOK_EVERY_S:
             return self._count
-        used_s, self._at_s = others_s(), time.monotonic()
-        used = (used_s - self._others_s) / elapsed_s
-        self._others_s = used_s
-        self._count = threads(self._most, used) if elapsed_s < _STALE_S else 1
+        used_s, now_s = others_s(), time.monotonic()
+        used = (used_s - self._others_s) / (now_s - self._at_s)
+        self._at_s, self._others_s = now_s, used_s
+        self._count = threads(self._most, used)
         torch.set_num_threads(self._count)
         return self._count
 

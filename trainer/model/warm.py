@@ -113,6 +113,7 @@ class WarmModel:
         """The model in evaluation mode with the adapter in `adapter_dir`, or as the bare base."""
         with self._lock, torch.no_grad():
             base = self._loaded()
+            self.threads.adapt()
             if adapter_dir is None:
                 yield base
                 return
