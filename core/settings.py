@@ -150,6 +150,13 @@ class Settings(BaseSettings):
         ge=0,
         description="Most memory the trainer takes on its device; 0: what is free.",
     )
+    trainer_4bit: bool = Field(
+        default=False,
+        description="Hold the base in 4 bits in the trainer (QLoRA); needs a GPU and bitsandbytes.",
+    )
+    trainer_max_s: float = Field(
+        default=86_400.0, gt=0, description="A training that would take longer is not begun."
+    )
     trainer_nice: int = Field(default=2, description="Priority the trainer gives up to serving.")
     train_rank: int = Field(
         default=16,
@@ -168,9 +175,6 @@ class Settings(BaseSettings):
     train_batch_size: int = Field(default=8, ge=2, description="Examples per optimizer step.")
     train_max_length: int = Field(
         default=512, ge=16, description="Longer examples (tokens) are left out and counted."
-    )
-    train_max_s: float = Field(
-        default=86_400.0, gt=0, description="A training that would take longer is not begun."
     )
     learn_max_items: int = Field(
         default=100_000,

@@ -90,7 +90,7 @@ def test_a_training_that_takes_too_long_is_not_begun(tiny_model, habits, tmp_pat
         on_progress=steps.append,
         most_s=0.01,
     )
-    with pytest.raises(Invalid, match="over ATTUNE_TRAIN_MAX_S"):
+    with pytest.raises(Invalid, match="over ATTUNE_TRAINER_MAX_S"):
         train(tiny_model, training)
     assert steps == []
     assert not training.out.exists()

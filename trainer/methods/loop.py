@@ -195,7 +195,7 @@ def _fit(
     if fitted.seconds > training.most_s:
         raise Invalid(
             f"This training would take about {fitted.seconds / 3600:.1f} hours on this machine, "
-            f"over ATTUNE_TRAIN_MAX_S ({training.most_s:.0f}). Lower ATTUNE_TRAIN_STEPS or "
+            f"over ATTUNE_TRAINER_MAX_S ({training.most_s:.0f}). Lower ATTUNE_TRAIN_STEPS or "
             "ATTUNE_TRAIN_BATCH_SIZE, train on a GPU (ATTUNE_TRAINER_DEVICE), or allow more.",
             param="steps",
         )

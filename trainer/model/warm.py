@@ -42,17 +42,23 @@ class WarmModel:
 
     It is on `device`, else on CUDA where there is one. Loading happens on first use; Unavailable
     when it fails, Invalid when memory is too little, of `most_bytes` in all where that is over
-    0. `threads` sets torch's threads, 0 follows what other processes leave. Safe to share between
-    threads: one borrower at a time.
+    0. `threads` sets torch's threads, 0 follows what other processes leave. `in_4bit`: it is held
+    in 4 bits whatever is asked for. Safe to share between threads: one borrower at a time.
     """
 
     def __init__(
-        self, path: str, *, threads: int = 0, device: str = "", most_bytes: int = 0
+        self,
+        path: str,
+        *,
+        threads: int = 0,
+        device: str = "",
+        most_bytes: int = 0,
+        in_4bit: bool = False,
     ) -> None:
         self.path = path
         self.threads = Threads(threads)
         self._most_bytes = most_bytes
-        self._in_4bit = False
+        self._always_4bit = self._in_4bit = in_4bit
         self._base: Any = None
         self._checksum: tuple[int, ...] = ()
         self._lock = threading.RLock()
@@ -75,7 +81,7 @@ class WarmModel:
     @cached_property
     def parameters(self) -> int:
         """How many weights the base model has."""
-        return sum(weight.numel() for weight in self._loaded().parameters())
+        return int(self._loaded().num_parameters())
 
     @cached_property
     def vocabulary(self) -> int:
@@ -141,14 +147,9 @@ class WarmModel:
     def hold_in_4bit(self, wanted: bool) -> None:
         """Hold the base in 4 bits from now on, or as it is; it is loaded anew where that changes.
 
-        Raises Invalid where it cannot be. Source: Dettmers et al. 2023, QLoRA.
+        Source: Dettmers et al. 2023, QLoRA.
         """
-        if wanted and (self.device.type != "cuda" or find_spec("bitsandbytes") is None):
-            raise Invalid(
-                "A base model in 4 bits needs a GPU and the package bitsandbytes beside the "
-                "trainer: install it (pip install bitsandbytes), or leave load_in_4bit off.",
-                param="load_in_4bit",
-            )
+        wanted = wanted or self._always_4bit
         with self._lock:
             if wanted != self._in_4bit:
                 self._in_4bit, self._base = wanted, None
@@ -157,9 +158,10 @@ class WarmModel:
     def _loaded(self) -> Any:
         with self._lock:
             if self._base is None:
+                how = self._how()
                 self._require_room()
                 try:
-                    base = AutoModelForCausalLM.from_pretrained(self.path, **self._how())
+                    base = AutoModelForCausalLM.from_pretrained(self.path, **how)
                 except (OSError, ValueError) as error:
                     raise Unavailable(
                         f"The base model {self.path!r} could not be loaded: {error}"
@@ -178,6 +180,13 @@ class WarmModel:
     def _how(self) -> dict[str, Any]:
         if not self._in_4bit:
             return {"dtype": torch.bfloat16 if self.device.type == "cuda" else torch.float32}
+        if self.device.type != "cuda" or find_spec("bitsandbytes") is None:
+            raise Invalid(
+                "A base model in 4 bits needs a GPU and the package bitsandbytes beside the "
+                "trainer: install it (pip install bitsandbytes), or leave load_in_4bit and "
+                "ATTUNE_TRAINER_4BIT off.",
+                param="load_in_4bit",
+            )
         packed = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",

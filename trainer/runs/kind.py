@@ -88,6 +88,7 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
             threads=settings.trainer_threads,
             device=settings.trainer_device,
             most_bytes=int(settings.trainer_memory_gib * 2**30),
+            in_4bit=settings.trainer_4bit,
         )
 
     @cached_property

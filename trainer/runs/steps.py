@@ -153,7 +153,7 @@ class Steps:
             on_progress=partial(self._report, run_id, candidate.name),
             stop=lambda: self._cancelled(run),
             on_fit=partial(self._tell_fit, run_id, candidate.name),
-            most_s=self._settings.train_max_s,
+            most_s=self._settings.trainer_max_s,
         )
         result = train(self._model(), training)
         self.runs.event(
