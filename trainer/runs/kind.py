@@ -86,7 +86,7 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
         return WarmModel(
             settings.model,
             threads=settings.trainer_threads,
-            device=settings.trainer_device,
+            device=settings.trainer_device.partition(":")[0],  # the one GPU that torch sees
             most_bytes=int(settings.trainer_memory_gib * 2**30),
             in_4bit=settings.trainer_4bit,
         )
