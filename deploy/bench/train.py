@@ -23,6 +23,7 @@ from trainer.runs.plan import hyperparameters
 from trainer.types import Hyperparameters
 
 if TYPE_CHECKING:
+    from trainer.methods.fitting import Fit
     from trainer.model.warm import WarmModel
 
 _TASKS = (
@@ -126,6 +127,7 @@ def _trained(model: WarmModel, said: _Said, how: Hyperparameters, out: Path) -> 
     from trainer.model.scoring import logprobs
 
     threads: list[int] = []
+    fits: list[Fit] = []
     began_s, used_s = time.monotonic(), time.process_time()
     training = Training(
         METHODS["kto"],
@@ -133,6 +135,7 @@ def _trained(model: WarmModel, said: _Said, how: Hyperparameters, out: Path) -> 
         how,
         out,
         on_progress=lambda _: threads.append(model.threads.adapt()),
+        on_fit=fits.append,
     )
     train(model, training)
     seconds, processor_s = time.monotonic() - began_s, time.process_time() - used_s
@@ -146,5 +149,6 @@ def _trained(model: WarmModel, said: _Said, how: Hyperparameters, out: Path) -> 
         "step_s": seconds / how.steps,
         "processor_s": processor_s,
         "threads": round(mean(threads), 1),
+        "estimated_s": fits[0].seconds if fits else None,
         "margin": mean(gains[True] or [0.0]) - mean(gains[False] or [0.0]),
     }

@@ -112,3 +112,25 @@ def test_the_losses_are_plain_trls_whatever_the_layout(
     for title, how in WAYS.items():
         found = losses_of(tiny_model, name, examples[name], how, tmp_path / title)
         assert found == pytest.approx(expected, abs=1e-5), title
+
+
+@pytest.mark.parametrize("name", ["kto", "dpo"])
+def test_a_step_in_parts_reports_the_figures_of_the_whole_step(
+    tiny_model, examples, tmp_path, name: str
+) -> None:
+    steps: dict[str, list[Progress]] = {"whole": [], "parts": []}
+    for title, how in (("whole", ONCE), ("parts", IN_PARTS)):
+        out, told = tmp_path / title, steps[title].append
+        train(tiny_model, Training(METHODS[name], examples[name], how, out, on_progress=told))
+    for whole, parts in zip(*steps.values(), strict=True):
+        for figure in ("rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen"):
+            assert parts.metrics[figure] == pytest.approx(whole.metrics[figure], abs=1e-4), figure
+
+
+def test_bfloat16_learns_nearly_the_same(tiny_model, examples, tmp_path) -> None:
+    found = [
+        losses_of(tiny_model, "dpo", examples["dpo"], how, tmp_path / str(number))
+        for number, how in enumerate((ONCE, replace(ONCE, precision="bfloat16")))
+    ]
+    assert found[0] != found[1]
+    assert found[1] == pytest.approx(found[0], rel=0.05)

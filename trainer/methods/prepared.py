@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections import deque
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,12 +89,15 @@ def prepared(recipe: Recipe, layout: Layout) -> type[Any]:
                 rest["ref_KL_logps"] = torch.zeros_like(rest["ref_KL_logps"])
             lengths = lengths_of(inputs, layout.rows)
             sides = len(inputs["input_ids"]) // layout.rows
-            losses = []
+            logged = {name: len(said) for name, said in self._metrics["train"].items()}
+            losses, parts = [], []
             for chosen in divide(lengths, layout.tokens_at_once // sides):
                 layout.threads.adapt()
                 part = take(rest, layout.rows, chosen)
                 self._weigh(part, rest, len(chosen) / layout.rows)
                 losses.append(super().training_step(model, part, items))
+                parts.append(_counts(part, len(chosen)))
+            settle(self._metrics["train"], logged, parts)
             self._kl_seen.extend(measured)
             return torch.stack(losses).sum()
 
@@ -142,6 +146,40 @@ def prepared(recipe: Recipe, layout: Layout) -> type[Any]:
             return batch["ref_KL_logps"] + self._kl
 
     return Prepared
+
+
+def _counts(part: Any, rows: int) -> Mapping[str, int]:
+    """How many examples of a part a metric is the mean of, by the end of its name."""
+    if "label" not in part:
+        return {"rows": rows}
+    ups = int(part["label"].sum())
+    return {"rows": rows, "chosen": ups, "rejected": rows - ups}
+
+
+def settle(
+    metrics: MutableMapping[str, list[float]],
+    logged: Mapping[str, int],
+    parts: Sequence[Mapping[str, int]],
+) -> None:
+    """Make one figure of what a step's parts said since `logged`, as TRL has of a whole step."""
+    if len(parts) == 1:
+        return
+    for name, said in metrics.items():
+        before = logged.get(name, 0)
+        kind = name.rpartition("/")[2]
+        weights = [one.get(kind, one["rows"]) for one in parts]
+        weights = [weight for weight in weights if weight]  # a part without any says nothing
+        if len(weights) == len(said) - before:
+            pairs = zip(said[before:], weights, strict=True)
+            said[before:] = [sum(value * weight for value, weight in pairs) / sum(weights)]
+    sides = [metrics.get(f"rewards/{kind}", []) for kind in ("chosen", "rejected")]
+    if any(sides):
+        at = logged.get("rewards/margins", 0)
+        chosen, rejected = (
+            said[logged.get(f"rewards/{kind}", 0) :]
+            for kind, said in zip(("chosen", "rejected"), sides, strict=True)
+        )
+        metrics["rewards/margins"][at:] = [chosen[0] - rejected[0]] if chosen and rejected else []
 
 
 def shrink(layout: Layout, model: Any, inputs: Any) -> None:

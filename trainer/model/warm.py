@@ -29,7 +29,7 @@ from trainer.model.threads import Threads
 T = TypeVar("T")
 
 _REMEMBERED = 16
-_BYTES = {"cpu": 4.0, "cuda": 2.0, True: 0.6}  # of a weight: float32, bfloat16, four bits
+_BYTES = {"cpu": 4.0, "cuda": 2.0, "4bit": 0.6}  # of a weight: float32, bfloat16, NF4
 _NO_ROOM = (
     "The base model does not fit into the trainer's memory: it takes {needs} and {free} are free. "
     "Use a smaller model, a machine or GPU (ATTUNE_TRAINER_DEVICE) with more memory, or raise "
@@ -206,7 +206,8 @@ class WarmModel:
             shapes = read_base(self.path).shapes.values()
         except Invalid:
             return  # no safetensors to tell by
-        size = _BYTES[self._in_4bit or self.device.type] * sum(map(math.prod, shapes))
+        each = _BYTES["4bit" if self._in_4bit else self.device.type]
+        size = each * sum(map(math.prod, shapes))
         free = free_bytes(self.device, self._most_bytes)
         if size > free:
             needs, left = (f"{one / 2**30:.1f} GiB" for one in (size, free))
