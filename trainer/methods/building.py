@@ -5,9 +5,9 @@ Must not know: what is done with what it trains.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datasets import Dataset
 from transformers import PrinterCallback
@@ -21,20 +21,23 @@ from trainer.model.precision import in_bfloat16
 from trainer.model.warm import WarmModel
 from trainer.types import Hyperparameters
 
-if TYPE_CHECKING:
-    from trainer.methods.loop import Training
-
 
 def build(
     model: WarmModel,
     peft: Any,
-    training: Training[Any],
+    hyperparameters: Hyperparameters,
     recipe: Recipe,
     rows: Sequence[Row],
     scratch: Path,
+    *,
+    on_fit: Callable[[Fit], None],
+    most_s: float,
 ) -> Any:
-    """TRL's trainer, laid out so that it fits, with what the reference says of every row."""
-    hyperparameters = training.hyperparameters
+    """TRL's trainer, laid out so that it fits, with what the reference says of every row.
+
+    `on_fit` is told the layout. Raises Invalid where there is none that fits, or where it would
+    take more than `most_s`.
+    """
     a_step = len(rows) // hyperparameters.steps
     layout = Layout(a_step, min(a_step, hyperparameters.kl_rows), 0, False, model.threads)
     bf16 = in_bfloat16(model.device, model.parameters, hyperparameters.precision)
@@ -53,8 +56,9 @@ def build(
     if not hyperparameters.precompute or recipe.loss_is == "whole":
         return trainer
     with trainer.accelerator.autocast():
-        fitted = _fit(model, peft, training, recipe, rows)
-    training.on_fit(fitted)
+        fitted = _fit(model, peft, hyperparameters, recipe, rows)
+    _require_time(fitted, most_s)
+    on_fit(fitted)
     layout.tokens_at_once, layout.checkpointing = fitted.tokens_at_once, fitted.checkpointing
     if layout.checkpointing:
         keep_less(peft)
@@ -76,26 +80,31 @@ def build(
 
 
 def _fit(
-    model: WarmModel, peft: Any, training: Training[Any], recipe: Recipe, rows: Sequence[Row]
+    model: WarmModel,
+    peft: Any,
+    hyperparameters: Hyperparameters,
+    recipe: Recipe,
+    rows: Sequence[Row],
 ) -> Fit:
-    hyperparameters = training.hyperparameters
     a_step = len(rows) // hyperparameters.steps
     kl_share = (hyperparameters.kl_rows or a_step) / a_step
-    fitted = fit(
+    return fit(
         measure(peft, model.vocabulary, model.threads.adapt),
         work_of(rows, tuple(recipe.reference.values()), kl_share),
         model.free_bytes(),
         hyperparameters.tokens_at_once or ENOUGH_TOKENS[model.device.type],
         hyperparameters.gradient_checkpointing,
     )
-    if fitted.seconds > training.most_s:
+
+
+def _require_time(fitted: Fit, most_s: float) -> None:
+    if fitted.seconds > most_s:
         raise Invalid(
             f"This training would take about {fitted.seconds / 3600:.1f} hours on this machine, "
-            f"over ATTUNE_TRAINER_MAX_S ({training.most_s:.0f}). Lower ATTUNE_TRAIN_STEPS or "
+            f"over ATTUNE_TRAINER_MAX_S ({most_s:.0f}). Lower ATTUNE_TRAIN_STEPS or "
             "ATTUNE_TRAIN_BATCH_SIZE, train on a GPU (ATTUNE_TRAINER_DEVICE), or allow more.",
             param="steps",
         )
-    return fitted
 
 
 def _settings(

@@ -80,7 +80,16 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
         with model.borrow() as base, completions_only():
             peft = _attach(base, training)
             try:
-                trainer = build(model, peft, training, recipe, rows, scratch)
+                trainer = build(
+                    model,
+                    peft,
+                    hyperparameters,
+                    recipe,
+                    rows,
+                    scratch,
+                    on_fit=training.on_fit,
+                    most_s=training.most_s,
+                )
                 trainer.add_callback(watch)
                 trainer.train()
             except (MemoryError, RuntimeError) as error:
