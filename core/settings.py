@@ -140,8 +140,26 @@ class Settings(BaseSettings):
     )
     trainer_poll_s: float = Field(default=0.25, description="How often the trainer looks for work.")
     trainer_threads: int = Field(
-        default=1,
-        description="Torch threads of the trainer; 0: torch decides. Beside serving, one is best.",
+        default=0,
+        ge=0,
+        description="Torch threads of the trainer; 0: all cores while others are idle, else one.",
+    )
+    trainer_device: str = Field(
+        default="",
+        pattern=r"^(cpu|cuda(:\d+)?)?$",
+        description="Where the trainer works: `cpu`, `cuda`, `cuda:1`; empty: a GPU, if any.",
+    )
+    trainer_memory_gib: float = Field(
+        default=0.0,
+        ge=0,
+        description="Most memory the trainer takes on its device; 0: what is free.",
+    )
+    trainer_4bit: bool = Field(
+        default=False,
+        description="Hold the base in 4 bits in the trainer (QLoRA); needs a GPU and bitsandbytes.",
+    )
+    trainer_max_s: float = Field(
+        default=86_400.0, gt=0, description="A training that would take longer is not begun."
     )
     trainer_nice: int = Field(default=2, description="Priority the trainer gives up to serving.")
     train_rank: int = Field(

@@ -18,9 +18,21 @@ Start = Literal["fresh", "continued"]
 """`fresh`: a new adapter on the base model. `continued`: the live version trained further."""
 
 
+Precision = Literal["auto", "float32", "bfloat16"]
+"""Of the products in training; `auto`: bfloat16 where the device computes it and it is faster."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """What a method may be told; the defaults fit small models (see docs/training.md)."""
+    """What a method may be told. The last six say how it is computed, not what is learnt.
+    `precompute`: the reference reads each distinct answer once, not at every visit.
+    `kl_rows`: of a step's rows, how many have KTO's KL term measured anew; it is the mean over
+    the newest `batch_size` of them. 0: all. `tokens_at_once`: most tokens that go through the
+    model at a time, padding counted; 0: by the device and the memory that is free.
+    `gradient_checkpointing`: computes what the way back needs a second time instead of keeping
+    it; None: where memory is too little otherwise. `load_in_4bit`: trains on the base model in 4
+    bits (QLoRA); needs bitsandbytes and a GPU.
+    """
 
     rank: int = 16
     alpha: int = 32
@@ -37,6 +49,12 @@ class Hyperparameters:
     kl_budget: float | None = None  # nats per answer; None: trained to the last step, unwatched
     holdout: float = 0.0  # share of the prompts that is watched instead of learnt from
     patience: int = 3  # looks without a better margin
+    precompute: bool = True
+    kl_rows: int = 2
+    tokens_at_once: int = 0
+    gradient_checkpointing: bool | None = None
+    load_in_4bit: bool = False
+    precision: Precision = "auto"
 
 
 @dataclass(frozen=True, slots=True)

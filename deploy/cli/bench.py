@@ -32,6 +32,7 @@ _MODULES = {
     "edge": "edge",
     "soak": "soak",
     "growth": "growth",
+    "train": "train",
 }
 _TROUBLES = ("failed", "truncated", "mixed", "failed_because")
 
@@ -101,6 +102,17 @@ def growth(
     Exits with 1 if a look takes more than 5 s.
     """
     raise typer.Exit(_run("growth", as_json, largest=largest))
+
+
+@app.command("train")
+def train(
+    model: Annotated[str, typer.Option(help="Folder of the model; else ATTUNE_MODEL.")] = "",
+    thumbs: Annotated[int, typer.Option(min=16, max=128, help="Thumbs, a fifth held out.")] = 96,
+    steps: Annotated[int | None, typer.Option(min=1, help="Else as in a run.")] = None,
+    as_json: JsonLine = False,
+) -> None:
+    """One run's training as plain TRL computes it and as Attune does: seconds and margins."""
+    raise typer.Exit(_run("train", as_json, model=model, thumbs=thumbs, steps=steps))
 
 
 @app.command("all")

@@ -122,13 +122,13 @@ class ExportSteps:
             done = begin + (end - begin) * min(1.0, max(0.0, share))
             self._exports.advance(export.id, state, progress=done, message=stage)
 
-        threads = self._settings.trainer_threads
+        threads = max(1, self._settings.trainer_threads)  # beside serving, one is best
         run_order(
             self._builder,
             Order(job, out, base),
             out.parent / "log",
             report,
-            environment={"OMP_NUM_THREADS": str(threads)} if threads else None,
+            environment={"OMP_NUM_THREADS": str(threads)},
         )
         return read_manifest(out)
 

@@ -80,6 +80,7 @@ def train_until_told(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, told)
     os.nice(settings.trainer_nice)
+    _see_one_gpu(settings.trainer_device)
     from deploy.kinds import KINDS
     from trainer.worker import Worker
 
@@ -89,6 +90,27 @@ def train_until_told(settings: Settings) -> None:
     logging.shutdown()
     # A run under way goes on at the next start; Python would wait here for its thread to end.
     os._exit(0)
+
+
+def _see_one_gpu(device: str) -> None:
+    """Let torch see the GPU that the trainer is to use as its only one, before it is imported.
+
+    Transformers' Trainer spreads each step over all it sees, and takes the first for its own.
+    """
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    number = int(device.partition(":")[2] or 0)
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif seen is None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(number)
+    else:
+        visible = [one for one in seen.split(",") if one]
+        if device and number >= len(visible):
+            raise Invalid(
+                f"ATTUNE_TRAINER_DEVICE is {device}, and CUDA_VISIBLE_DEVICES shows "
+                f"{len(visible)} GPUs: lower the number, or show it more."
+            )
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible[number : number + 1])
 
 
 class _Trainer:

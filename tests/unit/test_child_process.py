@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import socket
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pydantic import ValidationError
 
+from core.errors import Invalid
 from core.settings import SHIPPED_MODEL, Settings
 from deploy.processes import supervisor
 
@@ -70,3 +73,26 @@ def test_the_example_is_the_models_own_or_a_greeting(tmp_path: Path) -> None:
     assert other == [{"role": "user", "content": "Say hello in one short sentence."}]
     (tmp_path / "regression.jsonl").write_text("{")
     assert supervisor._example(Settings(model=str(tmp_path))) == other
+
+
+@pytest.mark.parametrize(("device", "seen", "expected"), [
+    ("", None, "0"), ("cuda", None, "0"), ("cuda:1", None, "1"), ("cpu", None, ""),
+    ("", "3,5", "3"), ("cuda:1", "3,5", "5"), ("cuda:1", "GPU-a,GPU-b", "GPU-b"), ("", "", ""),
+])  # fmt: skip
+def test_the_trainer_sees_the_gpu_it_is_to_use_as_its_only_one(
+    monkeypatch: pytest.MonkeyPatch, device: str, seen: str | None, expected: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen or "")  # what is set below is undone too
+    if seen is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    supervisor._see_one_gpu(device)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
+
+
+def test_a_gpu_that_the_trainer_is_not_shown_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    with pytest.raises(Invalid, match="shows 2 GPUs"):
+        supervisor._see_one_gpu("cuda:2")
+    assert Settings(trainer_device="cuda:12").trainer_device == "cuda:12"
+    with pytest.raises(ValidationError):
+        Settings(trainer_device="gpu1")

@@ -57,6 +57,12 @@ class SuiteItem:
         )
 
 
+def suite_for(path: Path | None, *, is_chat: bool) -> tuple[SuiteItem, ...]:
+    """What the operator or the model brings, else the general one for models that chat."""
+    found = path or (GENERAL_SUITE if is_chat else None)
+    return load_suite(found) if found else ()
+
+
 def load_suite(path: Path) -> tuple[SuiteItem, ...]:
     """The suite in a JSONL file: `{"prompt", "must_contain", "kind"}` a line.
 

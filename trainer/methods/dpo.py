@@ -52,4 +52,5 @@ class Dpo(Method[Pair]):
             "loss_weights": [1.0, hyperparameters.sft_weight],
             "beta": hyperparameters.beta,
         }
-        return Recipe(DPOTrainer, DPOConfig, settings)
+        reference = {"ref_chosen_logps": "chosen_ids", "ref_rejected_logps": "rejected_ids"}
+        return Recipe(DPOTrainer, DPOConfig, settings, reference, "mean of pairs")

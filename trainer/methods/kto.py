@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 from adapters.types import Learning
@@ -64,28 +65,30 @@ class Kto(Method[Thumb]):
     def rows(self, examples: Encoded[Thumb], hyperparameters: Hyperparameters) -> list[Row]:
         """Both kinds spread evenly over each pass; Invalid unless both are there.
 
-        The KL term is estimated on each prompt with its neighbour's completion, within a batch.
+        The KL term is estimated on each prompt with the completion of another example, the same
+        one at every visit, so that the reference reads it once.
         """
-        ups = [(tokens, True) for thumb, tokens in examples if thumb.desirable]
-        downs = [(tokens, False) for thumb, tokens in examples if not thumb.desirable]
+        order = list(range(len(examples)))
+        random.Random(hyperparameters.seed).shuffle(order)
+        other = {place: examples[order[at - 1]][1][1] for at, place in enumerate(order)}
+        found = [
+            {
+                "prompt_ids": prompt,
+                "completion_ids": completion,
+                "KL_completion_ids": other[place][: hyperparameters.max_length - len(prompt)],
+                "label": thumb.desirable,
+            }
+            for place, (thumb, (prompt, completion)) in enumerate(examples)
+        ]
+        ups = [row for row in found if row["label"]]
+        downs = [row for row in found if not row["label"]]
         if not ups or not downs:
             raise Invalid(
                 f"KTO needs {self.needs}; there are {len(ups)} and {len(downs)}. Collect feedback "
                 "of the missing kind."
             )
         size = max(2, hyperparameters.batch_size)
-        ordered = interleaved_passes(ups, downs, size * hyperparameters.steps, hyperparameters.seed)
-        batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-        return [
-            {
-                "prompt_ids": prompt,
-                "completion_ids": completion,
-                "KL_completion_ids": batch[place - 1][0][1],
-                "label": desirable,
-            }
-            for batch in batches
-            for place, ((prompt, completion), desirable) in enumerate(batch)
-        ]
+        return interleaved_passes(ups, downs, size * hyperparameters.steps, hyperparameters.seed)
 
     def recipe(self, examples: Encoded[Thumb], hyperparameters: Hyperparameters) -> Recipe:
         """The KTO loss, with the rarer kind of label weighted up."""
@@ -99,7 +102,8 @@ class Kto(Method[Thumb]):
             "desirable_weight": desirable_weight,
             "undesirable_weight": undesirable_weight,
         }
-        return Recipe(KTOTrainer, KTOConfig, settings)
+        reference = {"ref_logps": "completion_ids", "ref_KL_logps": "KL_completion_ids"}
+        return Recipe(KTOTrainer, KTOConfig, settings, reference, "mean of rows")
 
 
 def _sides(pair: Pair) -> tuple[Thumb, Thumb]:

@@ -14,18 +14,22 @@ from pathlib import Path
 from typing import Any, Generic
 
 import torch
-from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import PrinterCallback, TrainerCallback
+from transformers import TrainerCallback
 
 from core.errors import Conflict, Invalid
 from core.files import appearing
+from trainer.methods.building import build
 from trainer.methods.evidence import Look
+from trainer.methods.fitting import Fit
 from trainer.methods.folders import CONFIG, write_config
 from trainer.methods.holdout import split
 from trainer.methods.method import E, Method
+from trainer.methods.prepared import TOO_LITTLE
+from trainer.methods.reference import completions_only
 from trainer.methods.stopping import evidence_of
 from trainer.model.encoding import Tokens, tokens_of
+from trainer.model.memory import is_out_of_memory
 from trainer.model.warm import WarmModel
 from trainer.types import Hyperparameters, OnProgress, Progress, Start, TrainResult
 
@@ -35,7 +39,8 @@ class Training(Generic[E]):
     """One candidate to train: by which method, from what, into the folder `out`.
 
     A `continued` start is from `live_adapter`, whose rank, alpha and modules it keeps. `stop` is
-    asked after every step.
+    asked after every step. `on_fit` is told what the training takes, before its first step; one
+    that would take more than `most_s` is refused.
     """
 
     method: Method[E]
@@ -46,19 +51,23 @@ class Training(Generic[E]):
     live_adapter: Path | None = None
     on_progress: OnProgress = lambda _: None
     stop: Callable[[], bool] = lambda: False
+    on_fit: Callable[[Fit], None] = lambda _: None
+    most_s: float = math.inf
 
 
 def train(model: WarmModel, training: Training[Any]) -> TrainResult:
     """Train one candidate; its folder appears complete or not at all.
 
     The reference is always the base model, so that many rounds cannot drift away from it: a
-    `fresh` candidate starts there too. The same training on the same machine gives the same
-    weights. Raises Invalid when the examples cannot teach (none left, one kind of label only,
-    diverged), Conflict with code "cancelled" once `stop()` is true.
+    `fresh` candidate starts there too. The same training gives the same weights, bit for bit
+    where threads and memory are the same. Raises Invalid when the examples cannot teach (none
+    left, one kind of label only, diverged) or the training does not fit this machine, Conflict
+    with code "cancelled" once `stop()` is true.
     """
     method, hyperparameters = training.method, training.hyperparameters
     if training.start == "continued" and training.live_adapter is None:
         raise Invalid("There is no live version to continue from; start fresh.", param="start")
+    model.hold_in_4bit(hyperparameters.load_in_4bit)
     examples, too_long, unreadable = _encoded(model, training)
     if not examples:
         raise Invalid(
@@ -72,27 +81,30 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
     watch = _StepWatch(hyperparameters.steps, training.on_progress, training.stop)
     began_s = time.monotonic()
     with appearing(training.out, replace=True) as scratch:
-        with model.borrow() as base:
+        with model.borrow() as base, completions_only():
             peft = _attach(base, training)
-            settings = _settings(scratch, hyperparameters, model.device.type, len(rows))
-            trainer = _on_prepared_rows(recipe.trainer)(
-                args=recipe.config(**settings, **recipe.settings),
-                train_dataset=Dataset.from_list(rows),
-                model=peft,
-                processing_class=model.tokenizer,
-                callbacks=[watch],
-            )
-            # TRL clones the starting adapter as its frozen reference, where it has one. Without
-            # the clone it refers to the model with adapters off: the base, every round's anchor.
-            if "ref" in peft.peft_config:
-                peft.delete_adapter("ref")
-            trainer.remove_callback(PrinterCallback)
             evidence = evidence_of(
                 model, peft, hyperparameters, examples, divided.watched, watch.note
             )
-            if evidence is not None:
-                trainer.add_callback(evidence)
-            trainer.train()
+            try:
+                trainer = build(
+                    model,
+                    peft,
+                    hyperparameters,
+                    recipe,
+                    rows,
+                    scratch,
+                    on_fit=training.on_fit,
+                    most_s=training.most_s,
+                )
+                trainer.add_callback(watch)
+                if evidence is not None:
+                    trainer.add_callback(evidence)
+                trainer.train()
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise Invalid(TOO_LITTLE, param="max_length") from error
             watch.check()
             if evidence is not None:
                 evidence.restore()
@@ -140,16 +152,6 @@ def _encoded(model: WarmModel, training: Training[E]) -> tuple[list[tuple[E, Tok
     return found, too_long, unreadable
 
 
-def _on_prepared_rows(trainer: type[Any]) -> type[Any]:
-    """TRL's trainer on rows that are tokenised, ordered and marked already."""
-
-    class Prepared(trainer):
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-            return dataset
-
-    return Prepared
-
-
 def _attach(base: Any, training: Training[Any]) -> Any:
     if training.start == "continued":
         return PeftModel.from_pretrained(base, str(training.live_adapter), is_trainable=True)
@@ -175,31 +177,6 @@ def _attach(base: Any, training: Training[Any]) -> Any:
         task_type="CAUSAL_LM",
     )
     return get_peft_model(base, config)
-
-
-def _settings(
-    scratch: Path, hyperparameters: Hyperparameters, device: str, rows: int
-) -> dict[str, Any]:
-    return {
-        "output_dir": str(scratch),
-        "learning_rate": hyperparameters.learning_rate,
-        "lr_scheduler_type": "linear",
-        "max_steps": hyperparameters.steps,
-        "per_device_train_batch_size": rows // hyperparameters.steps,
-        "max_length": hyperparameters.max_length,
-        "seed": hyperparameters.seed,
-        # The rows arrive in the order they are to be seen in.
-        "train_sampling_strategy": "sequential",
-        "use_cpu": device == "cpu",
-        "bf16": device == "cuda",
-        "gradient_checkpointing": False,
-        "dataloader_pin_memory": False,
-        "save_strategy": "no",
-        "report_to": "none",
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "disable_tqdm": True,
-    }
 
 
 class _StepWatch(TrainerCallback):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from adapters.types import Learning
 from feedback.types import Snapshot
@@ -53,13 +53,27 @@ class Judged:
     disliked: tuple[Answered, ...] = ()
 
 
+LossIs = Literal["whole", "mean of rows", "mean of pairs", "sum over tokens"]
+"""How a step's loss comes from its rows', which says how a step may be done in parts.
+
+`whole`: in no way that is known, so a step is never divided. `sum over tokens`: of all tokens,
+divided by their number in the step.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """TRL's trainer, its configuration, and what the method sets in it."""
+    """TRL's trainer, its configuration, and what the method sets in it.
+
+    `reference` names, for each column of completions whose log-probability under the reference
+    the trainer takes as given, the column it reads that from.
+    """
 
     trainer: type[Any]
     config: type[Any]
     settings: Mapping[str, Any]
+    reference: Mapping[str, str] = field(default_factory=dict)
+    loss_is: LossIs = "whole"
 
 
 class Method(ABC, Generic[E]):

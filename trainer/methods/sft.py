@@ -56,4 +56,4 @@ class Sft(Method[Demonstration]):
         """The mean negative log-likelihood of a step's completion tokens."""
         from trl import SFTConfig, SFTTrainer
 
-        return Recipe(SFTTrainer, SFTConfig, {})
+        return Recipe(SFTTrainer, SFTConfig, {}, loss_is="sum over tokens")

@@ -6,43 +6,64 @@ bit for bit. Must not know: feedback, runs, what its borrowers do.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from core.errors import Unavailable
+from adapters.validate import read_base
+from core.errors import Invalid, Unavailable
+from trainer.model.memory import free_bytes, is_out_of_memory
+from trainer.model.threads import Threads
 
 T = TypeVar("T")
 
 _REMEMBERED = 16
+_BYTES = {"cpu": 4.0, "cuda": 2.0, "4bit": 0.6}  # of a weight: float32, bfloat16, NF4
+_NO_ROOM = (
+    "The base model does not fit into the trainer's memory: it takes {needs} and {free} are free. "
+    "Use a smaller model, a machine or GPU (ATTUNE_TRAINER_DEVICE) with more memory, or raise "
+    "ATTUNE_TRAINER_MEMORY_GIB if that is set."
+)
 
 
 class WarmModel:
     """The base model at `path` (a folder or a hub id): float32 on CPU, bfloat16 on CUDA.
 
     It is on `device`, else on CUDA where there is one. Loading happens on first use; Unavailable
-    when it fails. `threads` sets torch's threads, 0 leaves them. Safe to share between threads:
-    one borrower at a time.
+    when it fails, Invalid when memory is too little, of `most_bytes` in all where that is over
+    0. `threads` sets torch's threads, 0 follows what other processes leave. `in_4bit`: it is held
+    in 4 bits whatever is asked for. Safe to share between threads: one borrower at a time.
     """
 
-    def __init__(self, path: str, *, threads: int = 0, device: str = "") -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        threads: int = 0,
+        device: str = "",
+        most_bytes: int = 0,
+        in_4bit: bool = False,
+    ) -> None:
         self.path = path
+        self.threads = Threads(threads)
+        self._most_bytes = most_bytes
+        self._always_4bit = self._in_4bit = in_4bit
         self._base: Any = None
         self._checksum: tuple[int, ...] = ()
         self._lock = threading.RLock()
         self._memory: OrderedDict[str, Any] = OrderedDict()
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if threads:
-            torch.set_num_threads(threads)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -60,7 +81,7 @@ class WarmModel:
     @cached_property
     def parameters(self) -> int:
         """How many weights the base model has."""
-        return sum(weight.numel() for weight in self._loaded().parameters())
+        return int(self._loaded().num_parameters())
 
     @cached_property
     def vocabulary(self) -> int:
@@ -98,6 +119,7 @@ class WarmModel:
         """The model in evaluation mode with the adapter in `adapter_dir`, or as the bare base."""
         with self._lock, torch.no_grad():
             base = self._loaded()
+            self.threads.adapt()
             if adapter_dir is None:
                 yield base
                 return
@@ -117,19 +139,79 @@ class WarmModel:
             found: T = self._memory[key]
             return found
 
+    def free_bytes(self) -> int:
+        """Memory that a training can take beside the base model."""
+        self._loaded()
+        return free_bytes(self.device, self._most_bytes)
+
+    def hold_in_4bit(self, wanted: bool) -> None:
+        """Hold the base in 4 bits from now on, or as it is; it is loaded anew where that changes.
+
+        Source: Dettmers et al. 2023, QLoRA.
+        """
+        wanted = wanted or self._always_4bit
+        with self._lock:
+            if wanted != self._in_4bit:
+                self._in_4bit, self._base = wanted, None
+                self._memory.clear()
+
     def _loaded(self) -> Any:
         with self._lock:
             if self._base is None:
-                dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+                how = self._how()
+                self._require_room()
                 try:
-                    base = AutoModelForCausalLM.from_pretrained(self.path, dtype=dtype)
+                    base = AutoModelForCausalLM.from_pretrained(self.path, **how)
                 except (OSError, ValueError) as error:
                     raise Unavailable(
                         f"The base model {self.path!r} could not be loaded: {error}"
                     ) from error
-                self._base = base.to(self.device).eval().requires_grad_(False)
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    raise Invalid(
+                        _NO_ROOM.format(needs="more", free="less"), param="model"
+                    ) from error
+                base = base if self._in_4bit else base.to(self.device)
+                self._base = base.eval().requires_grad_(False)
                 self._checksum = _checksum(self._base)
             return self._base
+
+    def _how(self) -> dict[str, Any]:
+        if not self._in_4bit:
+            return {"dtype": torch.bfloat16 if self.device.type == "cuda" else torch.float32}
+        if self.device.type != "cuda" or find_spec("bitsandbytes") is None:
+            raise Invalid(
+                "A base model in 4 bits needs a GPU and the package bitsandbytes beside the "
+                "trainer: install it (pip install bitsandbytes), or leave load_in_4bit and "
+                "ATTUNE_TRAINER_4BIT off.",
+                param="load_in_4bit",
+            )
+        packed = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+        return {
+            "dtype": torch.bfloat16,
+            "quantization_config": packed,
+            "device_map": {"": self.device},
+        }
+
+    def _require_room(self) -> None:
+        """Raise Invalid where the weights are larger than what is free: loading them would end
+        in the kernel killing this process."""
+        try:
+            shapes = read_base(self.path).shapes.values()
+        except Invalid:
+            return  # no safetensors to tell by
+        each = _BYTES["4bit" if self._in_4bit else self.device.type]
+        size = each * sum(map(math.prod, shapes))
+        free = free_bytes(self.device, self._most_bytes)
+        if size > free:
+            needs, left = (f"{one / 2**30:.1f} GiB" for one in (size, free))
+            raise Invalid(_NO_ROOM.format(needs=needs, free=left), param="model")
 
 
 def _strip(base: Any) -> None:
@@ -141,6 +223,8 @@ def _strip(base: Any) -> None:
     # trl 1.16's add_fused_lm_head shadows the class's forward on the instance.
     base.__dict__.pop("forward", None)
     base.__dict__.pop("peft_config", None)
+    if base.is_gradient_checkpointing:
+        base.gradient_checkpointing_disable()
     base.eval().requires_grad_(False)
     base.zero_grad(set_to_none=True)
 

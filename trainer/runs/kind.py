@@ -23,7 +23,8 @@ from feedback.learning.recorded import Encode, Recorded
 from feedback.store import FeedbackStore
 from feedback.token_ids import Ids
 from trainer.runs.plan import gate_limits
-from trainer.runs.steps import Judged, Steps
+from trainer.runs.publishing import Judged
+from trainer.runs.steps import Steps
 from trainer.runs.telling import Teller
 from trainer.runs.watch import Watch, open_run
 from trainer.types import RUN, RunFacts, Sample, Verdict
@@ -90,7 +91,13 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
         from trainer.model.warm import WarmModel
 
         settings = self.place.settings
-        return WarmModel(settings.model, threads=settings.trainer_threads)
+        return WarmModel(
+            settings.model,
+            threads=settings.trainer_threads,
+            device=settings.trainer_device.partition(":")[0],  # the one GPU that torch sees
+            most_bytes=int(settings.trainer_memory_gib * 2**30),
+            in_4bit=settings.trainer_4bit,
+        )
 
     @cached_property
     def steps(self) -> Steps:

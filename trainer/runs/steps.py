@@ -5,7 +5,7 @@ the run."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,8 @@ from adapters.artifacts.store import ArtifactStore
 from adapters.bases import Bases, identify
 from adapters.recipe import Recipe
 from adapters.registry import Registry
-from adapters.types import Adapter, Version
-from adapters.validate import BaseModel, validate_adapter
+from adapters.types import Adapter
+from adapters.validate import BaseModel
 from core.errors import Conflict, Invalid
 from core.ids import Digest
 from core.work.kind import Place
@@ -26,31 +26,23 @@ from feedback.learning.reading import read_feedback
 from feedback.learning.recorded import Encode, anything_fits
 from feedback.store import FeedbackStore
 from feedback.types import Snapshot
-from trainer.judging.gate import choose, judge
-from trainer.judging.suite import GENERAL_SUITE, SuiteItem, load_suite
+from trainer.judging.gate import judge
+from trainer.judging.suite import suite_for
 from trainer.methods import METHODS
 from trainer.methods.folders import scaled
-from trainer.runs.ending import trained
 from trainer.runs.plan import Candidate, can_continue, candidates, gate_limits
+from trainer.runs.publishing import Judged, Publisher
 from trainer.runs.recipes import as_used, completions, told
-from trainer.types import RUN, Evaluation, Progress, Run, Sample, Verdict
+from trainer.runs.wording import takes, trained
+from trainer.types import RUN, Progress, Run, Verdict
 
 if TYPE_CHECKING:
+    from trainer.methods.fitting import Fit
     from trainer.model.warm import WarmModel
 
 _SEED = 0
 SCALES = (1.0, 0.75, 0.5)
 """Shares of the update that are tried, the whole first: a smaller one forgets less."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A candidate at one scale, measured and judged."""
-
-    folder: Path
-    name: str
-    evaluation: Evaluation
-    verdict: Verdict
 
 
 class Steps:
@@ -80,6 +72,11 @@ class Steps:
     @cached_property
     def _base(self) -> BaseModel:
         return identify(self._settings.model, self._settings.home)
+
+    @cached_property
+    def _publisher(self) -> Publisher:
+        most = self._settings.max_lora_rank
+        return Publisher(self.runs, self._registry, self._artifacts, self._base, max_rank=most)
 
     def snapshot(self, run_id: str) -> str:
         """Freeze what can be learnt now; the snapshot's digest.
@@ -158,6 +155,8 @@ class Steps:
             live_adapter=self._live(self._adapter(run), run),
             on_progress=partial(self._report, run_id, candidate.name),
             stop=lambda: self._cancelled(run),
+            on_fit=partial(self._tell_fit, run_id, candidate.name),
+            most_s=self._settings.trainer_max_s,
         )
         result = train(self._model(), training)
         self.runs.event(
@@ -205,53 +204,7 @@ class Steps:
                 "The run was cancelled before its candidate was published.", code="cancelled"
             )
         self._require_base(run)
-        adapter = self._adapter(run)
-        best = choose([(one.evaluation, one.verdict) for one in judged])
-        chosen = judged[best if best is not None else 0]
-        info = validate_adapter(chosen.folder, self._base, max_rank=self._settings.max_lora_rank)
-        self._artifacts.put_folder(chosen.folder)
-        version = self._registry.add_version(
-            adapter.id,
-            info,
-            source="run",
-            run_id=run_id,
-            parent=run.facts.live_before if "continued" in chosen.name else None,
-            note=chosen.name,
-        )
-        self.runs.advance(run_id, "publish", stoppable=False, version=version.number)
-        if best is None:
-            self._registry.reject(adapter.id, version.number)
-            self._end(run, "rejected", chosen, version)
-        else:
-            self._promote(run, adapter, version, chosen)
-        return chosen.verdict
-
-    def _promote(self, run: Run, adapter: Adapter, version: Version, chosen: Judged) -> None:
-        # Live or retired: this run has published before it was interrupted. What has happened to
-        # the version since, a rollback perhaps, stands.
-        if version.state not in ("live", "retired"):
-            if adapter.live_version != run.facts.live_before:
-                self._registry.reject(adapter.id, version.number)
-                raise Conflict(
-                    f"The live version became {adapter.live_version} while the candidate was "
-                    f"judged against {run.facts.live_before}; version {version.number} is kept as "
-                    "rejected. The next feedback starts a new run."
-                )
-            self._registry.activate(
-                adapter,
-                version.number,
-                actor=f"gate of {run.id}",
-                reason="; ".join(chosen.verdict.reasons)[:2000],
-            )
-        self._end(run, "succeeded", chosen, version)
-
-    def _end(self, run: Run, state: str, chosen: Judged, version: Version) -> None:
-        told = "live" if state == "succeeded" else "rejected"
-        self.runs.event(run.id, "message", f"Version {version.number} is {told}.", key="end")
-        samples = tuple(Sample(*one) for one in chosen.evaluation.samples)
-        self.runs.finish(
-            run.id, state, verdict=chosen.verdict, samples=samples, version=version.number
-        )
+        return self._publisher.publish(run, self._adapter(run), judged)
 
     def _judge(
         self, run: Run, adapter: Adapter, frozen: Snapshot, folder: Path, name: str
@@ -265,16 +218,14 @@ class Steps:
             live=self._live(adapter, run),
             labels=frozen.held_out_labels,
             pairs=frozen.held_out_pairs,
-            suite=self._suite(is_chat=bool(model.tokenizer.chat_template)),
+            suite=suite_for(
+                self._settings.resolved_regression_suite(),
+                is_chat=bool(model.tokenizer.chat_template),
+            ),
             seed=_SEED,
             learnt=(*frozen.train_labels, *frozen.train_pairs),
         )
         return Judged(folder, name, measured, judge(measured, gate_limits(self._settings)))
-
-    def _suite(self, *, is_chat: bool) -> tuple[SuiteItem, ...]:
-        """What the operator or the model brings, else the general one for models that chat."""
-        path = self._settings.resolved_regression_suite() or (GENERAL_SUITE if is_chat else None)
-        return load_suite(path) if path else ()
 
     def _recipe(self, run: Run, frozen: Snapshot, candidate: Candidate) -> Recipe:
         """What the run is trained by: as it was planned, whatever its adapter says since."""
@@ -300,6 +251,9 @@ class Steps:
 
     def _cancelled(self, run: Run) -> bool:
         return self.runs.find(run.id).cancel_requested_at_s is not None
+
+    def _tell_fit(self, run_id: str, name: str, fit: Fit) -> None:
+        self.runs.event(run_id, "message", takes(name, fit), asdict(fit), key=f"fit:{name}")
 
     def _report(self, run_id: str, name: str, progress: Progress) -> None:
         figures = {"step": progress.step, "steps": progress.steps, **progress.metrics}

@@ -1,8 +1,22 @@
-"""How a training went, in words. Pure."""
+"""What a training takes and how it went, in words. Pure."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from trainer.types import TrainResult
+
+if TYPE_CHECKING:
+    from trainer.methods.fitting import Fit
+
+
+def takes(name: str, fit: Fit) -> str:
+    """How long it is going to take and how much memory, before it begins."""
+    told = f"{fit.seconds / 60:.0f} min" if fit.seconds >= 90 else f"{fit.seconds:.0f} s"
+    return (
+        f"{name} takes about {told} on this machine and {fit.memory_bytes / 2**30:.1f} GiB "
+        f"beside the base model, {fit.tokens_at_once} tokens at a time."
+    )
 
 
 def trained(name: str, result: TrainResult) -> str:
