@@ -8,8 +8,9 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -21,7 +22,7 @@ from feedback.token_ids import pack_ids, unpack_ids
 from feedback.types import Label
 from trainer.methods import METHODS
 from trainer.runs.plan import hyperparameters
-from trainer.types import Hyperparameters
+from trainer.types import Hyperparameters, Progress
 
 if TYPE_CHECKING:
     from trainer.methods.fitting import Fit
@@ -146,13 +147,19 @@ def _trained(model: WarmModel, said: _Said, how: Hyperparameters, out: Path) -> 
 
     threads: list[int] = []
     fits: list[Fit] = []
+    at_s: list[float] = []
+
+    def told(_: Progress) -> None:
+        threads.append(model.threads.adapt())
+        at_s.append(time.process_time())
+
     began_s, used_s = time.monotonic(), time.process_time()
     training = Training(
         METHODS["kto"],
         said.learnt,
         how,
         out,
-        on_progress=lambda _: threads.append(model.threads.adapt()),
+        on_progress=told,
         on_fit=fits.append,
     )
     train(model, training)
@@ -166,6 +173,7 @@ def _trained(model: WarmModel, said: _Said, how: Hyperparameters, out: Path) -> 
         "seconds": seconds,
         "step_s": seconds / how.steps,
         "processor_s": processor_s,
+        "step_processor_s": median(b - a for a, b in pairwise(at_s)) if len(at_s) > 1 else None,
         "threads": round(mean(threads), 1),
         "estimated_s": fits[0].seconds if fits else None,
         "margin": mean(gains[True] or [0.0]) - mean(gains[False] or [0.0]),

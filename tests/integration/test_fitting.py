@@ -106,6 +106,7 @@ def test_four_bits_without_the_package_is_said(tiny_model, habits, tmp_path) -> 
     how = replace(BRIEF, load_in_4bit=True)
     with pytest.raises(Invalid, match="bitsandbytes"):
         train(tiny_model, Training(METHODS["dpo"], habits.pairs(), how, tmp_path / "adapter"))
+    assert tiny_model.parameters > 0  # it serves the next one as before
 
 
 def test_bfloat16_is_for_processors_that_have_it_and_models_that_are_worth_it(monkeypatch) -> None:

@@ -147,9 +147,11 @@ class WarmModel:
     def hold_in_4bit(self, wanted: bool) -> None:
         """Hold the base in 4 bits from now on, or as it is; it is loaded anew where that changes.
 
-        Source: Dettmers et al. 2023, QLoRA.
+        Raises Invalid where it cannot be, and changes nothing. Source: Dettmers et al. 2023, QLoRA.
         """
         wanted = wanted or self._always_4bit
+        if wanted:
+            self._require_4bit()
         with self._lock:
             if wanted != self._in_4bit:
                 self._in_4bit, self._base = wanted, None
@@ -180,13 +182,7 @@ class WarmModel:
     def _how(self) -> dict[str, Any]:
         if not self._in_4bit:
             return {"dtype": torch.bfloat16 if self.device.type == "cuda" else torch.float32}
-        if self.device.type != "cuda" or find_spec("bitsandbytes") is None:
-            raise Invalid(
-                "A base model in 4 bits needs a GPU and the package bitsandbytes beside the "
-                "trainer: install it (pip install bitsandbytes), or leave load_in_4bit and "
-                "ATTUNE_TRAINER_4BIT off.",
-                param="load_in_4bit",
-            )
+        self._require_4bit()
         packed = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -198,6 +194,15 @@ class WarmModel:
             "quantization_config": packed,
             "device_map": {"": self.device},
         }
+
+    def _require_4bit(self) -> None:
+        if self.device.type != "cuda" or find_spec("bitsandbytes") is None:
+            raise Invalid(
+                "A base model in 4 bits needs a GPU and the package bitsandbytes beside the "
+                "trainer: install it (pip install bitsandbytes), or leave load_in_4bit and "
+                "ATTUNE_TRAINER_4BIT off.",
+                param="load_in_4bit",
+            )
 
     def _require_room(self) -> None:
         """Raise Invalid where the weights are larger than what is free: loading them would end
