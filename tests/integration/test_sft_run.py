@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from adapters.artifacts.store import ArtifactStore
-from adapters.recipe import Recipe
 from adapters.registry import Registry
-from adapters.types import Adapter, Learning
+from adapters.types import Learning
 from core.database import Database
 from core.identity.tenants import TenantStore
 from core.ids import CompletionId, Digest, FeedbackId
@@ -36,11 +34,12 @@ def kept(model: WarmModel, prompt: Any) -> bytes:
     return pack(Served((read,), (ServedChoice(0, (7, 7, 2), "stop"),)))
 
 
-def corrected(
-    home: Path, model: WarmModel, model_path: Path, habits: Any, learning: Learning
-) -> tuple[Steps, Registry, Adapter]:
-    """An adapter whose every answer was corrected, and the steps of its runs."""
-    settings = Settings(home=home, model=str(model_path), train_rank=4, train_steps=30)
+def test_corrections_become_a_live_version_of_an_adapter_that_asks_for_sft(
+    tiny_model: WarmModel, tiny_model_path: Path, habits, tmp_path: Path
+) -> None:
+    settings = Settings(
+        home=tmp_path / "home", model=str(tiny_model_path), train_rank=4, train_steps=30
+    )
     database = Database(settings.resolved_database_url())
     database.upgrade()
     tenant = TenantStore(database).create("acme").id
@@ -49,7 +48,7 @@ def corrected(
         InteractionStore(database),
         FeedbackStore(database),
     )
-    adapter = registry.create(tenant, "support", learning=learning)
+    adapter = registry.create(tenant, "support", learning=Learning(method="sft"))
     for number, item in enumerate(habits.items):
         answer = Interaction(
             id=CompletionId(f"c{number}"),
@@ -66,28 +65,18 @@ def corrected(
             answers=(habits.reply(item, "well ."),),
             finish_reason="stop",
             end_user=f"user {number}",
-            tokens=kept(model, habits.ask(item)) if number % 2 else None,
+            tokens=kept(tiny_model, habits.ask(item)) if number % 2 else None,
         )
         answers.append([answer])
-        better = habits.reply(item, "gladly !")
-        said.put(Feedback(FeedbackId(f"f{number}"), tenant, 2.0, answer.id, correction=better))
+        corrected = habits.reply(item, "gladly !")
+        said.put(Feedback(FeedbackId(f"f{number}"), tenant, 2.0, answer.id, correction=corrected))
 
     place = Place(settings, database, "base", settings.model)
-    encode = Encoder(model.tokenizer, settings.train_max_length)
-    steps = Steps(place, lambda: model, lambda run_id: settings.home / "runs" / run_id, encode)
-    return steps, registry, adapter
-
-
-def test_corrections_become_a_live_version_of_an_adapter_that_asks_for_sft(
-    tiny_model: WarmModel, tiny_model_path: Path, habits, tmp_path: Path
-) -> None:
-    steps, registry, adapter = corrected(
-        tmp_path / "home", tiny_model, tiny_model_path, habits, Learning(method="sft")
-    )
+    encode = Encoder(tiny_model.tokenizer, settings.train_max_length)
+    steps = Steps(place, lambda: tiny_model, lambda name: settings.home / "runs" / name, encode)
     run, _ = open_run(steps.runs, adapter, "test", 0, None)
     digest = steps.snapshot(run.id)
-    store = Settings(home=tmp_path / "home").resolved_artifacts_url()
-    artifacts = ArtifactStore(store, cache=tmp_path / "home" / "cache")
+    artifacts = ArtifactStore(settings.resolved_artifacts_url(), cache=settings.home / "cache")
     frozen = from_bytes(artifacts.read_bytes(Digest(digest)))
     prompts = [unpack_ids(pair.ids[0]) for pair in (*frozen.train_pairs, *frozen.held_out_pairs)]
     # All are trained by ids: half of them are those that were served, which no template makes.
@@ -99,30 +88,3 @@ def test_corrections_become_a_live_version_of_an_adapter_that_asks_for_sft(
     assert verdict.promoted, verdict.reasons
     version = registry.version(adapter.id, 1)
     assert (version.state, version.run_id, version.note) == ("live", run.id, "sft-fresh")
-
-
-def test_a_run_keeps_to_the_recipe_it_was_planned_by_and_tries_each_learning_rate(
-    tiny_model: WarmModel, tiny_model_path: Path, habits, tmp_path: Path
-) -> None:
-    recipe = Recipe(learning_rate=(1e-3, 2e-3), max_steps=2, batch_size=4, rank=2)
-    learning = Learning(method="sft", recipe=recipe)
-    steps, registry, adapter = corrected(
-        tmp_path / "home", tiny_model, tiny_model_path, habits, learning
-    )
-    run, _ = open_run(steps.runs, adapter, "test", 0, None)
-    digest = steps.snapshot(run.id)
-    planned = steps.plan(run.id, digest)
-    assert [one.name for one in planned] == ["sft-fresh-lr0.001", "sft-fresh-lr0.002"]
-    registry.set_learning(adapter.id, replace(learning, recipe=Recipe(max_steps=9)))
-    for candidate in planned:
-        steps.train(run.id, digest, candidate)
-    kept = steps.runs.find(run.id).facts.recipe
-    assert kept is not None
-    assert (kept.learning_rate, kept.max_steps, kept.alpha) == ((1e-3, 2e-3), 2, 4)
-    told = [
-        event.data["hyperparameters"]
-        for event in steps.runs.events(run.id)
-        if "hyperparameters" in event.data
-    ]
-    assert [one["learning_rate"] for one in told] == [1e-3, 2e-3]
-    assert {(one["steps"], one["batch_size"], one["rank"]) for one in told} == {(2, 4, 2)}

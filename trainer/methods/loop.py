@@ -6,7 +6,6 @@ Owns what the methods share. Must not know: which method runs, what is done with
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,23 +14,22 @@ from typing import Any, Generic
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import TrainerCallback
 
-from core.errors import Conflict, Invalid
+from core.errors import Invalid
 from core.files import appearing
 from trainer.methods.building import build
-from trainer.methods.evidence import Look
 from trainer.methods.fitting import Fit
 from trainer.methods.folders import CONFIG, write_config
 from trainer.methods.holdout import split
 from trainer.methods.method import E, Method
 from trainer.methods.prepared import TOO_LITTLE
 from trainer.methods.reference import completions_only
+from trainer.methods.stepping import StepWatch
 from trainer.methods.stopping import evidence_of
 from trainer.model.encoding import Tokens, tokens_of
 from trainer.model.memory import is_out_of_memory
 from trainer.model.warm import WarmModel
-from trainer.types import Hyperparameters, OnProgress, Progress, Start, TrainResult
+from trainer.types import Hyperparameters, OnProgress, Start, TrainResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ def train(model: WarmModel, training: Training[Any]) -> TrainResult:
     divided = split(method, examples, hyperparameters.holdout)
     rows = method.rows(divided.learnt, hyperparameters)
     recipe = method.recipe(divided.learnt, hyperparameters)
-    watch = _StepWatch(hyperparameters.steps, training.on_progress, training.stop)
+    watch = StepWatch(hyperparameters.steps, training.on_progress, training.stop)
     began_s = time.monotonic()
     with appearing(training.out, replace=True) as scratch:
         with model.borrow() as base, completions_only():
@@ -177,48 +175,3 @@ def _attach(base: Any, training: Training[Any]) -> Any:
         task_type="CAUSAL_LM",
     )
     return get_peft_model(base, config)
-
-
-class _StepWatch(TrainerCallback):
-    """Reports every step, and stops training when asked to or when the loss is no number."""
-
-    def __init__(self, steps: int, on_progress: OnProgress, stop: Callable[[], bool]) -> None:
-        self.steps, self.step, self.loss = steps, 0, math.nan
-        self._on_progress, self._stop, self._cancelled = on_progress, stop, False
-        self._noted: dict[str, float] = {}
-
-    def note(self, look: Look) -> None:
-        """Report what was seen after a step beside the step's own figures, which come next."""
-        self._noted = {"kl_to_base": look.kl}
-        if look.margin is not None:
-            self._noted["holdout_margin"] = look.margin
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Count the step, and ask whether to stop."""
-        self.step = state.global_step
-        self._cancelled = self._cancelled or self._stop()
-        control.should_training_stop = control.should_training_stop or self._cancelled
-
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
-    ) -> None:
-        """Report the step's figures."""
-        if not logs or "loss" not in logs:
-            return
-        figures = {name: float(value) for name, value in logs.items()} | self._noted
-        self._noted = {}
-        self.loss = figures["loss"]
-        if not math.isfinite(figures["loss"] + figures.get("grad_norm", 0.0)):
-            self.loss = math.nan
-            control.should_training_stop = True
-        self._on_progress(Progress(state.global_step, self.steps, figures))
-
-    def check(self) -> None:
-        """Raise what went wrong, if anything did."""
-        if self._cancelled:
-            raise Conflict("The run was cancelled.", code="cancelled")
-        if not math.isfinite(self.loss):
-            raise Invalid(
-                f"Training diverged at step {self.step}: lower the learning rate.",
-                param="learning_rate",
-            )
