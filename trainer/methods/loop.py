@@ -6,6 +6,7 @@ Owns what the methods share. Must not know: which method runs, what is done with
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
