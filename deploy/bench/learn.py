@@ -72,7 +72,8 @@ def measure(
     With `resume`, runs of the same setting that are in the file already are not measured again.
     Raises Invalid for a taste that there is not and for more questions than there are.
     """
-    _require(model, tastes, held_out)
+    _require(tastes, held_out)
+    require_model(model)
     setting = Setting(str(model), tokens, held_out)
     done = kept(runs, setting) if resume else []
     known = {(run["taste"], run["seed"], run["judgements"]) for run in done}
@@ -148,22 +149,27 @@ def table(figures: Mapping[str, Any]) -> Table:
     caption = (
         "before, after, prompt: preferred among "
         f"{figures['questions']} held-out answers of the base, the version, and the base with "
-        "liked answers in its prompt; in brackets a version that the gate kept back; ppl: perplexity "
-        "of neutral prose against the base's; KL: nats an answer; bad: broken answers after"
+        "liked answers in its prompt; in brackets a version that the gate kept back; ppl: "
+        "perplexity of neutral prose against the base's; KL: nats an answer; bad: broken answers "
+        "after"
     )
     return figure_table("What thumbs teach", head, rows, caption)
 
 
-def _require(model: Path, tastes: Sequence[str], held_out: int) -> None:
-    if unknown := sorted(set(tastes) - set(TASTES)):
-        raise Invalid(f"There is no taste {', '.join(unknown)}: choose from {', '.join(TASTES)}.")
-    if held_out > MOST_HELD_OUT:
-        raise Invalid(f"At most {MOST_HELD_OUT} questions can be held out.", param="questions")
+def require_model(model: Path) -> None:
+    """Raises Invalid for a folder without a model, and says how to get one."""
     if not (model / "config.json").is_file():
         raise Invalid(
             f"{model} holds no model (config.json). `attune bench real-model {model}` fetches one.",
             param="model",
         )
+
+
+def _require(tastes: Sequence[str], held_out: int) -> None:
+    if unknown := sorted(set(tastes) - set(TASTES)):
+        raise Invalid(f"There is no taste {', '.join(unknown)}: choose from {', '.join(TASTES)}.")
+    if held_out > MOST_HELD_OUT:
+        raise Invalid(f"At most {MOST_HELD_OUT} questions can be held out.", param="questions")
 
 
 def _measured(
