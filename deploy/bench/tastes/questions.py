@@ -20,7 +20,7 @@ _DOING = (
     "plan a birthday party", "write a thank-you note", "remember names", "learn to touch-type",
     "study for an exam", "get up earlier", "fall asleep faster", "drink more water",
     "begin to run", "stretch a stiff back", "prepare for a job interview", "ask for a pay rise",
-    "run a short meeting", "say no to a colleague", "tidy a crowded desk", "back up photos",
+    "run a meeting", "say no to a colleague", "tidy a crowded desk", "back up photos",
     "choose a strong password", "make a phone battery last", "slow down a fast talker",
     "save money on groceries", "split a bill among friends", "keep a household budget",
     "choose a first guitar", "tune a ukulele", "practise singing", "draw a face",
