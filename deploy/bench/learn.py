@@ -12,14 +12,15 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from adapters.artifacts.digest import weights_digest
 from core.errors import Invalid
+from deploy.bench.real_model import require_model
 from deploy.bench.results import figure_table
 from deploy.bench.setting import progress
 from deploy.bench.tastes.asking import TEMPERATURE, Received, ask, plain
@@ -29,21 +30,13 @@ from deploy.bench.tastes.neutral import perplexity
 from deploy.bench.tastes.people import Stream, Thumbs, rate
 from deploy.bench.tastes.prompting import prompted
 from deploy.bench.tastes.questions import MOST_HELD_OUT, questions
+from deploy.bench.tastes.runs import Setting, kept, summary
 
 RUNS = Path("deploy/bench/results/learn.runs.jsonl")
 SHOWN = 12
 """Held-out questions whose answers before, after and prompted are kept as texts."""
 _ROUND = 1_000_000
 """Seeds of the rounds of one seed lie this close together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What a run depends on besides its taste, seed and number of thumbs."""
-
-    model: str
-    tokens: int
-    questions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +67,14 @@ def measure(
     """
     _require(tastes, held_out)
     require_model(model)
-    setting = Setting(str(model), tokens, held_out)
+    setting = Setting(weights_digest(model)[:12], tokens, held_out)
     done = kept(runs, setting) if resume else []
     known = {(run["taste"], run["seed"], run["judgements"]) for run in done}
     wanted = [
         (taste, seed, count)
         for seed in range(seeds)
-        for taste in tastes
-        for count in thumbs
+        for taste in dict.fromkeys(tastes)
+        for count in dict.fromkeys(thumbs)
         if (taste, seed, count) not in known
     ]
     runs.parent.mkdir(parents=True, exist_ok=True)
@@ -94,38 +87,9 @@ def measure(
             file.write(json.dumps({**asdict(setting), **run}) + "\n")
             file.flush()
             progress.print(_told(run, len(done), len(wanted) + len(known)))
-    return {**asdict(setting), "temperature": TEMPERATURE, "runs": done, **summary(done)}
-
-
-def kept(runs: Path, setting: Setting) -> list[dict[str, Any]]:
-    """The runs of this setting in the file; a last line that was cut off is passed over."""
-    found = []
-    for line in runs.read_text(encoding="utf-8").splitlines() if runs.is_file() else ():
-        with suppress(ValueError):
-            run = json.loads(line)
-            if all(run.pop(name, None) == value for name, value in asdict(setting).items()):
-                found.append(run)
-    return found
-
-
-def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over seeds by taste and thumbs, and what failed altogether."""
-    groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-    for run in runs:
-        groups.setdefault((run["taste"], run["judgements"]), []).append(run)
-    means = []
-    for (taste, count), group in sorted(groups.items(), key=lambda item: (item[0][0], item[0][1])):
-        named = ("preferred_before", "preferred_after", "prompted", "neutral_perplexity_ratio")
-        mean = {name: statistics.fmean(run[name] for run in group) for name in named}
-        before, after = mean["preferred_before"], mean["preferred_after"]
-        learnt = after - before >= 0.25 or (before > 0 and after >= 2 * before)
-        means.append({"taste": taste, "judgements": count, **mean, "learnt": learnt})
-    failed = [
-        f"{run['taste']}, seed {run['seed']}, {run['judgements']} thumbs: {run['error']}"
-        for run in runs
-        if run["state"] == "failed"
-    ]
-    return {"means": means, "failed_because": failed}
+    done.sort(key=lambda run: (run["taste"], run["judgements"], run["seed"]))
+    told = {"model": model.name, "temperature": TEMPERATURE}
+    return {**told, **asdict(setting), "runs": done, **summary(done)}
 
 
 def table(figures: Mapping[str, Any]) -> Table:
@@ -154,15 +118,6 @@ def table(figures: Mapping[str, Any]) -> Table:
         "after"
     )
     return figure_table("What thumbs teach", head, rows, caption)
-
-
-def require_model(model: Path) -> None:
-    """Raises Invalid for a folder without a model, and says how to get one."""
-    if not (model / "config.json").is_file():
-        raise Invalid(
-            f"{model} holds no model (config.json). `attune bench real-model {model}` fetches one.",
-            param="model",
-        )
 
 
 def _require(tastes: Sequence[str], held_out: int) -> None:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from core.errors import Invalid
-from deploy.bench.learn import require_model
 from deploy.bench.preferences.accuracy import Scored, accuracies, differences, interval
 from deploy.bench.preferences.reading import HumanPair, read_pairs
 from deploy.bench.preferences.training import Trained, ours, plain_trl
+from deploy.bench.real_model import require_model
 from deploy.bench.results import figure_table
 from deploy.bench.setting import progress
 from trainer.model.encoding import Tokens, encode
@@ -96,7 +96,10 @@ def split_by_prompt(pairs: Sequence[Fit], share: float, seed: int) -> Split:
         key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest(),
     )
     if len(keys) < 2:
-        raise Invalid(f"Pairs of two prompts are needed to hold one out; there are {len(keys)}.")
+        raise Invalid(
+            f"Pairs of two prompts are needed to hold one out, and {len(keys)} can be used: give "
+            "more pairs, or a larger --longest if theirs are longer."
+        )
     apart = {*keys[: min(len(keys) - 1, max(1, round(share * len(keys))))]}
     return Split(
         tuple(one for one in pairs if one.pair.key not in apart),
@@ -179,6 +182,7 @@ def _measured(
     run: dict[str, Any] = {
         "seed": seed,
         "train_pairs": len(split.train),
+        "train_tokens": sum(_tokens(one) for one in split.train),
         "held_out_pairs": len(split.held_out),
         "held_out_prompts": len({one.pair.key for one in split.held_out}),
         "likelihood": interval(
@@ -227,6 +231,12 @@ def _together(
 ) -> dict[str, Any]:
     seconds = sum(run[name]["train_s"] for run in runs)
     return {**accuracies(scored), "train_s": seconds, "settings": runs[0][name]["settings"]}
+
+
+def _tokens(one: Fit) -> int:
+    """What a pass over it reads: the prompt twice, and both answers."""
+    prompt, chosen, rejected = one.tokens
+    return 2 * len(prompt) + len(chosen) + len(rejected)
 
 
 def _longer(pairs: Sequence[Fit]) -> float:

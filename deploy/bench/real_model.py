@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core.errors import Unavailable
+from core.errors import Invalid, Unavailable
 from core.files import appearing
 
 MODEL = "SmolLM2-135M-Instruct"
@@ -43,6 +43,15 @@ def fetch(out: Path) -> Path:
         with _importable(packages):
             _convert(file, folder)
     return out
+
+
+def require_model(model: Path) -> None:
+    """Raises Invalid for a folder without a model, and says how to get one."""
+    if not (model / "config.json").is_file():
+        raise Invalid(
+            f"{model} holds no model (config.json). `attune bench real-model {model}` fetches one.",
+            param="model",
+        )
 
 
 def _install(target: Path) -> None:

@@ -149,9 +149,10 @@ def learn(
     has not.
     """
     told: dict[str, Any] = {"model": model, "seeds": seeds, "tokens": tokens, "held_out": questions}
+    told |= {"runs": runs, "resume": resume}
     # What is not given is the benchmark's own default.
     told |= {name: tuple(of) for name, of in (("tastes", tastes), ("thumbs", thumbs)) if of}
-    raise typer.Exit(_run("learn", as_json, runs=runs, resume=resume, **told))
+    raise typer.Exit(_run("learn", as_json, write=True, **told))
 
 
 @app.command("pairs")
@@ -170,7 +171,7 @@ def pairs(
     """Human pairs learnt by plain TRL and by Attune: who agrees with people on other prompts."""
     told: dict[str, Any] = {"file": file, "model": model, "seeds": seeds, "limit": limit}
     told |= {"held_out": held_out, "passes": passes, "longest": longest}
-    raise typer.Exit(_run("pairs", as_json, **told))
+    raise typer.Exit(_run("pairs", as_json, write=True, **told))
 
 
 @app.command("all")
@@ -201,5 +202,5 @@ def _run(name: str, as_json: bool = False, *, write: bool = False, **options: An
     if as_json:
         print(json.dumps({"benchmark": name, **began, "figures": rounded(figures)}))
     if write:
-        console.print(f"Figures: {write_result(name, began, figures)}")
+        (errors if as_json else console).print(f"Figures: {write_result(name, began, figures)}")
     return any(figures.get(kind) for kind in _TROUBLES)

@@ -9,13 +9,14 @@ import pytest
 from rich.console import Console
 
 from core.errors import Invalid
-from deploy.bench.learn import Setting, kept, measure, summary, table
+from deploy.bench.learn import measure, table
 from deploy.bench.tastes.asking import Received
 from deploy.bench.tastes.judges import TASTES, Said, broken
 from deploy.bench.tastes.neutral import TEXTS
 from deploy.bench.tastes.people import FEWEST_UPS, Stream, rate
 from deploy.bench.tastes.prompting import nearest, prompted
 from deploy.bench.tastes.questions import MOST_HELD_OUT, questions
+from deploy.bench.tastes.runs import Setting, kept, summary
 
 WORDS_30 = " ".join(f"word{number}" for number in range(30))
 
@@ -181,11 +182,11 @@ def test_runs_of_the_same_setting_are_found_again_and_a_cut_line_is_passed_over(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "runs.jsonl"
-    here, other = {"model": "m", "tokens": 48, "questions": 9}, {"model": "n", "tokens": 48}
+    here, other = {"base": "b1", "tokens": 48, "questions": 9}, {"base": "b2"}
     lines = [json.dumps({**here, **run()}), json.dumps({**here, **other, **run(seed=1)})]
-    file.write_text("\n".join([*lines, lines[0][:40]]))
-    assert kept(file, Setting("m", 48, 9)) == [run()]
-    assert kept(tmp_path / "none.jsonl", Setting("m", 48, 9)) == []
+    file.write_text("\n".join([*lines, "[1]", lines[0][:40]]))
+    assert kept(file, Setting("b1", 48, 9)) == [run()]
+    assert kept(tmp_path / "none.jsonl", Setting("b1", 48, 9)) == []
 
 
 def test_the_table_fits_eighty_columns_and_tells_what_the_gate_kept_back() -> None:
