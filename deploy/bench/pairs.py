@@ -223,7 +223,7 @@ def _logprobs(
 
 
 def _cost(made: Trained) -> dict[str, Any]:
-    return {"train_s": made.train_s, "steps": made.steps, "settings": made.settings}
+    return {**made.result, "settings": made.settings}
 
 
 def _together(

@@ -35,12 +35,11 @@ TRL: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """An adapter's folder, what it was told and how long it took."""
+    """An adapter's folder, what the method was told, and what the training says of itself."""
 
     folder: Path
     settings: dict[str, Any]
-    steps: int
-    train_s: float
+    result: dict[str, Any]
 
 
 def plain_trl(
@@ -80,7 +79,8 @@ def plain_trl(
         trainer.train()
         trainer.model.save_pretrained(out, selected_adapters=["default"])
         steps = trainer.state.global_step
-    return Trained(out, {**TRL, "beta": settings.beta}, steps, time.monotonic() - began_s)
+    result = {"steps": steps, "train_s": time.monotonic() - began_s}
+    return Trained(out, {**TRL, "beta": settings.beta}, result)
 
 
 def ours(
@@ -97,7 +97,7 @@ def ours(
         for pair in pairs
     ]
     made = train(model, Training(METHODS["dpo"], examples, told, out))
-    return Trained(made.path, asdict(told), made.steps, made.train_s)
+    return Trained(made.path, asdict(told), {**asdict(made), "path": out.name})
 
 
 def _row(pair: HumanPair) -> dict[str, Any]:

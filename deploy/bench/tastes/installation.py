@@ -121,6 +121,7 @@ class Installation:
         named = [event.data for event in events if event.data.get("name")]
         judged = [data for data in named if data["name"] == candidate and "evaluation" in data]
         trained = [data for data in named if candidate.startswith(data["name"]) and "steps" in data]
+        trained.sort(key=lambda data: len(data["name"]))  # the longest is of the candidate itself
         verdict = run.facts.verdict
         return Learnt(
             state=run.state,
