@@ -35,6 +35,8 @@ from deploy.bench.tastes.runs import Setting, kept, summary
 RUNS = Path("deploy/bench/results/learn.runs.jsonl")
 SHOWN = 12
 """Held-out questions whose answers before, after and prompted are kept as texts."""
+_AT_ONCE = 150
+"""Questions that people ask at a time: two of the sampler's batches."""
 _ROUND = 1_000_000
 """Seeds of the rounds of one seed lie this close together."""
 
@@ -139,13 +141,17 @@ def _measured(
 
 def _asked(place: Installation, setting: Setting, seed: int) -> Asked:
     rated, held_out = questions(seed, setting.questions)
-    model, tokens = place.model, setting.tokens
-    chats = [plain(question) for question in rated]
+    model = place.model
+
+    def received(number: int) -> list[Received]:
+        """The next questions, from the first again after the last."""
+        first = number * _AT_ONCE
+        chats = [plain(rated[at % len(rated)]) for at in range(first, first + _AT_ONCE)]
+        return ask(model, chats, None, tokens=setting.tokens, seed=seed * _ROUND + number + 1)
+
     return Asked(
         tuple(held_out),
-        Stream(
-            lambda number: ask(model, chats, None, tokens=tokens, seed=seed * _ROUND + number + 1)
-        ),
+        Stream(received),
         tuple(_answers(place, setting, held_out, None, seed)),
         perplexity(model, None),
     )
