@@ -223,7 +223,9 @@ def _logprobs(
 
 
 def _cost(made: Trained) -> dict[str, Any]:
-    return {**made.result, "settings": made.settings}
+    # As texts: figures are rounded to three decimals, a learning rate must not be.
+    told = {name: f"{of:g}" if isinstance(of, float) else of for name, of in made.settings.items()}
+    return {**made.result, "settings": told}
 
 
 def _together(

@@ -12,6 +12,7 @@ from deploy.bench.learn import measure as measure_learning
 from deploy.bench.learn import table as learning_table
 from deploy.bench.pairs import measure as measure_pairs
 from deploy.bench.pairs import table as pairs_table
+from deploy.bench.results import rounded
 
 ITEM = {"prompt": "Who are you?", "must_contain": ["model"], "kind": "facts"}
 
@@ -70,7 +71,7 @@ def test_pairs_are_learnt_by_both_and_scored_on_other_prompts(tmp_path: Path) ->
         assert found["accuracy"]["low"] <= found["accuracy"]["mean"] <= found["accuracy"]["high"]
         assert found["margin"]["mean"] != 0.0
         assert run[name]["steps"] > 0
-    assert figures["trl"]["settings"]["learning_rate"] == 5e-6
+    assert rounded(figures)["trl"]["settings"]["learning_rate"] == "5e-06"
     # Pairs this plain are learnt by the faster recipe at once.
     assert figures["ours"]["accuracy"]["mean"] == 1.0
     pairs_table(figures)
