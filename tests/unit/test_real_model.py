@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,17 @@ import pytest
 from core.errors import Conflict, Unavailable
 from deploy.bench.real_model import fetch
 
+SHAPE = {"hidden_size": 576, "num_hidden_layers": 30, "vocab_size": 49152, "dtype": "bfloat16"}
 
-def test_a_model_that_is_there_is_kept(tmp_path: Path) -> None:
-    for name in ("config.json", "model.safetensors"):
-        (tmp_path / name).write_text(name)
+
+def test_the_model_is_kept_where_it_is_and_another_is_not_taken_for_it(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_text("weights")
+    (tmp_path / "config.json").write_text(json.dumps(SHAPE))
     assert fetch(tmp_path) == tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    (tmp_path / "config.json").write_text(json.dumps(SHAPE | {"hidden_size": 256}))
+    with pytest.raises(Conflict, match="choose another folder"):
+        fetch(tmp_path)
 
 
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
