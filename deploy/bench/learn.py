@@ -80,8 +80,9 @@ def measure(
         for count in dict.fromkeys(thumbs)
         if (taste, seed, count) not in known
     ]
-    if not resume:
-        _keep(runs, "", "w")
+    if wanted:
+        # A line that was cut off must not spoil the next one.
+        _keep(runs, "\n" if resume else "", "a" if resume else "w")
     with tempfile.TemporaryDirectory(prefix="attune-bench-") as home:
         for run in _measured(Installation(Path(home), model), setting, wanted):
             done.append(run)
