@@ -33,7 +33,8 @@ test: check
 	$(BIN)/pytest --durations=8 -n 2 --dist loadfile $(QUICK)
 	$(BIN)/pytest --durations=12 -m "not drill" tests/integration tests/security
 
-# kill -9 of everything, minutes of everything at once, attacks of minutes, more tastes to learn.
+# kill -9 of everything, minutes of everything at once, attacks of minutes, more tastes to learn, a
+# real model from the package index.
 drill: setup
 	$(BIN)/pytest --durations=0 --durations-min=5 -m drill tests/drill tests/integration tests/security
 

