@@ -16,6 +16,7 @@ import tempfile
 import threading
 import venv
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,30 @@ def test_the_engine_keeps_the_promises_of_a_speaker(
     engine: Engine, export: Path, name: str
 ) -> None:
     check_speaker(engine, Installation(export).find(name))
+
+
+def test_the_ids_told_are_those_transformers_reads_and_samples(
+    engine: Engine, export: Path
+) -> None:
+    """Greedy, with the token that ends the answer; and what a stop string hides is among them."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "deploy" / "model")
+    model = AutoModelForCausalLM.from_pretrained(ROOT / "deploy" / "model", dtype="float32")
+    read = tokenizer.apply_chat_template(
+        list(QUESTION), add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    length = read["input_ids"].shape[1]
+    expected = model.generate(**read, do_sample=False, max_new_tokens=40)[0].tolist()
+    base = Installation(export).own()
+    speech = engine.start(base, QUESTION, GREEDY)
+    text = "".join(speech)
+    assert [*speech.prompt, *speech.token_ids] == expected
+    assert speech.token_ids[-1] == tokenizer.eos_token_id
+    stopped = engine.start(base, QUESTION, replace(GREEDY, stop=(text[4:7],)))
+    assert len("".join(stopped)) <= 4
+    assert stopped.token_ids == expected[length:][: len(stopped.token_ids)]
+    assert text[4:7] in tokenizer.decode(stopped.token_ids)
 
 
 def test_switching_adapters_leaves_no_trace(engine: Engine, export: Path) -> None:
