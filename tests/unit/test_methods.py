@@ -146,18 +146,26 @@ def test_sft_reads_what_people_wrote_and_not_what_the_model_said() -> None:
     assert METHODS["sft"].examples(said) == [Demonstration("question 2", "answer 2")]
 
 
-def test_the_rows_of_kto_are_those_of_the_first_release() -> None:
+def test_the_order_of_ktos_rows_is_that_of_the_first_release() -> None:
     """Recorded then: another order would make other weights of the same feedback."""
     labels = [(Thumb("q", "a", n < 5), ([n], [100 + n])) for n in range(16)]
     rows = METHODS["kto"].rows(labels, BRIEF)
-    assert rows[0] == {
-        "prompt_ids": [12],
-        "completion_ids": [112],
-        "KL_completion_ids": [114],
-        "label": False,
-    }
+    kept = [{name: row[name] for name in row if name != "KL_completion_ids"} for row in rows]
+    assert kept[0] == {"prompt_ids": [12], "completion_ids": [112], "label": False}
     assert len(rows) == 24
-    assert digest(rows) == "8d9030191141fb78adf3bec22ad054549919c945ee9c4399d633b281856b0249"
+    assert digest(kept) == "4619694e1d260e8136f4579d55999325ff6f68f2cb387c64b37495752332155f"
+
+
+def test_ktos_kl_term_reads_one_other_answer_per_example_at_every_visit() -> None:
+    """So that the reference reads it once. With its prompt it is never longer than a row may be."""
+    labels = [(Thumb("q", "a", n < 5), ([n] * 4, [100 + n] * 5)) for n in range(16)]
+    rows = METHODS["kto"].rows(labels, replace(BRIEF, steps=12, max_length=9))
+    others = {(row["prompt_ids"][0], row["KL_completion_ids"][0]) for row in rows}
+    assert len(rows) > len(others) == 16
+    assert {other for _, other in others} == {100 + n for n in range(16)}
+    assert all(other != 100 + prompt for prompt, other in others)
+    cut = METHODS["kto"].rows(labels, replace(BRIEF, max_length=6))
+    assert {len(row["KL_completion_ids"]) for row in cut} == {2}
 
 
 def test_the_rows_of_dpo_are_those_of_the_first_release() -> None:
