@@ -29,7 +29,7 @@ def written(tmp_path: Path, data: bytes) -> Path:
         LINE + b"\n" + LINE + b"\n",
         LINE + b"\n" + LINE,  # no end of the last line
         b"\xef\xbb\xbf" + LINE + b"\r\n" + LINE + b"\r\n",  # a BOM, Windows' ends of lines
-        gzip.compress(LINE + b"\n" + LINE + b"\n"),
+        gzip.compress(LINE + b"\n" + LINE + b"\n", mtime=0),
         LINE + b"\n\n  \n" + LINE,  # blank lines are none
     ],
 )
