@@ -16,7 +16,8 @@ MOST_RATES = 4
 class Recipe:
     """Figures of a training. None leaves one to the trainer; a run keeps them all filled in.
 
-    `kl_budget` is in nats per answer, `max_length` in tokens, `holdout` a share of the prompts.
+    `kl_budget` is in nats per answer, `kl_token_budget` in nats per token, `max_length` in tokens,
+    `holdout` a share of the prompts.
     """
 
     learning_rate: float | tuple[float, ...] | None = None
@@ -29,6 +30,7 @@ class Recipe:
     alpha: int | None = None
     target_modules: tuple[str, ...] | None = None
     kl_budget: float | None = None
+    kl_token_budget: float | None = None
     holdout: float | None = None
     patience: int | None = None
 

@@ -47,6 +47,7 @@ class Hyperparameters:
     max_length: int = 512
     seed: int = 0
     kl_budget: float | None = None  # nats per answer; None: trained to the last step, unwatched
+    kl_token_budget: float = 0.0  # nats more for each token of an answer
     holdout: float = 0.0  # share of the prompts that is watched instead of learnt from
     patience: int = 3  # looks without a better margin
     precompute: bool = True

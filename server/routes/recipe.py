@@ -49,7 +49,10 @@ class RecipeBody(Body):
         None, min_length=1, max_length=32, description="Linear layers that are trained, by name."
     )
     kl_budget: float | None = Field(
-        None, gt=0, le=1000, description="It stops at this KL to the base, nats per answer."
+        None, gt=0, le=1000, description="It stops at this KL to the base, nats per answer,"
+    )
+    kl_token_budget: float | None = Field(
+        None, ge=0, le=100, description="and so many nats more for each token of the answer."
     )
     holdout: float | None = Field(
         None, ge=0, le=0.5, description="Share of the prompts trained on that is watched instead."

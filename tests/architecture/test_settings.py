@@ -111,6 +111,7 @@ def test_the_defaults_of_the_recipe_are_what_a_run_uses() -> None:
     for name, first in numbers.items():
         assert number(first) == getattr(used, name), name
     assert used.kl_budget == Settings().gate_kl_cap
+    assert used.kl_token_budget == Settings().gate_kl_token_cap
     assert used.alpha == 2 * (used.rank or 0)
     text = (ROOT / "docs" / "training.md").read_text()
     for module in used.target_modules or ():

@@ -18,6 +18,13 @@ def test_the_largest_margin_within_the_budget_is_kept() -> None:
     assert (found.best.step, found.stop) == (20, None)
 
 
+def test_a_long_answer_may_be_further_away() -> None:
+    long = [Look(1, 3.0, tokens=50.0), Look(2, 3.0, tokens=50.0)]
+    assert weigh(long, 2.0, 3, kl_token_budget=0.02).best.step == 2
+    found = weigh(long, 2.0, 3, kl_token_budget=0.01)
+    assert (found.best.step, found.stop) == (1, "KL 3.00 is over its budget of 2.5 nats an answer")
+
+
 def test_of_equal_margins_the_first_is_kept() -> None:
     assert weigh(looks((0.5, 1.0), (1.0, 1.0)), 2.5, 3).best.step == 10
 

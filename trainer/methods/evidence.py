@@ -16,11 +16,13 @@ class Look:
 
     `kl`: KL(policy || base) of an answer, in nats. `margin`: how much more the liked answers of
     the holdout have gained on the base than the disliked ones, in nats; None without a holdout.
+    `tokens`: mean length of the answers that `kl` is of.
     """
 
     step: int
     kl: float
     margin: float | None = None
+    tokens: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +33,26 @@ class Finding:
     stop: str | None
 
 
-def weigh(looks: Sequence[Look], kl_budget: float, patience: int) -> Finding:
+def weigh(
+    looks: Sequence[Look], kl_budget: float, patience: int, kl_token_budget: float = 0.0
+) -> Finding:
     """What `looks`, at least one and in order, say so far.
 
-    Best is the largest margin within the budget, the first of equals; without margins the last look
-    within it, because the KL alone tells how far is too far and not how far is enough. With none
-    within it the first. A margin that is no number is the worst there is. Two looks in a row over
-    the budget are the end of it.
+    The budget is `kl_budget` nats an answer and `kl_token_budget` more for each token. Best is the
+    largest margin within the budget, the first of equals; without margins the last look within it,
+    because the KL alone tells how far is too far and not how far is enough. With none within it the
+    first. A margin that is no number is the worst there is. Two looks in a row over the budget are
+    the end of it.
     """
-    within = [at for at, look in enumerate(looks) if look.kl <= kl_budget]
+    allowed = [kl_budget + kl_token_budget * look.tokens for look in looks]
+    # A KL that is no number is over it, too.
+    within = [at for at, look in enumerate(looks) if look.kl <= allowed[at]]
     best = max(within, key=lambda at: _worth(looks, at), default=0)
     last = looks[-1]
     stop = None
     # A large step may overshoot and settle again; one that does not settle has gone too far.
-    over = [not look.kl <= kl_budget for look in looks[-2:]]  # also where it is no number
-    if len(over) == 2 and all(over):
-        stop = f"KL {last.kl:.2f} is over its budget of {kl_budget:g} nats an answer"
+    if len(looks) > 1 and not {len(looks) - 1, len(looks) - 2} & {*within}:
+        stop = f"KL {last.kl:.2f} is over its budget of {allowed[-1]:.3g} nats an answer"
     elif last.margin is not None and len(looks) - 1 - best >= patience:
         stop = f"the margin got no better in {patience} looks"
     return Finding(looks[best], stop)

@@ -12,6 +12,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,7 +66,12 @@ class Evidence(TrainerCallback):
     ) -> None:
         assert hyperparameters.kl_budget is not None  # who gives none is not watched
         self._model, self._policy = model, policy
-        self._budget, self._patience = hyperparameters.kl_budget, hyperparameters.patience
+        self._weigh = partial(
+            weigh,
+            kl_budget=hyperparameters.kl_budget,
+            kl_token_budget=hyperparameters.kl_token_budget,
+            patience=hyperparameters.patience,
+        )
         self._seed = hyperparameters.seed
         self._at = look_steps(hyperparameters.steps, LOOKS)
         self._prompts = [list(prompt) for prompt in prompts[:OPEN_PROMPTS]]
@@ -77,7 +83,7 @@ class Evidence(TrainerCallback):
     @property
     def finding(self) -> Finding | None:
         """What the looks so far say; None before the first."""
-        return weigh(self.looks, self._budget, self._patience) if self.looks else None
+        return self._weigh(self.looks) if self.looks else None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Score the watched answers under the base."""
@@ -91,7 +97,7 @@ class Evidence(TrainerCallback):
         look = self._look(state.global_step)
         self.looks.append(look)
         self._report(look)
-        found = weigh(self.looks, self._budget, self._patience)
+        found = self._weigh(self.looks)
         if found.best is look:
             self._best = {name: weight.detach().clone() for name, weight in self._trained()}
         control.should_training_stop = control.should_training_stop or found.stop is not None
@@ -109,7 +115,7 @@ class Evidence(TrainerCallback):
             said = generate(self._model, self._policy, self._prompts, config)
             answers = list(zip(self._prompts, said, strict=True))
             kl = statistics.fmean(summed(self._model, self._policy, answers, divergence))
-            return Look(step, kl, self._margin())
+            return Look(step, kl, self._margin(), statistics.fmean(map(len, said)))
 
     def _margin(self) -> float | None:
         shifts = [

@@ -46,6 +46,7 @@ def as_used(
         "alpha": 2 * rank,
         "target_modules": _UNTOLD.target_modules,
         "kl_budget": settings.gate_kl_cap,
+        "kl_token_budget": settings.gate_kl_token_cap,
         "holdout": HOLDOUT,
         "patience": PATIENCE,
     }
