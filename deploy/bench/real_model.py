@@ -110,6 +110,8 @@ def _convert(file: Path, out: Path) -> None:
         del config.quantization_config
     model = type(read)(config)
     model.load_state_dict(read.state_dict())
-    model.generation_config = GenerationConfig(eos_token_id=_END, pad_token_id=_END)
+    model.generation_config = GenerationConfig(
+        bos_token_id=config.bos_token_id, eos_token_id=_END, pad_token_id=_END
+    )
     model.to(torch.bfloat16).save_pretrained(out)
     AutoTokenizer.from_pretrained(**source).save_pretrained(out)
