@@ -18,6 +18,7 @@ from core.settings import SHIPPED_MODEL, Settings
 from core.work.kind import Place
 from core.work.ledger import Ledger
 from deploy.bench.adapters import write_adapter
+from trainer.judging.suite import suite_for
 from trainer.model.warm import WarmModel
 from trainer.runs.plan import Candidate
 from trainer.runs.steps import Judged, Steps
@@ -63,15 +64,12 @@ def test_what_was_answered_before_and_after_stays_with_the_verdict(world: tuple)
     assert runs.find(run_id).facts.samples == (Sample("Hi?", "Hello.", "Arr!"),)
 
 
-def test_a_chat_model_without_a_suite_is_asked_the_general_one(
-    world: tuple,  # type: ignore[type-arg]
-    tmp_path: Path,
-) -> None:
-    steps = world[0]
-    assert len(steps._suite(is_chat=True)) == 156  # the shipped model brings its own
-    steps._settings = Settings(home=tmp_path, model=str(tmp_path))
-    assert steps._suite(is_chat=False) == ()
-    assert len(steps._suite(is_chat=True)) == 150
+def test_a_chat_model_without_a_suite_is_asked_the_general_one(tmp_path: Path) -> None:
+    own = Settings(home=tmp_path).resolved_regression_suite()
+    assert len(suite_for(own, is_chat=True)) == 156  # the shipped model brings its own
+    none = Settings(home=tmp_path, model=str(tmp_path)).resolved_regression_suite()
+    assert suite_for(none, is_chat=False) == ()
+    assert len(suite_for(none, is_chat=True)) == 150
 
 
 def test_a_publish_resumed_after_a_rollback_leaves_the_rollback_alone(world: tuple) -> None:  # type: ignore[type-arg]
@@ -82,11 +80,12 @@ def test_a_publish_resumed_after_a_rollback_leaves_the_rollback_alone(world: tup
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    end, steps._end = steps._end, die  # type: ignore[method-assign]
+    publisher = steps._publisher
+    end, publisher._end = publisher._end, die  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         steps.publish(run_id, "", judged)
     registry.rollback(registry.by_id(adapter_id), actor="operator")
-    steps._end = end  # type: ignore[method-assign]
+    publisher._end = end  # type: ignore[method-assign]
     steps.publish(run_id, "", judged)
     assert registry.by_id(adapter_id).live_version is None
     assert runs.find(run_id).state == "succeeded"

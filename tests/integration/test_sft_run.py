@@ -87,4 +87,5 @@ def test_corrections_become_a_live_version_of_an_adapter_that_asks_for_sft(
     verdict = steps.publish(run.id, digest, steps.evaluate(run.id, digest, planned))
     assert verdict.promoted, verdict.reasons
     version = registry.version(adapter.id, 1)
-    assert (version.state, version.run_id, version.note) == ("live", run.id, "sft-fresh")
+    assert (version.state, version.run_id) == ("live", run.id)
+    assert version.note.startswith("sft-fresh")  # all of the update, or a share of it

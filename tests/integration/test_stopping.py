@@ -11,6 +11,7 @@ from adapters.artifacts.digest import adapter_digest
 from trainer.judging.evaluate import ANSWER_TOKENS
 from trainer.methods import METHODS
 from trainer.methods.loop import Training, train
+from trainer.model.encoding import encode_prompt
 from trainer.model.sampling import answers
 from trainer.model.scoring import kl_to_base
 from trainer.model.warm import WarmModel
@@ -58,7 +59,7 @@ def test_every_look_is_reported_with_its_step(free) -> None:
 def test_the_kl_watched_is_the_gates(tiny_model, habits, free) -> None:
     """On the same prompts: 16 answers against all, so within half of each other."""
     result, steps = free
-    prompts = [habits.ask(item) for item in habits.items]
+    prompts = [encode_prompt(tiny_model.tokenizer, habits.ask(item)) for item in habits.items]
     said = answers(tiny_model, prompts, result.path, 1.0, ANSWER_TOKENS, 0)
     items = [(prompt, one.ids) for prompt, one in zip(prompts, said, strict=True)]
     judged = sum(kl_to_base(tiny_model, items, result.path)) / len(items)
