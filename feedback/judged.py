@@ -79,9 +79,9 @@ def _read_some(connection: sa.Connection, seqs: Sequence[int]) -> Iterator[Judge
 # Made by hand, in the order of their fields: to check what the database holds takes as long as
 # all the rest. What is not read is as if there were none.
 def _answer(row: Sequence[Any]) -> Interaction:
-    *first, response, prompt_tokens, completion_tokens = row
-    told: dict[str, Any] = {"response": response, "prompt_tokens": prompt_tokens}
-    told["completion_tokens"] = completion_tokens
+    *first, sampling, response, prompt_tokens, completion_tokens, tokens = row
+    told: dict[str, Any] = {"sampling": sampling, "response": response, "tokens": tokens}
+    told |= {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
     return Interaction(*first, **told)
 
 
@@ -91,13 +91,6 @@ def _item(row: Sequence[Any]) -> Feedback:
     values: list[Any] = [*first, compared, source_kind, source_id, end_user]
     told: dict[str, Any] = {"updated_at_s": updated_at_s}
     return Feedback(*values, **told)
-
-
-def _counted() -> sa.ColumnElement[int]:
-    """The engine's count of a prompt, where it read all of what was logged; else null."""
-    request = sa.cast(interactions.c.request, sa.Text)
-    cut = request.contains("truncat") | request.contains('"edge"')  # a device counts for itself
-    return sa.case((sa.not_(cut), interactions.c.prompt_tokens))
 
 
 _TARGETS = sa.select(feedback_targets.c.feedback_seq, feedback_targets.c.completion_id).where(
@@ -110,7 +103,9 @@ _ITEMS = sa.select(
 ).where(among(feedback.c.seq, listed("seqs", sa.BigInteger())))
 _ANSWERS = sa.select(
     *(interactions.c[name] for name in Interaction.__slots__[:14]),  # to the end user
+    interactions.c.sampling,
     interactions.c.response,
-    _counted(),
+    interactions.c.prompt_tokens,
     interactions.c.completion_tokens,
+    interactions.c.tokens,
 ).where(among(interactions.c.id, listed("ids", sa.Text())))

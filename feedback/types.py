@@ -114,9 +114,17 @@ class Feedback:
         return "comment"
 
 
+Packed = bytes
+"""Token ids as `feedback.token_ids` packs them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One completion judged good or bad (KTO's unpaired signal)."""
+    """One completion judged good or bad (KTO's unpaired signal).
+
+    `ids` are what is trained on: of the prompt, then of the completion, as they were served. Where
+    there are none, both texts go through the chat template. The texts are for people.
+    """
 
     prompt: tuple[Message, ...] | str
     completion: str
@@ -126,11 +134,15 @@ class Label:
     at_s: float
     feedback_ids: tuple[FeedbackId, ...]
     interaction_ids: tuple[CompletionId, ...]
+    ids: tuple[Packed, Packed] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two completions to one prompt, the first preferred (DPO's signal)."""
+    """Two completions to one prompt, the first preferred (DPO's signal).
+
+    `ids`, as a label's: of the prompt, of the chosen and of the rejected completion.
+    """
 
     prompt: tuple[Message, ...] | str
     chosen: str
@@ -141,6 +153,7 @@ class Pair:
     at_s: float
     feedback_ids: tuple[FeedbackId, ...]
     interaction_ids: tuple[CompletionId, ...]
+    ids: tuple[Packed, Packed, Packed] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from feedback.learning.reading import read_feedback
 from feedback.putting import Said
 from feedback.store import FeedbackStore
 from feedback.writer import FeedbackWriter
-from trainer.model.lengths import Lengths
+from trainer.model.recorded import Encoder
 from trainer.runs.watch import Watch
 
 SMALLEST = 1_000
@@ -171,17 +171,17 @@ def _measure_one(database: Database, size: int) -> dict[str, float]:
     from transformers import AutoTokenizer
 
     settings = Settings()
-    unfit = Lengths(AutoTokenizer.from_pretrained(SHIPPED_MODEL), settings.train_max_length)
+    encode = Encoder(AutoTokenizer.from_pretrained(SHIPPED_MODEL), settings.train_max_length)
     adapter = tell(database, size)
     store = FeedbackStore(database)
-    watch = Watch(database, unfit, rest=0.0)
+    watch = Watch(database, encode, rest=0.0)
     found = {"look_first_s": _timed(watch.open_due_runs)}
     _one_more(database, adapter, size)
     found["look_again_s"] = _timed(watch.open_due_runs)
     found["look_peak_mib"] = _peak_mib()
     del watch
     began = time.perf_counter()
-    learnt = read_feedback(store, adapter, unfit, newest=settings.learn_max_items)
+    learnt = read_feedback(store, adapter, encode, newest=settings.learn_max_items)
     found["read_and_pair_s"] = time.perf_counter() - began
     began = time.perf_counter()
     to_bytes(freeze(adapter.id, learnt.labels, learnt.pairs, learnt.dropped, 0.2))

@@ -17,6 +17,7 @@ import numpy as np
 from core.settings import Settings
 from deploy.demo.users import MAX_TOKENS, TEMPERATURE, Answered, likes
 from deploy.demo.world.questions import Question, ask
+from feedback.token_ids import pack_ids
 from feedback.types import Label
 from trainer.methods import METHODS
 from trainer.model.encoding import encode_prompt
@@ -42,7 +43,8 @@ def learn_taste(model: WarmModel, out: Path) -> Path:
     rng = random.Random(0)
     questions = [ask(rng, "train") for _ in range(400)]
     prompts = [({"role": "user", "content": question.text},) for question in questions]
-    given = answers(model, prompts, None, TEMPERATURE, MAX_TOKENS, seed=0)
+    asked = [encode_prompt(model.tokenizer, prompt) for prompt in prompts]
+    given = answers(model, asked, None, TEMPERATURE, MAX_TOKENS, seed=0)
     labels = [
         Label(
             prompt,
@@ -53,8 +55,9 @@ def learn_taste(model: WarmModel, out: Path) -> Path:
             0.0,
             (),
             (),
+            (pack_ids(ids), pack_ids(answer.ids)),
         )
-        for prompt, question, answer in zip(prompts, questions, given, strict=True)
+        for prompt, ids, question, answer in zip(prompts, asked, questions, given, strict=True)
     ]
     ups = [label for label in labels if label.desirable][:_UPS]
     downs = [label for label in labels if not label.desirable][:_DOWNS]

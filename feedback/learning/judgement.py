@@ -6,35 +6,27 @@ Pure; looks at one item at a time. What several items amount to is settled in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from core.ids import AdapterId, CompletionId, FeedbackId
-from feedback.learning.texts import Texts
+from feedback.learning.recorded import (
+    Encode,
+    Recorded,
+    Refused,
+    anything_fits,
+    corrected,
+    recorded_answer,
+)
+from feedback.learning.texts import Digest, Texts, same_prompt
 from feedback.learning.votes import Score, Vote, pair_vote, voice_of
-from feedback.types import Feedback, Interaction, Message
+from feedback.token_ids import pack_ids
+from feedback.types import Feedback, Interaction
 
 About = Mapping[CompletionId, Interaction]
-Prompt = tuple[Message, ...] | str
-Unfit = Callable[[Prompt, str, int | None], str | None]
-"""Why a trainer cannot take an answer to a prompt, as counted in `dropped`; None: it can.
-
-Told how many tokens the engine counted for both, where that is known.
-"""
-
-_TOOL_REASONS = ("tool_calls", "function_call")
-
-
-class Refused(Exception):
-    """A signal that cannot be learnt from; its text is the reason as counted in `dropped`."""
-
-
-def anything_fits(prompt: Prompt, answer: str, counted: int | None) -> None:
-    """The `Unfit` of a trainer that takes everything."""
 
 
 class Judgement(Struct, frozen=True, gc=False):
@@ -50,11 +42,11 @@ class Judgement(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads items for one adapter: into `texts`, less what its trainer finds `unfit`."""
+    """Reads items for one adapter: into `texts`, less what its trainer cannot `encode`."""
 
     adapter_id: AdapterId
     texts: Texts
-    unfit: Unfit = anything_fits
+    encode: Encode = anything_fits
 
     def judgement(self, item: Feedback, answers: Iterable[Interaction]) -> Judgement:
         """What an item says of the answers it speaks of, those that are known."""
@@ -100,19 +92,11 @@ class Reader:
             raise Refused("other_adapter")
         if about.outcome != "completed":
             raise Refused("not_completed")
-        if about.finish_reason in _TOOL_REASONS or _calls_tools(about.response):
-            raise Refused("tool_calls")
         index = item.choice_index if choice is None else choice
-        if index >= len(about.answers):
-            raise Refused("no_such_choice")
-        text = about.answers[index]
-        if not text.strip():
-            raise Refused("empty_answer")
-        prompt = _normalised(about.prompt)
-        self._fit(prompt, text, _counted(about))
+        prompt, text = self._digests(recorded_answer(about, index))
         return Vote(
-            prompt=self.texts.prompt(prompt),
-            texts=(self.texts.answer(text),),
+            prompt=prompt,
+            texts=(text,),
             side=side,
             voice=voice_of(item, about),
             at_s=item.said_at_s,
@@ -121,21 +105,22 @@ class Reader:
             version=about.version,
         )
 
-    def _fit(self, prompt: Prompt, text: str, counted: int | None) -> None:
-        reason = self.unfit(prompt, text, counted)
-        if reason is not None:
-            raise Refused(reason)
+    def _digests(self, recorded: Recorded) -> tuple[Digest, Digest]:
+        prompt_ids, ids = (None if ids is None else pack_ids(ids) for ids in self.encode(recorded))
+        return (
+            self.texts.prompt(recorded.prompt, prompt_ids),
+            self.texts.answer(recorded.text, ids, plain=recorded.plain),
+        )
 
     def _correction(self, item: Feedback, about: About) -> Vote:
         """That the edited answer is better than the one given."""
-        edit = item.correction or ""
-        if not edit.strip():
-            raise Refused("empty_answer")
         answer = _target(item, about)
         original = self._vote(item, answer, False)
-        self._fit(_normalised(answer.prompt), edit, None)
-        edited = replace(original, texts=(self.texts.answer(edit),), side=True)
-        vote = pair_vote(edited, original, "correction")
+        edit = corrected(recorded_answer(answer, item.choice_index), item.correction or "")
+        prompt, text = self._digests(edit)
+        if not same_prompt(prompt, original.prompt):
+            raise Refused("prompts_differ")
+        vote = pair_vote(replace(original, texts=(text,), side=True), original, "correction")
         if vote is None:
             raise Refused("unchanged_correction")
         return vote
@@ -165,7 +150,7 @@ class Reader:
         rejected = self._vote(item, other, False, choice=0, base_too=True)
         if self.adapter_id not in (best.adapter_id, other.adapter_id):
             raise Refused("other_adapter")
-        if rejected.prompt != chosen.prompt:
+        if not same_prompt(rejected.prompt, chosen.prompt):
             raise Refused("prompts_differ")
         vote = pair_vote(chosen, rejected, "comparison")
         if vote is None:
@@ -178,47 +163,3 @@ def _target(item: Feedback, about: About) -> Interaction:
     if item.completion_id is None or item.completion_id not in about:
         raise Refused("unknown_answer")
     return about[item.completion_id]
-
-
-def _counted(about: Interaction) -> int | None:
-    if about.prompt_tokens is None or about.completion_tokens is None:
-        return None
-    return about.prompt_tokens + about.completion_tokens
-
-
-def _normalised(prompt: Sequence[Message] | str) -> Prompt:
-    """The prompt as training sees it: role and text of each message, text parts joined.
-
-    Two requests are the same prompt exactly when these are equal.
-    """
-    if isinstance(prompt, str):
-        return prompt
-    messages = []
-    for message in prompt:
-        kind = message.get("type", "message")  # of an item of a response
-        if kind == "reasoning":
-            continue  # what was thought is no turn of the conversation
-        uses_tools = message.get("role") in ("tool", "function") or kind != "message"
-        if uses_tools or _calls_tools(message):
-            raise Refused("tool_calls")
-        messages.append({"role": message.get("role"), "content": _plain(message.get("content"))})
-    return tuple(messages)
-
-
-def _plain(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, Sequence) or not all(
-        isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in content
-    ):
-        raise Refused("not_text")
-    return "\n".join(part["text"] for part in content)
-
-
-def _calls_tools(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(
-            bool(item) if key in _TOOL_REASONS else _calls_tools(item)
-            for key, item in value.items()
-        )
-    return isinstance(value, list | tuple) and any(map(_calls_tools, value))

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 
 from core.ids import FeedbackId
 from feedback.learning.judgement import Judgement
-from feedback.learning.texts import Digest, Texts, prompt_key
+from feedback.learning.texts import Digest, Texts, of_prompt, prompt_key
 from feedback.learning.votes import Settled, Voice, pair_vote, settle, votes_of_scores
 from feedback.types import Label, Learnable, Pair
 
@@ -81,7 +81,7 @@ def _opposites(labels: Sequence[Settled]) -> list[Settled]:
     """A good and a bad answer to one prompt make a pair too; each answer is in one at most."""
     by_prompt: dict[Digest, tuple[list[Settled], list[Settled]]] = defaultdict(lambda: ([], []))
     for settled in sorted(labels, key=lambda one: one.vote.order, reverse=True):
-        by_prompt[settled.vote.prompt][not settled.vote.side].append(settled)
+        by_prompt[of_prompt(settled.vote.prompt)][not settled.vote.side].append(settled)
     pairs = []
     for good, bad in by_prompt.values():
         for up, down in zip(good, bad, strict=False):
@@ -114,11 +114,10 @@ def _capped(settled: Sequence[Settled], share: float) -> list[Settled]:
     return together + [one for ones in alone.values() for one in ones[:cap]]
 
 
-def _origin(settled: Settled, texts: Texts) -> dict[str, Any]:
+def _origin(settled: Settled) -> dict[str, Any]:
     """What labels and pairs have in common."""
     users = {name for _, name in settled.voices}
     return {
-        "prompt": texts.of(settled.vote.prompt),
         "version": settled.vote.version,
         "end_user": next(iter(users)) if len(users) == 1 else None,
         "at_s": settled.vote.at_s,
@@ -128,21 +127,26 @@ def _origin(settled: Settled, texts: Texts) -> dict[str, Any]:
 
 
 def _label(settled: Settled, texts: Texts) -> Label:
-    (text,) = settled.vote.texts
-    said = _origin(settled, texts)
-    return Label(completion=texts.of(text), desirable=settled.vote.side, **said)
+    prompt, text = texts.of(settled.vote.prompt), texts.of(settled.vote.texts[0])
+    ids = None if prompt.ids is None or text.ids is None else (prompt.ids, text.ids)
+    side = settled.vote.side
+    return Label(prompt.content, text.content, side, ids=ids, **_origin(settled))
 
 
 def _pair(settled: Settled, texts: Texts) -> Pair:
-    first, second = map(texts.of, settled.vote.texts)
-    chosen, rejected = (first, second) if settled.vote.side else (second, first)
+    prompt, first, second = map(texts.of, (settled.vote.prompt, *settled.vote.texts))
+    good, bad = (first, second) if settled.vote.side else (second, first)
+    ids = None
+    if prompt.ids is not None and good.ids is not None and bad.ids is not None:
+        ids = prompt.ids, good.ids, bad.ids
     origin = cast(Literal["comparison", "correction", "ratings"], settled.vote.origin)
-    return Pair(chosen=chosen, rejected=rejected, origin=origin, **_origin(settled, texts))
+    said = _origin(settled)
+    return Pair(prompt.content, good.content, bad.content, origin, ids=ids, **said)
 
 
-def _label_order(label: Label) -> tuple[float, str, str]:
-    return label.at_s, prompt_key(label.prompt), label.completion
+def _label_order(label: Label) -> tuple[object, ...]:
+    return label.at_s, prompt_key(label.prompt), label.completion, label.ids or ()
 
 
-def _pair_order(pair: Pair) -> tuple[float, str, str, str]:
-    return pair.at_s, prompt_key(pair.prompt), pair.chosen, pair.rejected
+def _pair_order(pair: Pair) -> tuple[object, ...]:
+    return pair.at_s, prompt_key(pair.prompt), pair.chosen, pair.rejected, pair.ids or ()

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from adapters.types import Adapter
 from core.clock import now_s
 from core.ids import AdapterId, FeedbackId
-from feedback.learning.judgement import Judgement, Reader, Unfit
+from feedback.learning.judgement import Judgement, Reader
 from feedback.learning.pairing import Agreed, agree, examples
+from feedback.learning.recorded import Encode
 from feedback.learning.texts import Texts
 from feedback.store import FeedbackStore
 from feedback.types import Learnable
@@ -96,10 +97,10 @@ def _no_collecting() -> Iterator[None]:
 
 
 def read_feedback(
-    store: FeedbackStore, adapter: Adapter, unfit: Unfit, *, newest: int
+    store: FeedbackStore, adapter: Adapter, encode: Encode, *, newest: int
 ) -> Learnable:
     """What the adapter can learn now, of its `newest` items, with all texts."""
     texts = Texts(keep=True)
-    reading = Reading(store, adapter.id, Reader(adapter.id, texts, unfit), newest=newest)
+    reading = Reading(store, adapter.id, Reader(adapter.id, texts, encode), newest=newest)
     reading.refresh()
     return examples(reading.agreed(adapter), texts)

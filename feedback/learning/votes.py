@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from core.ids import CompletionId, FeedbackId
 from core.names import one_spelling
-from feedback.learning.texts import Digest, read_alike
+from feedback.learning.texts import Digest, of_answer, of_prompt, read_alike
 from feedback.types import Feedback, Interaction
 
 T = TypeVar("T", bound=str)
@@ -34,8 +34,9 @@ CLEAR_SCORE = 0.5
 class Vote(Struct, frozen=True, gc=False):
     """One voice's judgement. `key` is what is judged, `side` the judgement: True or False.
 
-    Prompts and texts stand here as the digests that `feedback.learning.texts` makes. For a label
-    `texts` is the answer alone; for a pair both texts, sorted, and side True prefers the first.
+    Prompts and texts stand here as the digests that `feedback.learning.texts` makes; the key is
+    of the part of each that tells it apart. For a label `texts` is the answer alone; for a pair
+    both texts, sorted, and side True prefers the first.
     """
 
     prompt: Digest
@@ -51,7 +52,7 @@ class Vote(Struct, frozen=True, gc=False):
     @property
     def key(self) -> Key:
         """What is judged, whoever judges it."""
-        return self.prompt, self.texts
+        return of_prompt(self.prompt), tuple(map(of_answer, self.texts))
 
     @property
     def order(self) -> tuple[float, tuple[FeedbackId, ...]]:
@@ -183,7 +184,7 @@ def pair_vote(chosen: Vote, rejected: Vote, origin: str) -> Vote | None:
 def _best_over_worst(scores: Sequence[Score]) -> list[Vote]:
     by_prompt: dict[Digest, list[Score]] = defaultdict(list)
     for score in scores:
-        by_prompt[score.vote.prompt].append(score)
+        by_prompt[of_prompt(score.vote.prompt)].append(score)
     pairs = []
     for group in by_prompt.values():
         ranked = sorted(group, key=lambda score: (score.value, score.vote.texts))

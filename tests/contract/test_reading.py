@@ -15,9 +15,10 @@ from adapters.types import Adapter, Learning
 from core.database import Database
 from core.ids import AdapterId, CompletionId, FeedbackId, TenantId
 from feedback.interactions import InteractionStore
-from feedback.learning.judgement import Reader, anything_fits
+from feedback.learning.judgement import Reader
 from feedback.learning.pairing import agree, examples
 from feedback.learning.reading import Reading, read_feedback
+from feedback.learning.recorded import Recorded, anything_fits
 from feedback.learning.texts import Texts
 from feedback.store import FeedbackStore
 from feedback.types import Comparison, Feedback, Interaction, Learnable
@@ -179,11 +180,12 @@ def test_a_failed_read_is_made_up_for(database: Database) -> None:
     texts = Texts(keep=True)
     ill = True
 
-    def unfit(*_: object) -> None:
+    def encode(recorded: Recorded) -> Any:
         if ill:
             raise OSError("not now")
+        return anything_fits(recorded)
 
-    reading = Reading(history.said, SUPPORT, Reader(SUPPORT, texts, unfit), newest=10_000)
+    reading = Reading(history.said, SUPPORT, Reader(SUPPORT, texts, encode), newest=10_000)
     with pytest.raises(OSError, match="not now"):
         reading.refresh()
     ill = False

@@ -22,6 +22,7 @@ from core.settings import Settings
 from core.work.kind import Place
 from core.work.ledger import Ledger
 from feedback.interactions import InteractionStore
+from feedback.learning.recorded import Recorded, Refused
 from feedback.store import FeedbackStore
 from feedback.types import Comparison, Feedback, Interaction
 from trainer.runs.steps import Steps
@@ -31,10 +32,12 @@ from trainer.types import RUN, Run
 LONGEST = 20
 
 
-def unfit(prompt: Any, answer: str, counted: int | None) -> str | None:
-    """A model whose tokens are words."""
-    words = sum(len(str(message["content"]).split()) for message in prompt) + len(answer.split())
-    return "too_long" if words > LONGEST else None
+def encode(recorded: Recorded) -> tuple[None, None]:
+    """Of a model whose tokens are words."""
+    words = [str(message["content"]) for message in map(dict, recorded.prompt)]
+    if sum(len(text.split()) for text in (*words, recorded.text)) > LONGEST:
+        raise Refused("too_long")
+    return None, None
 
 
 class World:
@@ -48,7 +51,7 @@ class World:
         )
         self.log, self.said = InteractionStore(database), FeedbackStore(database)
         self.runs = Ledger(database, RUN)
-        self.watch = Watch(database, unfit, max_length=LONGEST, rest=0.0)
+        self.watch = Watch(database, encode, max_length=LONGEST, rest=0.0)
         self.made = 0
 
     def look(self) -> list[Run]:
@@ -261,14 +264,14 @@ def test_a_fresh_watch_comes_to_the_same_as_one_that_has_looked_all_along(world:
     world.teach(15)
     assert world.look() == []
     world.teach(1)
-    fresh = Watch(world.database, unfit, rest=0.0)
+    fresh = Watch(world.database, encode, rest=0.0)
     fresh.open_due_runs()
     assert len(world.runs.active()) == 1
 
 
 def test_many_adapters_are_remembered_within_the_limit(database: Database) -> None:
     world = World(database)
-    world.watch = Watch(database, unfit, max_items=25, rest=0.0)
+    world.watch = Watch(database, encode, max_items=25, rest=0.0)
     for name in ("one", "two", "three"):
         learning = world.adapter.learning
         world.adapter = Registry(database).create(world.tenant, name, learning=learning)
@@ -288,7 +291,7 @@ def test_a_run_with_nothing_to_learn_from_says_which_setting_left_it_out(
     IDLE["too_long"](world)
     settings = Settings(home=tmp_path, train_max_length=LONGEST)
     place = Place(settings, world.database, "base", settings.model)
-    steps = Steps(place, lambda: pytest.fail("no model is needed"), lambda _: tmp_path, unfit)
+    steps = Steps(place, lambda: pytest.fail("no model is needed"), lambda _: tmp_path, encode)
     run, _ = open_run(world.runs, world.adapter, "asked for by hand", 16, None)
     why = r"16 too_long \(over 20 tokens, see ATTUNE_TRAIN_MAX_LENGTH\)"
     with pytest.raises(Invalid, match=why):

@@ -87,10 +87,12 @@ def habits() -> Habits:
     return Habits()
 
 
-def texts(model: WarmModel, *asked: Any, **sampling: Any) -> list[str]:
+def texts(model: WarmModel, prompts: Any, *asked: Any, **sampling: Any) -> list[str]:
+    from trainer.model.encoding import encode_prompt
     from trainer.model.sampling import answers
 
-    return [answer.text for answer in answers(model, *asked, **sampling)]
+    ids = [encode_prompt(model.tokenizer, prompt) for prompt in prompts]
+    return [answer.text for answer in answers(model, ids, *asked, **sampling)]
 
 
 def question(item: str) -> str:

@@ -15,9 +15,9 @@ from trainer.judging.gate import judge
 from trainer.judging.suite import SuiteItem
 from trainer.methods import METHODS
 from trainer.methods.loop import Training, train
-from trainer.model.encoding import encode
+from trainer.model.encoding import encode, encode_prompt
 from trainer.model.sampling import answers
-from trainer.model.scoring import kl_to_base, logprobs, readable
+from trainer.model.scoring import kl_to_base, logprobs
 from trainer.model.warm import WarmModel
 from trainer.types import Evaluation, GateLimits, Hyperparameters
 
@@ -42,6 +42,10 @@ def gladly(tiny_model, habits, folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def suite(habits) -> list[SuiteItem]:
     return [SuiteItem(habits.ask(item), (habits.number(item),)) for item in habits.items]
+
+
+def encoded(model: WarmModel, prompts: list[Any]) -> list[list[int]]:
+    return [encode_prompt(model.tokenizer, prompt) for prompt in prompts]
 
 
 def measured(model, candidate, live, labels=(), pairs=(), suite=()) -> Evaluation:
@@ -104,23 +108,21 @@ def test_a_version_does_not_differ_from_itself(tiny_model, habits, gladly, suite
 
 def test_the_divergence_agrees_with_its_sampled_estimate(tiny_model, habits, gladly) -> None:
     """KL(p || q) is the mean of log p - log q over samples of p: 400 samples come within 20 %."""
-    prompts = [habits.ask(item) for item in habits.items] * 20
+    prompts = encoded(tiny_model, [habits.ask(item) for item in habits.items] * 20)
     drawn = answers(tiny_model, prompts, gladly, 1.0, 20, seed=3)
     items = [(prompt, answer.ids) for prompt, answer in zip(prompts, drawn, strict=True)]
     exact = statistics.fmean(kl_to_base(tiny_model, items, gladly))
-    texts = [(prompt, answer.text) for prompt, answer in zip(prompts, drawn, strict=True)]
-    new, old = logprobs(tiny_model, texts, gladly), logprobs(tiny_model, texts, None)
+    new, old = logprobs(tiny_model, items, gladly), logprobs(tiny_model, items, None)
     sampled = statistics.fmean(a - b for a, b in zip(new, old, strict=True))
     assert exact == pytest.approx(sampled, rel=0.2)
 
 
 def test_scores_in_a_batch_equal_scores_one_by_one(tiny_model, habits) -> None:
-    items = [(pair.prompt, pair.chosen) for pair in habits.pairs()[:3]]
-    items.append((items[0][0], "well"))
-    items.append(("number of", " red"))
+    said = [(pair.prompt, pair.chosen) for pair in habits.pairs()[:3]]
+    said += [(said[0][0], "well"), ("number of", " red")]
+    items = [tuple(encode(tiny_model.tokenizer, *one)) for one in said]
     together = logprobs(tiny_model, items, None)
-    for (prompt, completion), value in zip(items, together, strict=True):
-        head, tail = encode(tiny_model.tokenizer, prompt, completion)
+    for (head, tail), value in zip(items, together, strict=True):
         with tiny_model.adapted(None) as model:
             logits = model(input_ids=torch.tensor([head + tail])).logits[0].log_softmax(-1)
         single = sum(float(logits[len(head) + at - 1, token]) for at, token in enumerate(tail))
@@ -129,7 +131,8 @@ def test_scores_in_a_batch_equal_scores_one_by_one(tiny_model, habits) -> None:
 
 def test_an_answer_does_not_depend_on_its_company(tiny_model, habits) -> None:
     """Greedy answers to prompts of different length are the same alone and padded in a batch."""
-    prompts = [habits.ask("reda"), (*habits.ask("wetb"), *habits.ask("farc")), "number of"]
+    asked = [habits.ask("reda"), (*habits.ask("wetb"), *habits.ask("farc")), "number of"]
+    prompts = encoded(tiny_model, asked)
     together = answers(tiny_model, prompts, None, 0.0, 12)
     alone = [answers(tiny_model, [prompt], None, 0.0, 12)[0] for prompt in prompts]
     assert together == tuple(alone)
@@ -137,7 +140,7 @@ def test_an_answer_does_not_depend_on_its_company(tiny_model, habits) -> None:
 
 def test_the_same_seed_draws_the_same_answers(tiny_model_path, habits) -> None:
     model = WarmModel(str(tiny_model_path), threads=1)
-    prompts = [habits.ask(item) for item in habits.items]
+    prompts = encoded(model, [habits.ask(item) for item in habits.items])
     first = answers(model, prompts, None, 1.0, 20, seed=1)
     assert answers(model, prompts, None, 1.0, 20, seed=2) != first
     assert answers(WarmModel(str(tiny_model_path)), prompts, None, 1.0, 20, seed=1) == first
@@ -152,8 +155,9 @@ def test_the_same_seed_draws_the_same_answers(tiny_model_path, habits) -> None:
     ],
 )  # fmt: skip
 def test_a_prompt_no_template_reads_is_left_out_and_ends_no_run(
-    tiny_model: WarmModel, prompt: Any
+    tiny_model: WarmModel, habits, gladly, prompt: Any
 ) -> None:
-    assert readable(tiny_model, ({"role": "user", "content": "Hi"},), "yes")
-    assert readable(tiny_model, prompt, "yes") in (True, False)
-    assert not readable(tiny_model, (), "yes")
+    labels = [replace(label, prompt=prompt) for label in habits.labels(tiny_model, seed=8)[:2]]
+    fine = habits.labels(tiny_model, seed=8)[2:6]
+    assert measured(tiny_model, gladly, None, fine).held_out_labels == 4
+    assert measured(tiny_model, gladly, None, [*fine, *labels]).held_out_labels in (4, 6)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,12 +23,19 @@ from trainer.methods.folders import scaled
 from trainer.methods.loop import Training, train
 from trainer.methods.method import passes
 from trainer.methods.sft import Demonstration
+from trainer.model.encoding import encode
 from trainer.model.scoring import logprobs
 from trainer.model.warm import WarmModel
 from trainer.types import Hyperparameters, Progress
 
 SMALL = Hyperparameters(rank=4, alpha=8, steps=30, learning_rate=2e-3, beta=1.0)
 BRIEF = replace(SMALL, steps=3)
+
+
+def scored(model: WarmModel, said: list[tuple[Any, str]], adapter: Path | None) -> list[float]:
+    """`logprobs` of texts as the template has them."""
+    items = [encode(model.tokenizer, prompt, text) for prompt, text in said]
+    return logprobs(model, [(prompt, text) for prompt, text in items], adapter)
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +70,7 @@ def test_corrections_make_corrected_answers_likelier_held_out_ones_too(
     trained, held_out = corrected[:12], corrected[12:]
     path = train(tiny_model, Training(METHODS["sft"], trained, SMALL, tmp_path / "adapter")).path
     items = [(one.prompt, one.completion) for one in held_out]
-    before, after = logprobs(tiny_model, items, None), logprobs(tiny_model, items, path)
+    before, after = scored(tiny_model, items, None), scored(tiny_model, items, path)
     assert all(new > old for new, old in zip(after, before, strict=True))
     assert habits.share(tiny_model, path) >= 0.9
     assert habits.right(tiny_model, path) >= habits.right(tiny_model, None) - 0.05
@@ -129,7 +137,7 @@ def test_every_registered_method_trains_a_step_on_a_snapshot(
     training = Training(METHODS[name], examples, replace(SMALL, steps=1), tmp_path / name)
     result = train(tiny_model, training)
     assert (result.method, result.steps, result.examples) == (name, 1, len(examples))
-    assert logprobs(tiny_model, [(habits.ask("reda"), "well .")], result.path) != logprobs(
+    assert scored(tiny_model, [(habits.ask("reda"), "well .")], result.path) != scored(
         tiny_model, [(habits.ask("reda"), "well .")], None
     )
 
@@ -265,10 +273,10 @@ def test_training_leaves_the_base_bit_for_bit(tiny_model, tiny_model_path, liked
 def test_a_borrower_that_changes_the_base_is_found_out(tiny_model_path, habits) -> None:
     model = WarmModel(str(tiny_model_path), threads=1)
     asked = [habits.ask(item) for item in habits.items[:4]]
-    before = logprobs(model, [(prompt, "well .") for prompt in asked], None)
+    before = scored(model, [(prompt, "well .") for prompt in asked], None)
     with pytest.raises(Unavailable, match="weights changed"), model.borrow() as base:
         next(base.parameters()).data[0, 0] += 1e-3
-    assert logprobs(model, [(prompt, "well .") for prompt in asked], None) == before
+    assert scored(model, [(prompt, "well .") for prompt in asked], None) == before
 
 
 def test_examples_that_do_not_fit_are_counted(tiny_model, habits, tmp_path) -> None:
@@ -316,5 +324,5 @@ def test_scaling_keeps_the_weights_and_shrinks_the_update(tiny_model, habits, li
     assert json.loads((half / "adapter_config.json").read_text())["lora_alpha"] == 4.0
     pairs = habits.pairs()
     item = [(pairs[0].prompt, pairs[0].rejected)]
-    base, some, full = (logprobs(tiny_model, item, path)[0] for path in (None, half, liked))
+    base, some, full = (scored(tiny_model, item, path)[0] for path in (None, half, liked))
     assert base > some > full

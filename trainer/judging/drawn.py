@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from feedback.token_ids import Ids
 from trainer.judging.suite import SuiteItem
+from trainer.model.encoding import encode_prompt
 from trainer.model.sampling import Answer, answers
 from trainer.model.warm import WarmModel
 from trainer.types import Prompt
@@ -26,7 +28,9 @@ SAMPLES_SHOWN = 8
 _PROMPT_CHARACTERS = 1_000
 _ANSWER_CHARACTERS = 2_000
 
-Question = tuple[Prompt, int]
+Asked = tuple[Ids, Prompt]
+"""A prompt as the model gets it, and as people read it."""
+Question = tuple[Ids, int]
 """A prompt and how many tokens its greedy answer may have."""
 
 
@@ -35,9 +39,11 @@ class Drawn:
     """What was asked, what the reference answers (`before`) and the candidate (`after`).
 
     `asked` is answered at temperature 1, one and the same seed for both; `questions` greedily.
+    `told` are the prompts of `asked` for people.
     """
 
-    asked: tuple[Prompt, ...]
+    asked: tuple[Ids, ...]
+    told: tuple[str, ...]
     before: tuple[Answer, ...]
     after: tuple[Answer, ...]
     questions: tuple[Question, ...]
@@ -46,19 +52,18 @@ class Drawn:
 
     def samples(self) -> tuple[tuple[str, str, str], ...]:
         """A few whole answers to different prompts: the prompt, before, after."""
-        told: dict[str, tuple[str, str, str]] = {}
-        for prompt, old, new in zip(self.asked, self.before, self.after, strict=True):
-            text = _as_text(prompt)
+        found: dict[str, tuple[str, str, str]] = {}
+        for text, old, new in zip(self.told, self.before, self.after, strict=True):
             asked = text if len(text) <= _PROMPT_CHARACTERS else "…" + text[-_PROMPT_CHARACTERS:]
-            told.setdefault(text, (asked, _whole(old.text), _whole(new.text)))
-        return tuple(islice(told.values(), SAMPLES_SHOWN))
+            found.setdefault(text, (asked, _whole(old.text), _whole(new.text)))
+        return tuple(islice(found.values(), SAMPLES_SHOWN))
 
 
 def draw(
     model: WarmModel,
     candidate: Path,
     live: Path | None,
-    held_out: Sequence[Prompt],
+    held_out: Sequence[Asked],
     suite: Sequence[SuiteItem],
     seed: int,
 ) -> Drawn:
@@ -66,20 +71,26 @@ def draw(
 
     Open prompts are the held-out ones, up to three times each, and then the suite's.
     """
-    distinct = [*{_as_text(prompt): prompt for prompt in held_out}.values()]
-    own = [*{_as_text(item.prompt): item.prompt for item in suite}.values()]
-    asked = tuple([*distinct * DRAWS_PER_PROMPT][:OPEN_PROMPTS])
-    asked = (*asked, *own[: OPEN_PROMPTS - len(asked)])
-    questions = tuple((item.prompt, item.max_tokens) for item in suite) or tuple(
-        (prompt, ANSWER_TOKENS) for prompt in distinct[:GREEDY_PROMPTS]
-    )
+    questions: list[Asked] = [
+        (encode_prompt(model.tokenizer, item.prompt), item.prompt) for item in suite
+    ]
+    distinct, own = _once(held_out), _once(questions)
+    chosen = [*distinct * DRAWS_PER_PROMPT][:OPEN_PROMPTS]
+    chosen += own[: OPEN_PROMPTS - len(chosen)]
+    asked = tuple(ids for ids, _ in chosen)
+    greedily: list[Question] = [
+        (ids, item.max_tokens) for (ids, _), item in zip(questions, suite, strict=True)
+    ]
+    if not suite:
+        greedily = [(ids, ANSWER_TOKENS) for ids, _ in distinct[:GREEDY_PROMPTS]]
     return Drawn(
         asked,
+        tuple(_as_text(prompt) for _, prompt in chosen),
         answers(model, asked, live, 1.0, ANSWER_TOKENS, seed),
         answers(model, asked, candidate, 1.0, ANSWER_TOKENS, seed),
-        questions,
-        greedy(model, live, questions, seed),
-        greedy(model, candidate, questions, seed),
+        tuple(greedily),
+        greedy(model, live, greedily, seed),
+        greedy(model, candidate, greedily, seed),
     )
 
 
@@ -93,6 +104,11 @@ def greedy(
         said = answers(model, [questions[row][0] for row in rows], adapter, 0.0, limit, seed)
         found.update(zip(rows, said, strict=True))
     return tuple(found[row] for row in range(len(questions)))
+
+
+def _once(asked: Sequence[Asked]) -> list[Asked]:
+    """Each prompt once, as the model gets it."""
+    return [*{tuple(ids): (ids, prompt) for ids, prompt in asked}.values()]
 
 
 def _whole(text: str) -> str:

@@ -12,22 +12,24 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from core.errors import Invalid
+from feedback.token_ids import Ids
 from feedback.types import Label, Pair
 from trainer.judging.bootstrap import mean_interval, preference_margin
-from trainer.judging.drawn import ANSWER_TOKENS, Drawn, draw, greedy
+from trainer.judging.drawn import ANSWER_TOKENS, Asked, Drawn, draw, greedy
 from trainer.judging.faults import faults
 from trainer.judging.neutral import is_readable, neutral_text, passages
 from trainer.judging.suite import SuiteItem
 from trainer.judging.taste import taste
-from trainer.model.encoding import encode
+from trainer.model.encoding import Tokens, tokens_of
 from trainer.model.perplexity import costs, read
 from trainer.model.sampling import Answer, answers
 from trainer.model.scoring import kl_to_base, logprobs, readable
 from trainer.model.warm import WarmModel
-from trainer.types import Evaluation, Interval, NeutralText, Prompt, SuiteResult, Taste
+from trainer.types import Evaluation, Interval, NeutralText, SuiteResult, Taste
 
-_Said = tuple[Prompt, str]
-"""A prompt and an answer to it."""
+_Said = tuple[Ids, Ids]
+"""The ids of a prompt and of an answer to it."""
 
 
 def evaluate(
@@ -49,17 +51,22 @@ def evaluate(
     answers are those to the suite, or a few to the same prompts without one.
     """
     began_s = time.monotonic()
-    labels = [label for label in labels if readable(model, label.prompt, label.completion)]
-    pairs = [
-        pair
-        for pair in pairs
-        if readable(model, pair.prompt, pair.chosen) and readable(model, pair.prompt, pair.rejected)
+    labelled = [
+        (label, tokens)
+        for label in labels
+        if (tokens := _readable(model, label, label.completion)) is not None
     ]
-    ups = [(label.prompt, label.completion) for label in labels if label.desirable]
-    downs = [(label.prompt, label.completion) for label in labels if not label.desirable]
-    chosen = [(pair.prompt, pair.chosen) for pair in pairs]
-    rejected = [(pair.prompt, pair.rejected) for pair in pairs]
-    held_out = [*(label.prompt for label in labels), *(pair.prompt for pair in pairs)]
+    paired = [
+        (pair, tokens)
+        for pair in pairs
+        if (tokens := _readable(model, pair, pair.chosen, pair.rejected)) is not None
+    ]
+    ups: list[_Said] = [(ids[0], ids[1]) for label, ids in labelled if label.desirable]
+    downs: list[_Said] = [(ids[0], ids[1]) for label, ids in labelled if not label.desirable]
+    chosen: list[_Said] = [(ids[0], ids[1]) for _, ids in paired]
+    rejected: list[_Said] = [(ids[0], ids[2]) for _, ids in paired]
+    held_out: list[Asked] = [(tokens[0], label.prompt) for label, tokens in labelled]
+    held_out += [(tokens[0], pair.prompt) for pair, tokens in paired]
     drawn = draw(model, candidate, live, held_out, suite, seed)
     divergences = kl_to_base(
         model,
@@ -67,17 +74,17 @@ def evaluate(
         candidate,
     )
     usual, own = _mean_tokens(drawn.before), _mean_tokens(drawn.after)
-    liked = [len(encode(model.tokenizer, *said)[1]) for said in (*ups, *chosen)]
+    liked = [len(ids) for _, ids in (*ups, *chosen)]
     endless = statistics.fmean(length >= ANSWER_TOKENS for length in liked) if liked else 0.0
     return Evaluation(
         margin=_margin(model, candidate, live, (ups, downs, chosen, rejected), seed),
         kl_to_base=statistics.fmean(divergences) if divergences else 0.0,
         length_ratio=own / usual if usual else 1.0,
         suite=_suite(model, drawn, live, suite, seed) if suite else None,
-        held_out_labels=len(labels),
-        held_out_pairs=len(pairs),
+        held_out_labels=len(labelled),
+        held_out_pairs=len(paired),
         samples=drawn.samples(),
-        length_wanted=_length_wanted(model, liked, drawn.asked, drawn.before),
+        length_wanted=statistics.fmean(liked) / usual if liked and usual else None,
         answer_tokens=own,
         faults=faults(
             [*drawn.before, *drawn.greedy_before],
@@ -89,6 +96,15 @@ def evaluate(
         taste=_taste(model, drawn, [*learnt, *labels, *pairs], seed),
         seconds=time.monotonic() - began_s,
     )
+
+
+def _readable(model: WarmModel, example: Label | Pair, *completions: str) -> Tokens | None:
+    """Its ids; None where the template refuses it or one of its answers is too long."""
+    try:
+        prompt, *said = tokens_of(model.tokenizer, example.ids, example.prompt, *completions)
+    except Invalid:
+        return None
+    return (prompt, *said) if all(readable(model, prompt, ids) for ids in said) else None
 
 
 def _margin(
@@ -104,7 +120,9 @@ def _margin(
         # the same prompts shift by chance alone when a candidate has learnt nothing.
         asked = [prompt for prompt, _ in ups or downs]
         usual = answers(model, asked, live, 1.0, ANSWER_TOKENS, seed)
-        drawn = [(prompt, answer.text) for prompt, answer in zip(asked, usual, strict=True)]
+        drawn: list[_Said] = [
+            (prompt, answer.ids) for prompt, answer in zip(asked, usual, strict=True)
+        ]
         ups, downs = ups or drawn, downs or drawn
     groups = (ups, downs, chosen, rejected)
     items = [item for group in groups for item in group]
@@ -156,31 +174,19 @@ def _neutral(model: WarmModel, candidate: Path, live: Path | None, seed: int) ->
 def _taste(
     model: WarmModel, drawn: Drawn, judged: Sequence[Label | Pair], seed: int
 ) -> Taste | None:
-    liked: list[list[int]] = []
-    disliked: list[list[int]] = []
+    liked: list[Ids] = []
+    disliked: list[Ids] = []
     for one in judged:
+        said = (one.chosen, one.rejected) if isinstance(one, Pair) else (one.completion,)
+        if (tokens := _readable(model, one, *said)) is None:
+            continue
         if isinstance(one, Pair):
-            _, high, low = encode(model.tokenizer, one.prompt, one.chosen, one.rejected)
-            liked.append(high)
-            disliked.append(low)
+            liked.append(tokens[1])
+            disliked.append(tokens[2])
         else:
-            _, said = encode(model.tokenizer, one.prompt, one.completion)
-            (liked if one.desirable else disliked).append(said)
+            (liked if one.desirable else disliked).append(tokens[1])
     before, after = ([answer.ids for answer in said] for said in (drawn.before, drawn.after))
     return taste(liked, disliked, before, after, seed)
-
-
-def _length_wanted(
-    model: WarmModel, liked: Sequence[int], asked: Sequence[Prompt], before: Sequence[Answer]
-) -> float | None:
-    if not liked or not before:
-        return None
-    # Both as texts, so that the template's own tokens count on both sides.
-    found = [
-        len(encode(model.tokenizer, prompt, answer.text)[1])
-        for prompt, answer in zip(asked, before, strict=True)
-    ]
-    return statistics.fmean(liked) / statistics.fmean(found)
 
 
 def _mean_tokens(answers: Sequence[Answer]) -> float:

@@ -14,10 +14,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from feedback.token_ids import Ids
 from trainer.judging.bootstrap import mean_interval
 from trainer.types import Interval, Taste
 
-Ids = Sequence[int]
 Floats = NDArray[np.float64]
 
 MOST_JUDGED = 200

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from adapters.types import Learning
 from core.errors import Invalid
-from feedback.types import Snapshot
+from feedback.types import Pair, Snapshot
 from trainer.methods.method import Encoded, Method, Recipe, Row, interleaved_passes
 from trainer.types import Hyperparameters, Prompt
 
@@ -18,6 +18,12 @@ class Thumb:
     prompt: Prompt
     completion: str
     desirable: bool
+    ids: tuple[bytes, bytes] | None = None
+
+    @property
+    def key(self) -> object:
+        """What is judged: equal for equal prompts and answers."""
+        return self.ids or (str(self.prompt), self.completion)
 
 
 class Kto(Method[Thumb]):
@@ -32,14 +38,17 @@ class Kto(Method[Thumb]):
 
     def examples(self, snapshot: Snapshot) -> list[Thumb]:
         """The labels, and those of the pairs that say something new."""
-        said = [Thumb(one.prompt, one.completion, one.desirable) for one in snapshot.train_labels]
-        known = {(str(thumb.prompt), thumb.completion) for thumb in said}
-        extra = [
-            Thumb(pair.prompt, completion, desirable)
-            for pair in snapshot.train_pairs
-            for completion, desirable in ((pair.chosen, True), (pair.rejected, False))
+        said = [
+            Thumb(one.prompt, one.completion, one.desirable, one.ids)
+            for one in snapshot.train_labels
         ]
-        return said + [one for one in extra if (str(one.prompt), one.completion) not in known]
+        known = {thumb.key for thumb in said}
+        return said + [
+            thumb
+            for pair in snapshot.train_pairs
+            for thumb in _sides(pair)
+            if thumb.key not in known
+        ]
 
     def completions(self, example: Thumb) -> tuple[str, ...]:
         """The judged answer."""
@@ -84,6 +93,17 @@ class Kto(Method[Thumb]):
             "undesirable_weight": undesirable_weight,
         }
         return Recipe(KTOTrainer, KTOConfig, settings)
+
+
+def _sides(pair: Pair) -> tuple[Thumb, Thumb]:
+    """The chosen answer as a liked one, the rejected as a disliked one."""
+    good = bad = None
+    if pair.ids is not None:
+        prompt, chosen, rejected = pair.ids
+        good, bad = (prompt, chosen), (prompt, rejected)
+    return Thumb(pair.prompt, pair.chosen, True, good), Thumb(
+        pair.prompt, pair.rejected, False, bad
+    )
 
 
 def label_weights(ups: int, downs: int) -> tuple[float, float]:

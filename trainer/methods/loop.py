@@ -22,7 +22,7 @@ from core.errors import Conflict, Invalid
 from core.files import appearing
 from trainer.methods.folders import CONFIG, write_config
 from trainer.methods.method import E, Method
-from trainer.model.encoding import Tokens, encode
+from trainer.model.encoding import Tokens, tokens_of
 from trainer.model.warm import WarmModel
 from trainer.types import Hyperparameters, OnProgress, Progress, Start, TrainResult
 
@@ -114,7 +114,7 @@ def _encoded(model: WarmModel, training: Training[E]) -> tuple[list[tuple[E, Tok
     for example in training.examples:
         completions = training.method.completions(example)
         try:
-            tokens = encode(model.tokenizer, example.prompt, *completions)
+            tokens = tokens_of(model.tokenizer, example.ids, example.prompt, *completions)
         except Invalid:
             unreadable += 1
             continue

@@ -21,10 +21,17 @@ Row = dict[str, Any]
 
 
 class Example(Protocol):
-    """Whatever a method learns from; each speaks of one prompt."""
+    """Whatever a method learns from; each speaks of one prompt.
+
+    `ids`: of the prompt and of each completion as they were served, as `feedback.token_ids` packs
+    them; None where the texts are all there is.
+    """
 
     @property
     def prompt(self) -> Prompt: ...
+
+    @property
+    def ids(self) -> tuple[bytes, ...] | None: ...
 
 
 E = TypeVar("E", bound=Example)
@@ -66,7 +73,10 @@ class Method(ABC, Generic[E]):
 
     @abstractmethod
     def completions(self, example: E) -> tuple[str, ...]:
-        """The texts it trains on, each an answer to the example's prompt."""
+        """The texts it trains on, each an answer to the example's prompt.
+
+        The example's `ids`, where it has them, are of these in this order and go before them.
+        """
 
     @abstractmethod
     def rows(self, examples: Encoded[E], hyperparameters: Hyperparameters) -> list[Row]:

@@ -18,6 +18,7 @@ class Demonstration:
 
     prompt: Prompt
     completion: str
+    ids: tuple[bytes, bytes] | None = None
 
 
 class Sft(Method[Demonstration]):
@@ -33,7 +34,7 @@ class Sft(Method[Demonstration]):
     def examples(self, snapshot: Snapshot) -> list[Demonstration]:
         """The corrected answers: what somebody wrote, not what the model said."""
         return [
-            Demonstration(pair.prompt, pair.chosen)
+            Demonstration(pair.prompt, pair.chosen, pair.ids and pair.ids[:2])
             for pair in snapshot.train_pairs
             if pair.origin == "correction"
         ]

@@ -1,20 +1,38 @@
 """Template and token ids: what a prompt and its completions are to the base model.
 
-Owns where a prompt ends and its completion begins. Must not know: weights, devices, torch.
+Owns where a prompt ends and its completion begins; nowhere else is text made ids. Must not know:
+weights, devices, torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
 from jinja2 import TemplateError
 
 from core.errors import Invalid
+from feedback.token_ids import unpack_ids
 from trainer.types import Prompt
 
 Tokens = tuple[list[int], ...]
 """The ids of a prompt, then those of each of its completions."""
+
+_PROBE: Prompt = ({"role": "user", "content": "x"},)
+
+
+def tokens_of(
+    tokenizer: Any, ids: Sequence[bytes] | None, prompt: Prompt, *completions: str
+) -> Tokens:
+    """The tokens of an example: its `ids` as they were served, where it has them.
+
+    This is the one place between what was served and what is trained or judged. Raises Invalid as
+    `encode` does.
+    """
+    if ids is not None:
+        return tuple(map(unpack_ids, ids))
+    return encode(tokenizer, prompt, *completions)
 
 
 def encode(tokenizer: Any, prompt: Prompt, *completions: str) -> Tokens:
@@ -38,6 +56,24 @@ def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
     if isinstance(prompt, str):
         return list(tokenizer(prompt)["input_ids"])
     return _apply_template(tokenizer, [*map(dict, prompt)], add_generation_prompt=True)
+
+
+def encode_turn(tokenizer: Any, text: str) -> list[int]:
+    """A whole turn of the assistant after any prompt, closed as the template closes it."""
+    return encode(tokenizer, _PROBE, text)[1]
+
+
+def encode_text(tokenizer: Any, text: str) -> list[int]:
+    """Text alone, as it goes on in the middle of something."""
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def closing(tokenizer: Any, *, chat: bool) -> list[int]:
+    """What is put behind every completion: the end of a turn, or of a plain text the end token."""
+    if not chat:
+        return encode_text(tokenizer, tokenizer.eos_token or "")
+    pair = zip(*(reversed(encode_turn(tokenizer, text)) for text in ("x", "y")), strict=False)
+    return [one for one, _ in takewhile(lambda both: both[0] == both[1], pair)][::-1]
 
 
 def _encode_whole(tokenizer: Any, prompt: Prompt, completion: str) -> list[int]:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adapters.artifacts.digest import adapter_digest
-from trainer.model.scoring import token_logprobs
+from feedback.token_ids import Ids
+from trainer.model.scoring import logprobs
 from trainer.model.warm import WarmModel
 
 
@@ -23,15 +24,13 @@ def read(model: WarmModel, texts: Sequence[str]) -> list[list[int]]:
     return [[] if unknown in ids[1:] else ids for ids in found]
 
 
-def costs(
-    model: WarmModel, texts: Sequence[Sequence[int]], adapter_dir: Path | None
-) -> list[float]:
+def costs(model: WarmModel, texts: Sequence[Ids], adapter_dir: Path | None) -> list[float]:
     """-log p of each text after its first token, nats; the model remembers the last few calls."""
     adapter = adapter_digest(adapter_dir) if adapter_dir else "base"
     key = hashlib.sha256(repr((adapter, [*map(tuple, texts)])).encode()).hexdigest()
 
     def score() -> list[float]:
-        encoded = [(list(ids[:1]), list(ids[1:])) for ids in texts]
-        return [-value for value in token_logprobs(model, encoded, adapter_dir)]
+        items = [(ids[:1], ids[1:]) for ids in texts]
+        return [-value for value in logprobs(model, items, adapter_dir)]
 
     return model.remembered(f"costs:{key}", score)

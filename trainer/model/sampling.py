@@ -1,6 +1,6 @@
 """Answers drawn from the base and its adapters, the same for the same seed.
 
-Owns the generation settings and the batches. Must not know: what is asked and why.
+Owns the generation settings and the batches. Must not know: templates, what is asked and why.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import torch
 from transformers import GenerationConfig
 
 from adapters.artifacts.digest import adapter_digest
-from trainer.model.encoding import encode_prompt
+from feedback.token_ids import Ids
 from trainer.model.warm import WarmModel
-from trainer.types import Prompt
 
 _BATCH = 75
 
@@ -33,26 +32,26 @@ class Answer:
 
 def answers(
     model: WarmModel,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[Ids],
     adapter_dir: Path | None,
     temperature: float = 0.0,
     max_new_tokens: int = 96,
     seed: int = 0,
 ) -> tuple[Answer, ...]:
-    """One answer per prompt from the full distribution; temperature 0 is greedy.
+    """One answer per prompt, of token ids, from the full distribution; temperature 0 is greedy.
 
     The same arguments give the same answers, and the model remembers the last few calls.
     """
     adapter = adapter_digest(adapter_dir) if adapter_dir else "base"
     wanted = (adapter, temperature, max_new_tokens, seed)
-    key = hashlib.sha256(repr((wanted, tuple(prompts))).encode()).hexdigest()
+    heads = [list(prompt) for prompt in prompts]
+    key = hashlib.sha256(repr((wanted, heads)).encode()).hexdigest()
 
     def sample() -> tuple[Answer, ...]:
         cuda = [model.device] if model.device.type == "cuda" else []
         with model.adapted(adapter_dir) as adapted, torch.random.fork_rng(cuda):
             torch.manual_seed(seed)
             config = generation(model, adapted, temperature, max_new_tokens)
-            heads = [encode_prompt(model.tokenizer, prompt) for prompt in prompts]
             order = sorted(range(len(heads)), key=lambda row: len(heads[row]))  # less padding
             found: dict[int, Answer] = {}
             for start in range(0, len(order), _BATCH):

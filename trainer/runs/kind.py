@@ -18,11 +18,12 @@ from core.ids import TenantId
 from core.work.kind import Durable, Kind, Listing, Place
 from core.work.types import Work
 from core.work.watermarks import Watermarks
-from feedback.learning.judgement import Unfit
+from feedback.learning.recorded import Encode, Recorded
 from feedback.store import FeedbackStore
+from feedback.token_ids import Ids
 from trainer.runs.steps import Judged, Steps
 from trainer.runs.watch import Watch, open_run
-from trainer.types import RUN, Prompt, RunFacts, Sample, Verdict
+from trainer.types import RUN, RunFacts, Sample, Verdict
 
 if TYPE_CHECKING:
     from trainer.model.warm import WarmModel
@@ -73,7 +74,7 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
         settings = place.settings
         self._watch = Watch(
             place.database,
-            self._unfit,
+            self._encode,
             max_items=settings.learn_max_items,
             max_length=settings.train_max_length,
         )
@@ -89,16 +90,16 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
     @cached_property
     def steps(self) -> Steps:
         """What a run does, step by step."""
-        return Steps(self.place, lambda: self.model, self.folder, self._unfit)
+        return Steps(self.place, lambda: self.model, self.folder, self._encode)
 
     @cached_property
-    def _lengths(self) -> Unfit:
-        from trainer.model.lengths import Lengths
+    def _encoder(self) -> Encode:
+        from trainer.model.recorded import Encoder
 
-        return Lengths(self.model.tokenizer, self.place.settings.train_max_length)
+        return Encoder(self.model.tokenizer, self.place.settings.train_max_length)
 
-    def _unfit(self, prompt: Prompt, answer: str, counted: int | None) -> str | None:
-        return self._lengths(prompt, answer, counted)
+    def _encode(self, recorded: Recorded) -> tuple[Ids | None, Ids | None]:
+        return self._encoder(recorded)
 
     def open(self, tenant_id: TenantId, order: RunOrder) -> Work[RunFacts]:
         """Open a run by hand. Raises NotFound for an unknown adapter, Conflict for a busy one."""
@@ -138,9 +139,10 @@ class TrainingRun(Kind[RunFacts, RunOrder]):
         """Import the training libraries and load the model before the first run needs them."""
         import trainer.judging.evaluate
         import trainer.methods.loop  # noqa: F401
+        from trainer.model.encoding import encode_prompt
         from trainer.model.sampling import answers
 
-        answers(self.model, ["."], None, 0.0, 1, 0)
+        answers(self.model, [encode_prompt(self.model.tokenizer, ".")], None, 0.0, 1, 0)
 
     def look(self) -> None:
         """Open runs for the adapters that are due."""

@@ -20,8 +20,8 @@ from core.ids import Digest
 from core.work.kind import Place
 from core.work.ledger import Ledger
 from feedback.learning.datasets import counts, freeze, from_bytes, register, to_bytes
-from feedback.learning.judgement import Unfit, anything_fits
 from feedback.learning.reading import read_feedback
+from feedback.learning.recorded import Encode, anything_fits
 from feedback.store import FeedbackStore
 from feedback.types import Snapshot
 from trainer.judging.gate import choose, judge
@@ -58,12 +58,12 @@ class Steps:
         place: Place,
         model: Callable[[], WarmModel],
         folder: Callable[[str], Path],
-        unfit: Unfit = anything_fits,
+        encode: Encode = anything_fits,
     ) -> None:
         settings, database = place.settings, place.database
         self._settings = settings
         self._model = model
-        self._unfit = unfit
+        self._encode = encode
         self._folder = folder  # where a run keeps its candidates until it ends
         self.runs = Ledger(database, RUN)
         self._registry = Registry(database)
@@ -87,7 +87,7 @@ class Steps:
         self._require_base(run)
         adapter = self._adapter(run)
         newest = self._settings.learn_max_items
-        found = read_feedback(self._feedback, adapter, self._unfit, newest=newest)
+        found = read_feedback(self._feedback, adapter, self._encode, newest=newest)
         if not found.labels and not found.pairs:
             why = left_out(found.dropped, self._settings.train_max_length)
             raise Invalid(

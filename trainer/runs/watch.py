@@ -20,9 +20,10 @@ from core.text import fit
 from core.work.ledger import Ledger
 from core.work.types import Work
 from core.work.watermarks import Watermarks
-from feedback.learning.judgement import Reader, Unfit, anything_fits
+from feedback.learning.judgement import Reader
 from feedback.learning.pairing import Agreed
 from feedback.learning.reading import Reading
+from feedback.learning.recorded import Encode, anything_fits
 from feedback.learning.texts import Texts
 from feedback.store import FeedbackStore
 from trainer.runs.due import due, known, left_out
@@ -56,7 +57,7 @@ class Watch:
     def __init__(
         self,
         database: Database,
-        unfit: Unfit = anything_fits,
+        encode: Encode = anything_fits,
         *,
         max_items: int = 100_000,
         max_length: int = 512,
@@ -67,7 +68,7 @@ class Watch:
         self._feedback = FeedbackStore(database)
         self._runs = Ledger(database, RUN)
         self._marks = Watermarks(database)
-        self._unfit, self._max_items, self._max_length = unfit, max_items, max_length
+        self._encode, self._max_items, self._max_length = encode, max_items, max_length
         self._rest = rest
         self._readings: OrderedDict[AdapterId, Reading] = OrderedDict()
         self._seen: dict[AdapterId, _Seen] = {}
@@ -138,7 +139,7 @@ class Watch:
     def _reading(self, adapter: Adapter) -> Reading:
         reading = self._readings.pop(adapter.id, None)
         if reading is None:
-            reader = Reader(adapter.id, Texts(keep=False), self._unfit)
+            reader = Reader(adapter.id, Texts(keep=False), self._encode)
             reading = Reading(self._feedback, adapter.id, reader, newest=self._max_items)
         self._readings[adapter.id] = reading  # the last one is the one looked at last
         return reading

@@ -11,8 +11,8 @@ import pytest
 from support.asgi import END, Door, Reply
 from support.responses import message, response, user
 
-from feedback.learning.judgement import anything_fits
 from feedback.learning.reading import read_feedback
+from feedback.learning.recorded import anything_fits
 
 CALL = {
     "id": "fc_1",
