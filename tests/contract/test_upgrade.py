@@ -94,12 +94,22 @@ def fill(database: Database) -> None:
             connection.exec_driver_sql(f"SELECT setval({counter}, max(id)) FROM {name}")
 
 
+def as_before(shown: Any) -> Any:
+    """Without the fields that a release since has added, empty for what is older than they are."""
+    if isinstance(shown, list):
+        return [as_before(one) for one in shown]
+    if not isinstance(shown, dict):
+        return shown
+    assert shown.get("samples", []) == []
+    return {name: as_before(value) for name, value in shown.items() if name != "samples"}
+
+
 async def test_http_shows_what_the_release_before_showed(former: Database, tmp_path: Path) -> None:
     door = await open_door(tmp_path, former.engine.url.render_as_string(hide_password=False))
     async with door.client("acme", "train") as client:
         for path, shown in SHOWN.items():
             response = await client.get(path)
-            assert (response.status_code, response.json()) == (200, shown)
+            assert (response.status_code, as_before(response.json())) == (200, shown)
     await door.runtime.stop()
 
 
