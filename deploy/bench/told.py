@@ -16,6 +16,7 @@ from core.database import Database, row_of
 from core.identity.tenants import TenantStore
 from core.ids import CompletionId, FeedbackId, TenantId
 from feedback.interactions import InteractionStore
+from feedback.served import Served, ServedChoice, pack
 from feedback.tables import feedback, feedback_targets
 from feedback.types import Feedback, Interaction
 
@@ -39,8 +40,11 @@ def tell(database: Database, thumbs: int, learning: Learning = NEVER) -> Adapter
 
 
 def answer(adapter: Adapter, number: int) -> Interaction:
-    """The answer of that number; every fourth is to a new question."""
-    question = f"Question {number // _PER_PROMPT}: which way is it from the market to the harbour, "
+    """The answer of that number; every fourth is to a new question. Its token ids are made up."""
+    asked = number // _PER_PROMPT
+    question = f"Question {asked}: which way is it from the market to the harbour, "
+    prompt_ids = (asked % 1_000, asked // 1_000, *range(58))
+    sampled = ServedChoice(0, (number % 1_000, number // 1_000, *range(38)), "stop")
     return Interaction(
         id=CompletionId(f"chatcmpl-{number:024d}"),
         tenant_id=adapter.tenant_id,
@@ -58,6 +62,7 @@ def answer(adapter: Adapter, number: int) -> Interaction:
         end_user=f"user {number // _PER_USER}",
         prompt_tokens=60,
         completion_tokens=40,
+        tokens=pack(Served((prompt_ids,), (sampled,))),
     )
 
 

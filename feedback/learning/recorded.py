@@ -90,25 +90,14 @@ def recorded_answer(about: Interaction, choice: int) -> Recorded:
 def corrected(given: Recorded, edit: str) -> Recorded:
     """The edited answer in the place of the one given.
 
-    Of a turn that was begun by its author the answer is the rest; whoever edited the whole turn
-    is taken at that. Raises Refused for one that says nothing, and beside a call of tools: a text
-    does not say what becomes of the call.
+    Raises Refused for one that says nothing, and beside a call of tools: a text does not say what
+    becomes of the call.
     """
     if given.calls_tools:
         raise Refused("tool_calls")
-    begun = begun_turn(given.prompt)
-    if begun and edit.startswith(begun) and not given.text.startswith(begun):
-        edit = edit.removeprefix(begun)
     if not edit.strip():
         raise Refused("empty_answer")
     return replace(given, text=edit, ids=None, cut=False, counted=None, instead_of=given)
-
-
-def begun_turn(prompt: Prompt) -> str:
-    """The text of an assistant's turn that ends the prompt, which an answer may go on from."""
-    last = prompt[-1] if prompt and not isinstance(prompt, str) else {}
-    text = last.get("content") if last.get("role") == "assistant" else ""
-    return text if isinstance(text, str) else ""
 
 
 def _by_ids(about: Interaction, tokens: bytes, choice: int, calls_tools: bool) -> Recorded:

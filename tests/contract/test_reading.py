@@ -20,6 +20,7 @@ from feedback.learning.pairing import agree, examples
 from feedback.learning.reading import Reading, read_feedback
 from feedback.learning.recorded import Recorded, anything_fits
 from feedback.learning.texts import Texts
+from feedback.served import Served, ServedChoice, pack
 from feedback.store import FeedbackStore
 from feedback.types import Comparison, Feedback, Interaction, Learnable
 
@@ -109,7 +110,14 @@ def interaction(number: int, rng: random.Random) -> Interaction:
         answers=(rng.choice(["a", "b", "c", " "]),),
         finish_reason="stop",
         end_user=rng.choice(["ann", "bob", None]),
+        tokens=rng.choice([None, kept(rng), kept(rng)]),
     )
+
+
+def kept(rng: random.Random) -> bytes:
+    """Other ids than those of the same words elsewhere, half the time."""
+    choice = ServedChoice(0, (rng.choice([7, 70_000]), 2), "stop")
+    return pack(Served(((1, rng.choice([5, 6])),), (choice,)))
 
 
 def feedback(name: str, known: list[CompletionId], rng: random.Random) -> Feedback:

@@ -135,11 +135,22 @@ def test_a_correction_follows_the_served_prompt_and_closes_as_the_template_close
 
 
 @pytest.mark.parametrize("edit", ["The sky is grey.", " is grey."])
-def test_a_correction_of_a_turn_that_was_begun_goes_on_from_its_beginning(edit: str) -> None:
+@pytest.mark.parametrize("answer", [" is blue.", "The sky is blue."])  # the second: with `echo`
+def test_a_correction_of_what_was_begun_goes_on_from_its_beginning(edit: str, answer: str) -> None:
     begun = (*HI, {"role": "assistant", "content": "The sky"})
     prompt = PROMPT + "The sky"
-    served = Recorded(begun, " is blue.", ids(prompt), ids(" is blue.\0"))
+    served = Recorded(begun, answer, ids(prompt), ids(" is blue.\0"))
     assert encoded(corrected(served, edit)) == (prompt, " is grey.\0\n")
+    assert reason(corrected(served, "The sky ")) == "empty_answer"
+    assert reason(corrected(served, "The sky is blue.")) == "unchanged_correction"
+    plain = Recorded("The sky", answer, ids("The sky"), ids(" is blue.\0"))
+    assert encoded(corrected(plain, edit)) == ("The sky", " is grey.\0")
+
+
+def test_a_correction_of_an_answer_that_began_anew_is_taken_as_it_is() -> None:
+    after = (*HI, {"role": "assistant", "content": "Hello."})
+    served = Recorded(after, "Hello. Hi!", ids(PROMPT), ids("Hello. Hi!\0"))
+    assert encoded(corrected(served, "Hello. Ho!")) == (PROMPT, "Hello. Ho!\0\n")
 
 
 def test_a_correction_keeps_what_was_thought_before_the_answer() -> None:

@@ -192,15 +192,6 @@ def test_a_correction_is_the_served_prompt_and_the_edited_answer() -> None:
     assert (plain.chosen, plain.rejected, plain.ids) == ("Up", "Here.", None)
 
 
-def test_a_turn_that_was_begun_may_be_corrected_as_a_whole() -> None:
-    begun = (*USER, {"role": "assistant", "content": "The town"})
-    given = answer("a", " is near.", tokens=served([1, 9], [7, END]), prompt=begun)
-    for edit in ("The town is far.", " is far."):
-        (pair,) = learn(say(given, correction=edit)).pairs
-        assert pair.chosen == " is far."
-    assert learn(say(given, correction="The town")).dropped == {"empty_answer": 1}
-
-
 def test_a_prompt_that_was_served_is_on_one_side_alone_whatever_it_looks_like() -> None:
     parts = ({"role": "user", "content": [{"type": "text", "text": "Where?"}]}, {"role": "tool"})
     labels = [

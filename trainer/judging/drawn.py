@@ -20,10 +20,10 @@ from trainer.types import Prompt
 OPEN_PROMPTS = 64
 """Answers drawn at temperature 1."""
 DRAWS_PER_PROMPT = 3
-"""Most of them to one held-out prompt; what is missing then is asked from the suite."""
+"""To each held-out prompt, before the suite is asked for what is missing."""
 ANSWER_TOKENS = 96
 GREEDY_PROMPTS = 16
-"""Prompts that are also answered greedily where there is no suite, which is."""
+"""Held-out prompts that are also answered greedily, as the suite is."""
 SAMPLES_SHOWN = 8
 _PROMPT_CHARACTERS = 1_000
 _ANSWER_CHARACTERS = 2_000
@@ -38,8 +38,9 @@ Question = tuple[Ids, int]
 class Drawn:
     """What was asked, what the reference answers (`before`) and the candidate (`after`).
 
-    `asked` is answered at temperature 1, one and the same seed for both; `questions` greedily.
-    `told` are the prompts of `asked` for people.
+    `asked` is answered at temperature 1, one and the same seed for both; `questions` greedily:
+    the suite's, in its order, and then some of the held-out prompts. `told` are the prompts of
+    `asked` for people.
     """
 
     asked: tuple[Ids, ...]
@@ -69,27 +70,33 @@ def draw(
 ) -> Drawn:
     """Ask the candidate and the live version, or the base without one, the same.
 
-    Open prompts are the held-out ones, up to three times each, and then the suite's.
+    At temperature 1 the held-out prompts, up to three times each, then what the reference can
+    answer of the suite, then the held-out ones again.
     """
     questions: list[Asked] = [
         (encode_prompt(model.tokenizer, item.prompt), item.prompt) for item in suite
     ]
-    distinct, own = _once(held_out), _once(questions)
-    chosen = [*distinct * DRAWS_PER_PROMPT][:OPEN_PROMPTS]
-    chosen += own[: OPEN_PROMPTS - len(chosen)]
-    asked = tuple(ids for ids, _ in chosen)
+    distinct = _once(held_out)
     greedily: list[Question] = [
         (ids, item.max_tokens) for (ids, _), item in zip(questions, suite, strict=True)
     ]
-    if not suite:
-        greedily = [(ids, ANSWER_TOKENS) for ids, _ in distinct[:GREEDY_PROMPTS]]
+    greedily += [(ids, ANSWER_TOKENS) for ids, _ in distinct[:GREEDY_PROMPTS]]
+    usual = greedy(model, live, greedily, seed)
+    known = [
+        question
+        for question, item, said in zip(questions, suite, usual, strict=False)
+        if item.passes(said.text, len(said.ids), said.ended)
+    ]
+    open_ones = [*distinct * DRAWS_PER_PROMPT, *_once(known), *distinct * OPEN_PROMPTS]
+    open_ones = open_ones[:OPEN_PROMPTS]
+    asked = tuple(ids for ids, _ in open_ones)
     return Drawn(
         asked,
-        tuple(_as_text(prompt) for _, prompt in chosen),
+        tuple(_as_text(prompt) for _, prompt in open_ones),
         answers(model, asked, live, 1.0, ANSWER_TOKENS, seed),
         answers(model, asked, candidate, 1.0, ANSWER_TOKENS, seed),
         tuple(greedily),
-        greedy(model, live, greedily, seed),
+        usual,
         greedy(model, candidate, greedily, seed),
     )
 

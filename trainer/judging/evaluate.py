@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 
 from core.errors import Invalid
@@ -26,7 +26,14 @@ from trainer.model.perplexity import costs, read
 from trainer.model.sampling import Answer, answers
 from trainer.model.scoring import kl_to_base, logprobs, readable
 from trainer.model.warm import WarmModel
-from trainer.types import Evaluation, Interval, NeutralText, SuiteResult, Taste
+from trainer.types import (
+    AnswerFaults,
+    Evaluation,
+    Interval,
+    NeutralText,
+    SuiteResult,
+    Taste,
+)
 
 _Said = tuple[Ids, Ids]
 """The ids of a prompt and of an answer to it."""
@@ -47,8 +54,7 @@ def evaluate(
 
     `labels` and `pairs` are held out: no prompt of theirs was trained on; items too long for
     the model are left out. `learnt` is what was trained on, which with them says what people
-    like. What is sampled at temperature 1 is drawn once, for all figures that need it; greedy
-    answers are those to the suite, or a few to the same prompts without one.
+    like. What is sampled is drawn once, for all figures that need it.
     """
     began_s = time.monotonic()
     labelled = [
@@ -86,12 +92,7 @@ def evaluate(
         samples=drawn.samples(),
         length_wanted=statistics.fmean(liked) / usual if liked and usual else None,
         answer_tokens=own,
-        faults=faults(
-            [*drawn.before, *drawn.greedy_before],
-            [*drawn.after, *drawn.greedy_after],
-            endless,
-            seed,
-        ),
+        faults=_faults(drawn, suite, endless, seed),
         neutral=_neutral(model, candidate, live, seed),
         taste=_taste(model, drawn, [*learnt, *labels, *pairs], seed),
         seconds=time.monotonic() - began_s,
@@ -137,14 +138,10 @@ def _margin(
 def _suite(
     model: WarmModel, drawn: Drawn, live: Path | None, suite: Sequence[SuiteItem], seed: int
 ) -> SuiteResult:
-    def passed(found: Sequence[Answer]) -> list[bool]:
-        return [
-            item.passes(answer.text, len(answer.ids), answer.ended)
-            for item, answer in zip(suite, found, strict=True)
-        ]
-
-    new, old = passed(drawn.greedy_after), passed(drawn.greedy_before)
-    base = old if live is None else passed(greedy(model, None, drawn.questions, seed))
+    new, old = _passed(suite, drawn.greedy_after), _passed(suite, drawn.greedy_before)
+    base = old
+    if live is not None:
+        base = _passed(suite, greedy(model, None, drawn.questions[: len(suite)], seed))
     kinds = sorted({item.kind for item in suite})
     return SuiteResult(
         candidate=statistics.fmean(new),
@@ -153,6 +150,23 @@ def _suite(
         by_kind={kind: (_share(new, suite, kind), _share(old, suite, kind)) for kind in kinds},
         base=statistics.fmean(base),
     )
+
+
+def _passed(suite: Sequence[SuiteItem], found: Sequence[Answer]) -> list[bool]:
+    return [
+        item.passes(answer.text, len(answer.ids), answer.ended)
+        for item, answer in zip(suite, found, strict=False)
+    ]
+
+
+def _faults(
+    drawn: Drawn, suite: Sequence[SuiteItem], endless_wanted: float, seed: int
+) -> AnswerFaults | None:
+    # How a question is answered that the reference cannot answer either says nothing.
+    counts = [*_passed(suite, drawn.greedy_before), *[True] * len(drawn.questions)]
+    before = [*drawn.before, *compress(drawn.greedy_before, counts)]
+    after = [*drawn.after, *compress(drawn.greedy_after, counts)]
+    return faults(before, after, endless_wanted, seed)
 
 
 def _share(passed: Sequence[bool], suite: Sequence[SuiteItem], kind: str) -> float:

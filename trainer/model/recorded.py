@@ -75,13 +75,25 @@ class Encoder:
         return sampled - behind * len(counted.answers) == counted.completion_tokens
 
     def _written(self, recorded: Recorded) -> Ids:
-        """Of a text that somebody wrote, in the place of the answer that was served."""
-        tokenizer, prompt, given = self._tokenizer, recorded.prompt, recorded.instead_of
+        """Of a text that somebody wrote, in the place of the answer that was served.
+
+        Of a turn or a text that was begun the answer is the rest: who sends the whole is taken at
+        that, unless the model itself began anew.
+        """
+        prompt, text, given = recorded.prompt, recorded.text, recorded.instead_of
+        begun = _begun(prompt)
+        sampled = list((given.ids if given else None) or ())
+        shown = self._decoded(sampled)
+        if begun and text.startswith(begun) and not shown.startswith(begun):
+            text = text.removeprefix(begun)
+            if text.strip() == shown.strip():
+                raise Refused("unchanged_correction")
+        if not text.strip():
+            raise Refused("empty_answer")
         before = self._unseen(given) if given is not None else []
-        begun = not isinstance(prompt, str) and prompt[-1:] and prompt[-1].get("role")
-        if not before and not isinstance(prompt, str) and begun != "assistant":
-            return encode_turn(tokenizer, recorded.text)
-        return [*before, *encode_text(tokenizer, recorded.text), *self._end(prompt)]
+        if not before and not begun and not isinstance(prompt, str):
+            return encode_turn(self._tokenizer, text)
+        return [*before, *encode_text(self._tokenizer, text), *self._end(prompt)]
 
     def _unseen(self, given: Recorded) -> list[int]:
         """What was sampled before the text that people read: what the model thought.
@@ -107,3 +119,12 @@ class Encoder:
     def _end(self, prompt: Prompt) -> Ids:
         ids: Ids = self._closing(not isinstance(prompt, str))
         return ids
+
+
+def _begun(prompt: Prompt) -> str:
+    """What a prompt ends with that its answer goes on from: a plain text, or a turn's beginning."""
+    if isinstance(prompt, str):
+        return prompt
+    last = prompt[-1] if prompt else {}
+    text = last.get("content") if last.get("role") == "assistant" else ""
+    return text if isinstance(text, str) else ""
