@@ -102,7 +102,7 @@ class AnswerFaults:
 
     `endless`: share cut at the limit of tokens. `empty`: share with nothing to read.
     `repetition`: share of an answer's 4-grams that occurred in it before, 0 to 1.
-    `endless_wanted`: share of the held-out answers people liked that are as long as that limit.
+    `endless_wanted`: share of the held-out answers people liked that are cut or as long as that.
     """
 
     endless: Compared

@@ -23,7 +23,7 @@ from trainer.judging.suite import SuiteItem
 from trainer.judging.taste import taste
 from trainer.model.encoding import Tokens, tokens_of
 from trainer.model.perplexity import costs, read
-from trainer.model.sampling import Answer, answers
+from trainer.model.sampling import Answer, answers, end_tokens
 from trainer.model.scoring import kl_to_base, logprobs, readable
 from trainer.model.warm import WarmModel
 from trainer.types import (
@@ -80,8 +80,7 @@ def evaluate(
         candidate,
     )
     usual, own = _mean_tokens(drawn.before), _mean_tokens(drawn.after)
-    liked = [len(ids) for _, ids in (*ups, *chosen)]
-    endless = statistics.fmean(length >= ANSWER_TOKENS for length in liked) if liked else 0.0
+    liked = [ids for _, ids in (*ups, *chosen)]
     return Evaluation(
         margin=_margin(model, candidate, live, (ups, downs, chosen, rejected), seed),
         kl_to_base=statistics.fmean(divergences) if divergences else 0.0,
@@ -90,9 +89,9 @@ def evaluate(
         held_out_labels=len(labelled),
         held_out_pairs=len(paired),
         samples=drawn.samples(),
-        length_wanted=statistics.fmean(liked) / usual if liked and usual else None,
+        length_wanted=statistics.fmean(map(len, liked)) / usual if liked and usual else None,
         answer_tokens=own,
-        faults=_faults(drawn, suite, endless, seed),
+        faults=_faults(drawn, suite, _share_cut(model, liked), seed),
         neutral=_neutral(model, candidate, live, seed),
         taste=_taste(model, drawn, [*learnt, *labels, *pairs], seed),
         seconds=time.monotonic() - began_s,
@@ -167,6 +166,16 @@ def _faults(
     before = [*drawn.before, *compress(drawn.greedy_before, counts)]
     after = [*drawn.after, *compress(drawn.greedy_after, counts)]
     return faults(before, after, endless_wanted, seed)
+
+
+def _share_cut(model: WarmModel, said: Sequence[Ids]) -> float:
+    """Of answers people were given: those that did not end, or later than a drawn one may."""
+    if not said:
+        return 0.0
+    with model.adapted(None) as base:
+        ends = end_tokens(model, base)
+    # A template may put a line break behind the end token.
+    return statistics.fmean(len(ids) >= ANSWER_TOKENS or ends.isdisjoint(ids[-2:]) for ids in said)
 
 
 def _share(passed: Sequence[bool], suite: Sequence[SuiteItem], kind: str) -> float:

@@ -23,7 +23,7 @@ from core.errors import Unavailable
 
 T = TypeVar("T")
 
-_REMEMBERED = 16
+_REMEMBERED = 64
 
 
 class WarmModel:
