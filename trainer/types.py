@@ -192,7 +192,7 @@ class GateLimits:
     empty_rise_unproven: float = 0.03
     repetition_rise: float = 0.03
     repetition_rise_unproven: float = 0.10
-    told_apart: float = 0.7
+    told_apart: float = 0.75
 
     def kl_allowed(self, tokens: float) -> float:
         """Largest KL to the base for answers of `tokens` tokens on average, nats an answer."""
