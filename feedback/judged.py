@@ -80,7 +80,7 @@ def _read_some(connection: sa.Connection, seqs: Sequence[int]) -> Iterator[Judge
 # all the rest. What is not read is as if there were none.
 def _answer(row: Sequence[Any]) -> Interaction:
     *first, sampling, response, prompt_tokens, completion_tokens, tokens = row
-    told: dict[str, Any] = {"sampling": sampling, "response": response, "tokens": tokens}
+    told: dict[str, Any] = {"sampling": sampling or {}, "response": response, "tokens": tokens}
     told |= {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
     return Interaction(*first, **told)
 
@@ -103,7 +103,7 @@ _ITEMS = sa.select(
 ).where(among(feedback.c.seq, listed("seqs", sa.BigInteger())))
 _ANSWERS = sa.select(
     *(interactions.c[name] for name in Interaction.__slots__[:14]),  # to the end user
-    interactions.c.sampling,
+    sa.case((interactions.c.tokens.is_(None), interactions.c.sampling), else_=sa.null()),
     interactions.c.response,
     interactions.c.prompt_tokens,
     interactions.c.completion_tokens,

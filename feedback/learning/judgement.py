@@ -108,7 +108,7 @@ class Reader:
     def _digests(self, recorded: Recorded) -> tuple[Digest, Digest]:
         prompt_ids, ids = (None if ids is None else pack_ids(ids) for ids in self.encode(recorded))
         return (
-            self.texts.prompt(recorded.prompt, prompt_ids),
+            self.texts.prompt(lambda: recorded.prompt, prompt_ids),
             self.texts.answer(recorded.text, ids, plain=recorded.plain),
         )
 

@@ -43,18 +43,25 @@ class Counted:
 class Recorded:
     """One prompt and one answer to it: as people read them, and as they were served.
 
+    `asked` is what the request held; of several prompts the answer is to the one at `place`.
     `cut`: no end token ended it. `counted`: what the ids that are not known must agree with.
     `instead_of`: of a text that somebody wrote, the answer it replaces.
     """
 
-    prompt: Prompt
+    asked: Any
     text: str
     prompt_ids: Ids | None = None
     ids: Ids | None = None
+    place: int = 0
     calls_tools: bool = False
     cut: bool = False
     counted: Counted | None = None
     instead_of: Recorded | None = None
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt as people read it: never refused, whatever it holds."""
+        return _shown(self.asked, self.place)
 
     @property
     def plain(self) -> bool:
@@ -76,13 +83,12 @@ def anything_fits(recorded: Recorded) -> tuple[Ids | None, Ids | None]:
 
 def recorded_answer(about: Interaction, choice: int) -> Recorded:
     """The choice of that index. Raises Refused where nobody can learn from it."""
-    calls_tools = about.finish_reason in _TOOL_REASONS or _calls_tools(about.response)
     if about.tokens is not None:
-        return _by_ids(about, about.tokens, choice, calls_tools)
+        return _by_ids(about, about.tokens, choice)
     unfit = (about.response or {}).get("unfit")
     if isinstance(unfit, str):
         raise Refused(unfit)
-    if calls_tools:
+    if _has_calls(about):
         raise Refused("tool_calls")
     return _by_words(about, choice)
 
@@ -100,7 +106,7 @@ def corrected(given: Recorded, edit: str) -> Recorded:
     return replace(given, text=edit, ids=None, cut=False, counted=None, instead_of=given)
 
 
-def _by_ids(about: Interaction, tokens: bytes, choice: int, calls_tools: bool) -> Recorded:
+def _by_ids(about: Interaction, tokens: bytes, choice: int) -> Recorded:
     try:
         served = unpack(tokens)
     except Invalid as error:
@@ -111,14 +117,15 @@ def _by_ids(about: Interaction, tokens: bytes, choice: int, calls_tools: bool) -
     text = about.answers[choice] if choice < len(about.answers) else ""
     if sampled.finish_reason in ("abort", "error"):
         raise Refused("not_completed")
-    if len(sampled.token_ids) < 2 and not text.strip():
+    if len(sampled.token_ids) < 2 and not (sampled.token_ids and text.strip()):
         raise Refused("empty_answer")
     return Recorded(
-        _shown(about.prompt, sampled.prompt),
+        about.prompt,
         text,
         served.prompts[sampled.prompt],
         sampled.token_ids,
-        calls_tools=calls_tools,
+        sampled.prompt,
+        calls_tools=_has_calls(about),
     )
 
 
@@ -138,8 +145,11 @@ def _by_words(about: Interaction, choice: int) -> Recorded:
     )
 
 
+def _has_calls(about: Interaction) -> bool:
+    return about.finish_reason in _TOOL_REASONS or _calls_tools(about.response)
+
+
 def _shown(prompt: Any, place: int) -> Prompt:
-    """The prompt of that place among a request's, as people read it: never refused."""
     if isinstance(prompt, str):
         return prompt
     if all(isinstance(message, Mapping) for message in prompt):

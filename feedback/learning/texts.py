@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from feedback.types import Packed
@@ -57,11 +58,14 @@ class Texts:
         self._keep = keep
         self._known: dict[Digest, Text] = {}
 
-    def prompt(self, prompt: Any, ids: Packed | None = None) -> Digest:
+    def prompt(self, prompt: Callable[[], Any], ids: Packed | None = None) -> Digest:
         """The digest of a prompt: told apart by its ids, without any by its words."""
-        words = _hash(prompt_key(prompt).encode("utf-8", "surrogatepass"))
+        if ids is not None and not self._keep:
+            return _hash(ids)  # most of what is read is asked for nothing else
+        content = prompt()
+        words = _hash(prompt_key(content).encode("utf-8", "surrogatepass"))
         own = words if ids is None else _hash(ids)
-        return self._named(own + words, Text(prompt, ids))
+        return self._named(own + words, Text(content, ids))
 
     def answer(self, text: str, ids: Packed | None = None, *, plain: bool = True) -> Digest:
         """The digest of an answer: of what is in it, of it as it is, of its ids.

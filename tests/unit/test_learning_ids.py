@@ -158,6 +158,7 @@ def test_what_was_thought_is_learnt_with_the_answer() -> None:
         ({"tokens": b"\xff"}, "not_as_served"),
         ({"tokens": served([1, 5], [END]), "answers": (" ",)}, "empty_answer"),
         ({"tokens": served([1, 5], []), "answers": ("",)}, "empty_answer"),
+        ({"tokens": served([1, 5], [])}, "empty_answer"),  # the prompt's echo alone
         ({"tokens": pack(Served(((1,),), (ServedChoice(0, (7,), "abort"),)))}, "not_completed"),
         ({"tokens": None, "response": {"unfit": "multi_modal"}}, "multi_modal"),
         ({"tokens": None, "response": {"unfit": "several_prompts"}}, "several_prompts"),

@@ -25,6 +25,7 @@ class Encoder:
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         self._tokenizer = tokenizer
         self._max_length = max_length
+        self._vocabulary = len(tokenizer)
         self._closing = cache(lambda chat: closing(tokenizer, chat=chat))
 
     def __call__(self, recorded: Recorded) -> tuple[Ids, Ids]:
@@ -36,7 +37,7 @@ class Encoder:
             ids = self._written(recorded)
         if not prompt_ids:
             raise Refused("empty_prompt")
-        if max(*prompt_ids, *ids) >= len(self._tokenizer):
+        if max(max(prompt_ids), max(ids, default=0)) >= self._vocabulary:
             raise Refused("not_as_served")  # a device can send what no model has sampled
         if len(prompt_ids) + len(ids) > self._max_length:
             raise Refused("too_long")
