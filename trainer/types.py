@@ -128,7 +128,7 @@ class AnswerFaults:
 
     `endless`: share cut at the limit of tokens. `empty`: share with nothing to read.
     `repetition`: share of an answer's 4-grams that occurred in it before, 0 to 1.
-    `endless_wanted`: share of the held-out answers people liked that are as long as that limit.
+    `endless_wanted`: share of the held-out answers people liked that are cut or as long as that.
     """
 
     endless: Compared
@@ -218,7 +218,7 @@ class GateLimits:
     empty_rise_unproven: float = 0.03
     repetition_rise: float = 0.03
     repetition_rise_unproven: float = 0.10
-    told_apart: float = 0.7
+    told_apart: float = 0.75
 
     def kl_allowed(self, tokens: float) -> float:
         """Largest KL to the base for answers of `tokens` tokens on average, nats an answer."""

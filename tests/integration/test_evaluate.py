@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from feedback.token_ids import pack_ids
+from trainer.judging.drawn import draw
 from trainer.judging.evaluate import evaluate
 from trainer.judging.gate import judge
 from trainer.judging.suite import SuiteItem
@@ -84,6 +86,39 @@ def test_labels_of_one_kind_are_held_against_the_references_own_answers(
     downs = measured(tiny_model, gladly, None, [label for label in labels if not label.desirable])
     assert ups.margin.mean > 0
     assert downs.margin.mean > 0
+
+
+def test_liked_answers_that_were_cut_allow_for_cut_ones(tiny_model, habits, gladly) -> None:
+    """An answer that was cut has no end token; one that goes through the template has."""
+    labels = habits.labels(tiny_model, seed=8)
+    ended = measured(tiny_model, gladly, None, labels)
+    cut = [
+        replace(label, ids=(pack_ids(head), pack_ids(tail[:3])))
+        for label in labels
+        for head, tail in [encode(tiny_model.tokenizer, label.prompt, label.completion)]
+    ]
+    assert ended.faults.endless_wanted == 0.0
+    assert measured(tiny_model, gladly, None, cut).faults.endless_wanted == 1.0
+
+
+def test_what_the_reference_cannot_answer_of_a_suite_is_asked_greedily_alone(
+    tiny_model, habits, gladly
+) -> None:
+    prompts = [habits.ask(item) for item in habits.items]
+    known = SuiteItem(prompts[2], (habits.number(habits.items[2]),))
+    unknown = SuiteItem(prompts[3], ("no such number",), max_tokens=5)
+    held_out = [
+        (ids, prompt)
+        for ids, prompt in zip(encoded(tiny_model, prompts[:2]), prompts[:2], strict=True)
+    ]
+    drawn = draw(tiny_model, gladly, None, held_out, [unknown, known], 0)
+    first, second, third = (str(prompt[0]["content"]) for prompt in prompts[:3])
+    assert drawn.told[:8] == (first, second, first, second, first, second, third, first)
+    assert len(drawn.told) == len(drawn.before) == len(drawn.after) == 64
+    assert str(prompts[3][0]["content"]) not in drawn.told
+    assert [limit for _, limit in drawn.questions] == [5, 96, 96, 96]
+    assert len(drawn.greedy_before[0].ids) <= 5
+    assert {prompt for prompt, _, _ in drawn.samples()} == {first, second, third}
 
 
 def test_a_damaged_candidate_fails_whatever_its_margin(tiny_model, habits, folder, suite) -> None:

@@ -49,8 +49,8 @@ def suite() -> tuple[SuiteItem, ...]:
 @pytest.fixture(scope="module")
 def labels(shipped: WarmModel) -> list[Label]:
     """The base's own answers, every third one liked, for no reason."""
-    heads = [encode_prompt(shipped.tokenizer, prompt) for prompt in PROMPTS]
-    said = answers(shipped, heads, None, 1.0, 96, 9)
+    asked = [encode_prompt(shipped.tokenizer, prompt) for prompt in PROMPTS]
+    said = answers(shipped, asked, None, 1.0, 96, 9)
     return [
         Label(prompt, answer.text, at % 3 == 0, None, None, 0.0, (), ())
         for at, (prompt, answer) in enumerate(zip(PROMPTS, said, strict=True))

@@ -9,24 +9,31 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 
 from core.errors import Invalid
 from feedback.token_ids import Ids
 from feedback.types import Label, Pair
 from trainer.judging.bootstrap import mean_interval, preference_margin
-from trainer.judging.drawn import ANSWER_TOKENS, Drawn, Open, draw, greedy
+from trainer.judging.drawn import ANSWER_TOKENS, Asked, Drawn, draw, greedy
 from trainer.judging.faults import faults
 from trainer.judging.neutral import is_readable, neutral_text, passages
 from trainer.judging.suite import SuiteItem
 from trainer.judging.taste import taste
 from trainer.model.encoding import Tokens, tokens_of
 from trainer.model.perplexity import costs, read
-from trainer.model.sampling import Answer, answers
+from trainer.model.sampling import Answer, answers, end_tokens
 from trainer.model.scoring import kl_to_base, logprobs, readable
 from trainer.model.warm import WarmModel
-from trainer.types import Evaluation, Interval, NeutralText, SuiteResult, Taste
+from trainer.types import (
+    AnswerFaults,
+    Evaluation,
+    Interval,
+    NeutralText,
+    SuiteResult,
+    Taste,
+)
 
 _Said = tuple[Ids, Ids]
 """The ids of a prompt and of an answer to it."""
@@ -47,8 +54,7 @@ def evaluate(
 
     `labels` and `pairs` are held out: no prompt of theirs was trained on; items too long for
     the model are left out. `learnt` is what was trained on, which with them says what people
-    like. What is sampled at temperature 1 is drawn once, for all figures that need it; greedy
-    answers are those to the suite, or a few to the same prompts without one.
+    like. What is sampled is drawn once, for all figures that need it.
     """
     began_s = time.monotonic()
     labelled = [
@@ -65,16 +71,16 @@ def evaluate(
     downs: list[_Said] = [(ids[0], ids[1]) for label, ids in labelled if not label.desirable]
     chosen: list[_Said] = [(ids[0], ids[1]) for _, ids in paired]
     rejected: list[_Said] = [(ids[0], ids[2]) for _, ids in paired]
-    held_out = [
-        *(Open(tuple(ids[0]), label.prompt) for label, ids in labelled),
-        *(Open(tuple(ids[0]), pair.prompt) for pair, ids in paired),
-    ]
+    held_out: list[Asked] = [(tokens[0], label.prompt) for label, tokens in labelled]
+    held_out += [(tokens[0], pair.prompt) for pair, tokens in paired]
     drawn = draw(model, candidate, live, held_out, suite, seed)
-    answered = [(one.ids, answer.ids) for one, answer in zip(drawn.asked, drawn.after, strict=True)]
-    divergences = kl_to_base(model, answered, candidate)
+    divergences = kl_to_base(
+        model,
+        [(prompt, answer.ids) for prompt, answer in zip(drawn.asked, drawn.after, strict=True)],
+        candidate,
+    )
     usual, own = _mean_tokens(drawn.before), _mean_tokens(drawn.after)
-    liked = [len(ids) for _, ids in (*ups, *chosen)]
-    endless = statistics.fmean(length >= ANSWER_TOKENS for length in liked) if liked else 0.0
+    liked = [ids for _, ids in (*ups, *chosen)]
     return Evaluation(
         margin=_margin(model, candidate, live, (ups, downs, chosen, rejected), seed),
         kl_to_base=statistics.fmean(divergences) if divergences else 0.0,
@@ -83,14 +89,9 @@ def evaluate(
         held_out_labels=len(labelled),
         held_out_pairs=len(paired),
         samples=drawn.samples(),
-        length_wanted=statistics.fmean(liked) / usual if liked and usual else None,
+        length_wanted=statistics.fmean(map(len, liked)) / usual if liked and usual else None,
         answer_tokens=own,
-        faults=faults(
-            [*drawn.before, *drawn.greedy_before],
-            [*drawn.after, *drawn.greedy_after],
-            endless,
-            seed,
-        ),
+        faults=_faults(drawn, suite, _share_cut(model, liked), seed),
         neutral=_neutral(model, candidate, live, seed),
         taste=_taste(model, drawn, [*learnt, *labels, *pairs], seed),
         seconds=time.monotonic() - began_s,
@@ -136,14 +137,10 @@ def _margin(
 def _suite(
     model: WarmModel, drawn: Drawn, live: Path | None, suite: Sequence[SuiteItem], seed: int
 ) -> SuiteResult:
-    def passed(found: Sequence[Answer]) -> list[bool]:
-        return [
-            item.passes(answer.text, len(answer.ids), answer.ended)
-            for item, answer in zip(suite, found, strict=True)
-        ]
-
-    new, old = passed(drawn.greedy_after), passed(drawn.greedy_before)
-    base = old if live is None else passed(greedy(model, None, drawn.questions, seed))
+    new, old = _passed(suite, drawn.greedy_after), _passed(suite, drawn.greedy_before)
+    base = old
+    if live is not None:
+        base = _passed(suite, greedy(model, None, drawn.questions[: len(suite)], seed))
     kinds = sorted({item.kind for item in suite})
     return SuiteResult(
         candidate=statistics.fmean(new),
@@ -152,6 +149,33 @@ def _suite(
         by_kind={kind: (_share(new, suite, kind), _share(old, suite, kind)) for kind in kinds},
         base=statistics.fmean(base),
     )
+
+
+def _passed(suite: Sequence[SuiteItem], found: Sequence[Answer]) -> list[bool]:
+    return [
+        item.passes(answer.text, len(answer.ids), answer.ended)
+        for item, answer in zip(suite, found, strict=False)
+    ]
+
+
+def _faults(
+    drawn: Drawn, suite: Sequence[SuiteItem], endless_wanted: float, seed: int
+) -> AnswerFaults | None:
+    # How a question is answered that the reference cannot answer either says nothing.
+    counts = [*_passed(suite, drawn.greedy_before), *[True] * len(drawn.questions)]
+    before = [*drawn.before, *compress(drawn.greedy_before, counts)]
+    after = [*drawn.after, *compress(drawn.greedy_after, counts)]
+    return faults(before, after, endless_wanted, seed)
+
+
+def _share_cut(model: WarmModel, said: Sequence[Ids]) -> float:
+    """Of answers people were given: those that did not end, or later than a drawn one may."""
+    if not said:
+        return 0.0
+    with model.adapted(None) as base:
+        ends = end_tokens(model, base)
+    # A template may put a line break behind the end token.
+    return statistics.fmean(len(ids) >= ANSWER_TOKENS or ends.isdisjoint(ids[-2:]) for ids in said)
 
 
 def _share(passed: Sequence[bool], suite: Sequence[SuiteItem], kind: str) -> float:
@@ -177,8 +201,7 @@ def _taste(
     disliked: list[Ids] = []
     for one in judged:
         said = (one.chosen, one.rejected) if isinstance(one, Pair) else (one.completion,)
-        tokens = _readable(model, one, *said)
-        if tokens is None:
+        if (tokens := _readable(model, one, *said)) is None:
             continue
         if isinstance(one, Pair):
             liked.append(tokens[1])

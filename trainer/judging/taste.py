@@ -14,10 +14,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from feedback.token_ids import Ids
 from trainer.judging.bootstrap import mean_interval
 from trainer.types import Interval, Taste
 
-Ids = Sequence[int]
 Floats = NDArray[np.float64]
 
 MOST_JUDGED = 200
@@ -95,5 +95,7 @@ def _roc_area(over: Floats) -> Interval:
     area = float(np.where(tied, 0.5, over > 0).mean())
     of_up, of_down = area / (2 - area), 2 * area**2 / (1 + area)
     spread = area * (1 - area) + (ups - 1) * (of_up - area**2) + (downs - 1) * (of_down - area**2)
-    error = 1.96 * (max(0.0, spread) / (ups * downs)) ** 0.5
+    # With few answers the spread about 0.5, which is Mann and Whitney's, is the larger one.
+    spread = max(spread, (ups + downs + 1) / 12)
+    error = 1.96 * (spread / (ups * downs)) ** 0.5
     return Interval(area, max(0.0, area - error), min(1.0, area + error), ups + downs)

@@ -69,8 +69,6 @@ def generation(
     model: WarmModel, adapted: Any, temperature: float, max_new_tokens: int
 ) -> GenerationConfig:
     """How tokens are drawn: from the full distribution; temperature 0 is greedy."""
-    own = adapted.generation_config.eos_token_id
-    ends = {model.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
     # What is left out is filled from the model's own generation_config, whose top_p or
     # repetition penalty would not be the whole distribution.
     drawn = {"top_k": 0, "top_p": 1.0} if temperature else {}
@@ -81,9 +79,15 @@ def generation(
         repetition_penalty=1.0,
         max_new_tokens=max_new_tokens,
         use_cache=True,
-        eos_token_id=sorted(ends),
+        eos_token_id=sorted(end_tokens(model, adapted)),
         pad_token_id=model.tokenizer.pad_token_id,
     )
+
+
+def end_tokens(model: WarmModel, adapted: Any) -> set[int]:
+    """What the model ends an answer with by itself."""
+    own = adapted.generation_config.eos_token_id
+    return {model.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
 
 
 def generate(

@@ -28,7 +28,7 @@ from trainer.model.threads import Threads
 
 T = TypeVar("T")
 
-_REMEMBERED = 16
+_REMEMBERED = 64
 _BYTES = {"cpu": 4.0, "cuda": 2.0, "4bit": 0.6}  # of a weight: float32, bfloat16, NF4
 _NO_ROOM = (
     "The base model does not fit into the trainer's memory: it takes {needs} and {free} are free. "

@@ -60,6 +60,8 @@ def test_thumbs_alone_teach_a_taste_and_keep_the_facts(
     run = finished_run(tenant, "support")
     assert run["state"] == "succeeded", run
     assert run["verdict"]["promoted"]
+    assert len(run["samples"]) == 8
+    assert all(sample["before"] and sample["after"] for sample in run["samples"])
     live = f"support@{run['version']}"
     deadline = time.monotonic() + 10
     while ask_one(client, held_out(seed)[0], "support").version not in (live,):
