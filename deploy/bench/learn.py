@@ -58,7 +58,7 @@ def measure(
     tastes: Sequence[str] = tuple(TASTES),
     seeds: int = 2,
     thumbs: Sequence[int] = (32, 128),
-    tokens: int = 48,
+    tokens: int = 96,
     held_out: int = 96,
     runs: Path = RUNS,
     resume: bool = False,

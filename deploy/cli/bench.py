@@ -145,7 +145,7 @@ def learn(
     thumbs: Annotated[
         list[int] | None, typer.Option(min=2, help="Judgements to learn from; 32 and 128.")
     ] = None,
-    tokens: Annotated[int, typer.Option(min=8, help="Most tokens of an answer.")] = 48,
+    tokens: Annotated[int, typer.Option(min=8, help="Most tokens of an answer.")] = 96,
     questions: Annotated[int, typer.Option(min=1, help="Held-out questions.")] = 96,
     runs: Annotated[
         Path, typer.Option(help="Finished runs are written here at once, one a line.")
