@@ -49,6 +49,13 @@ RUN = {
     "id": "run_1", "state": "rejected", "trigger": EVIL, "error": EVIL, "created_at": EVIL,
     "live_before": EVIL, "version": EVIL, "finished_at": EVIL,
     "verdict": {"promoted": False, "checks": [{"passed": False, "name": EVIL, "detail": EVIL}]},
+    "samples": [{"prompt": EVIL, "before": EVIL, "after": EVIL}], "recipe": {EVIL: EVIL},
+}  # fmt: skip
+LEARNING = {
+    "message": EVIL, "as_of": EVIL, "said_since": EVIL,
+    "known": {"labels_up": EVIL, "labels_down": EVIL, "pairs": EVIL, "new_items": EVIL},
+    "left_out": [{"count": EVIL, "reason": EVIL, "note": EVIL}], "last_run": RUN,
+    "effect": {"mean": 1.0, "low": 0.5, "high": 1.5, "more_judgements": 7},
 }  # fmt: skip
 EVENTS = [
     {"id": "1", "type": "message", "message": EVIL, "created_at": EVIL, "data": {}},
@@ -86,6 +93,8 @@ class _Hostile(BaseHTTPRequestHandler):
         elif self.path.startswith("/v1/runs"):
             listed = self.path.partition("?")[0] == "/v1/runs" and self.command == "GET"
             self._answer(200, {"data": [RUN]} if listed else RUN)
+        elif self.path.endswith("/learning"):
+            self._answer(200, LEARNING)
         elif self.path.startswith("/v1/exports"):
             self._answer(200, EXPORT)
         elif self.path == "/v1/edge/sync":
