@@ -33,6 +33,7 @@ class Recipe:
     kl_token_budget: float | None = None
     holdout: float | None = None
     patience: int | None = None
+    load_in_4bit: bool | None = None
 
     @property
     def learning_rates(self) -> tuple[float, ...]:

@@ -60,6 +60,7 @@ class RecipeBody(Body):
     patience: int | None = Field(
         None, ge=1, le=1000, description="It stops after this many looks without a better margin."
     )
+    load_in_4bit: bool | None = Field(None, description="Train on the base in 4 bits (QLoRA).")
 
     def on(self, before: Recipe) -> Recipe:
         """`before` with the fields that were sent. Raises Invalid for a rate or layer twice."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -130,6 +130,8 @@ def bounds(name: str, field: Any) -> str:
     """A field's bounds as the table writes them; those of a list count its entries."""
     if name == "learning_rate":
         return "over 0, to 1"
+    if bool in get_args(field.annotation):
+        return "true or false"
     found: dict[str, Any] = {}
     for one in field.metadata:
         found |= {key: getattr(one, key) for key in vars(type(one)) if hasattr(one, key)}

@@ -87,3 +87,10 @@ def test_a_candidate_of_the_release_before_is_read_as_one_without_a_rate() -> No
     assert former == Candidate("dpo", "continued")
     now = Candidate("kto", "fresh", 1e-4)
     assert pickle.loads(pickle.dumps(now)) == now
+
+
+def test_four_bits_are_the_recipes_and_else_the_operators() -> None:
+    everywhere = Settings(trainer_4bit=True)
+    assert not told(as_used(Settings(), REAL)).load_in_4bit
+    assert told(as_used(Settings(), REAL, Recipe(load_in_4bit=True))).load_in_4bit
+    assert told(as_used(everywhere, REAL)).load_in_4bit

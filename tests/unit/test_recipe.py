@@ -71,6 +71,7 @@ def test_a_learning_rate_is_one_or_a_list_of_them(sent: Any, rates: tuple[float,
         ("kl_token_budget", (-0.1, 101, True)),
         ("holdout", (-0.1, 0.6, 1, True)),
         ("patience", (0, 1001, True)),
+        ("load_in_4bit", (1, 0, "true", [True])),
     ],
 )
 def test_what_is_out_of_bounds_or_no_number_is_refused_by_name(

@@ -49,6 +49,7 @@ def as_used(
         "kl_token_budget": settings.gate_kl_token_cap,
         "holdout": HOLDOUT,
         "patience": PATIENCE,
+        "load_in_4bit": settings.trainer_4bit,
     }
     told = {field.name: getattr(recipe, field.name) for field in fields(recipe)}
     longest = min(recipe.max_length or settings.train_max_length, settings.train_max_length)
