@@ -127,6 +127,20 @@ def test_a_step_in_parts_reports_the_figures_of_the_whole_step(
             assert parts.metrics[figure] == pytest.approx(whole.metrics[figure], abs=1e-4), figure
 
 
+def test_steps_without_a_liked_answer_are_learnt_in_parts_too(
+    tiny_model, examples, tmp_path
+) -> None:
+    """One liked among many: most steps see the other kind alone."""
+    liked = next(label for label in examples["kto"] if label.desirable)
+    rare = [*(label for label in examples["kto"] if not label.desirable), liked]
+    steps: list[Progress] = []
+    training = Training(METHODS["kto"], rare, IN_PARTS, tmp_path / "rare", on_progress=steps.append)
+    train(tiny_model, training)
+    told = ["rewards/margins" in step.metrics for step in steps]
+    assert True in told
+    assert False in told
+
+
 def test_bfloat16_learns_nearly_the_same(tiny_model, examples, tmp_path) -> None:
     found = [
         losses_of(tiny_model, "dpo", examples["dpo"], how, tmp_path / str(number))

@@ -172,14 +172,17 @@ def settle(
         if len(weights) == len(said) - before:
             pairs = zip(said[before:], weights, strict=True)
             said[before:] = [sum(value * weight for value, weight in pairs) / sum(weights)]
-    sides = [metrics.get(f"rewards/{kind}", []) for kind in ("chosen", "rejected")]
-    if any(sides):
-        at = logged.get("rewards/margins", 0)
-        chosen, rejected = (
-            said[logged.get(f"rewards/{kind}", 0) :]
-            for kind, said in zip(("chosen", "rejected"), sides, strict=True)
-        )
-        metrics["rewards/margins"][at:] = [chosen[0] - rejected[0]] if chosen and rejected else []
+    sides = [
+        metrics.get(f"rewards/{kind}", [])[logged.get(f"rewards/{kind}", 0) :]
+        for kind in ("chosen", "rejected")
+    ]
+    if "rewards/margins" in metrics:  # not the mean of the parts', of which some see one kind alone
+        del metrics["rewards/margins"][logged.get("rewards/margins", 0) :]
+    if all(sides):
+        chosen, rejected = sides
+        metrics["rewards/margins"].append(chosen[0] - rejected[0])
+    for name in [name for name, said in metrics.items() if not said]:
+        del metrics[name]  # TRL takes the mean of each
 
 
 def shrink(layout: Layout, model: Any, inputs: Any) -> None:
