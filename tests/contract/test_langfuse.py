@@ -17,6 +17,8 @@ from core.ids import FeedbackId
 from feedback.tables import feedback
 from feedback.types import Feedback
 
+pytestmark = pytest.mark.slow  # a server for each test
+
 SCORES = "/api/public/scores"
 
 

@@ -24,6 +24,8 @@ from feedback.served import Served, ServedChoice, pack
 from feedback.store import FeedbackStore
 from feedback.types import Comparison, Feedback, Interaction, Learnable
 
+pytestmark = pytest.mark.slow
+
 ACME, OTHER = TenantId("acme"), TenantId("other")
 SUPPORT, SALES = AdapterId("support"), AdapterId("sales")
 ADAPTER = Adapter(SUPPORT, ACME, "support", "tenant", None, 0.0, None, 0, Learning())

@@ -16,6 +16,8 @@ from support.asgi import BASE, Door, write_adapter
 from adapters.artifacts.digest import ADAPTER_FILES
 from server.intake import Intake
 
+pytestmark = pytest.mark.slow  # a server for each test
+
 CONFIG, WEIGHTS = ADAPTER_FILES
 SLOW = "import time; time.sleep(600)  # this check never ends"
 
