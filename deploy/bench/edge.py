@@ -73,7 +73,7 @@ def measure(*, rounds: int = 5, questions: int = 300, threads: int = 1) -> dict[
             return asdict(score(answers_with(step, model.tokenizer, asked), TASTE))
 
         def of_source(folder: Path | None) -> dict[str, float]:
-            with model.adapted(folder) as adapted:
+            with model.adapted(folder, exact=True) as adapted:
                 return judged(source_step(adapted))
 
         with progress.status("Asking the source …"):
@@ -221,7 +221,7 @@ class _Export:
 
 def _measure(export: _Export, manifest: Manifest, model: WarmModel, rounds: int) -> dict[str, Any]:
     """Speeds of the export beside those of the plain base in transformers, taking turns."""
-    with model.adapted(None) as base:
+    with model.adapted(None, exact=True) as base:
         vocabulary = int(base.config.vocab_size)
         # Any ids do: what a token costs does not depend on which it is.
         prompt = np.random.default_rng(0).integers(16, vocabulary, PROMPT_TOKENS, dtype=np.int32)

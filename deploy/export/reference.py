@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from core.errors import Invalid
 from deploy.export.prompts import Conversation
 from trainer.model.encoding import encode_prompt
-from trainer.model.sampling import generate, generation
+from trainer.model.sampling import generate
 from trainer.model.warm import WarmModel
 
 ANSWER_TOKENS = 64
@@ -64,17 +64,16 @@ def measure(
             param="prompts",
         )
     found: list[Expected] = []
-    with model.adapted(adapter) as adapted, torch.random.fork_rng([]):
+    with model.adapted(adapter, exact=True) as adapted, torch.random.fork_rng([]):
         torch.manual_seed(0)
-        greedy = generation(model, adapted, 0.0, ANSWER_TOKENS)
         # A greedy answer goes on past its end: an id no token has can never be drawn.
-        greedy.eos_token_id = [int(adapted.config.vocab_size)]
-        sampled = generation(model, adapted, 1.0, ANSWER_TOKENS)
+        never = [int(adapted.config.vocab_size)]
         for start in range(0, len(fitting), _BATCH):
             batch = fitting[start : start + _BATCH]
             on_share(start / len(fitting))
-            answers = [generate(model, adapted, batch, config) for config in (greedy, sampled)]
-            found += map(partial(_expect, adapted), batch, *answers)
+            greedy = generate(model, adapted, batch, 0.0, ANSWER_TOKENS, never)
+            sampled = generate(model, adapted, batch, 1.0, ANSWER_TOKENS)
+            found += map(partial(_expect, adapted), batch, greedy, sampled)
     return found
 
 
@@ -88,7 +87,7 @@ def save_merged(model: WarmModel, adapter: Path, out: Path) -> None:
 
     The weights of `model` have changed then: it is of no further use.
     """
-    with model.adapted(adapter) as adapted:
+    with model.adapted(adapter, exact=True) as adapted:
         try:
             adapted.merge_and_unload().save_pretrained(out)
         except SafetensorError as error:

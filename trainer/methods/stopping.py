@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 
 from trainer.methods.evidence import Finding, Look, look_steps, weigh
 from trainer.methods.method import Answered, Encoded, Judged
-from trainer.model.sampling import generate, generation
+from trainer.model.sampling import generate
 from trainer.model.scoring import divergence, summed, taken
 from trainer.model.warm import WarmModel
 from trainer.types import Hyperparameters
@@ -87,8 +87,8 @@ class Evidence(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Score the watched answers under the base."""
-        with self._looking(), self._policy.disable_adapter():
-            self._before = self._logprobs()
+        with self._looking() as asked, asked.disable_adapter():
+            self._before = self._logprobs(asked)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Look, keep the weights if they are the best so far, and stop if there is a reason."""
@@ -110,36 +110,34 @@ class Evidence(TrainerCallback):
                     weight.copy_(self._best[name])
 
     def _look(self, step: int) -> Look:
-        with self._looking():
-            config = generation(self._model, self._policy, 1.0, ANSWER_TOKENS)
-            said = generate(self._model, self._policy, self._prompts, config)
+        with self._looking() as asked:
+            said = generate(self._model, asked, self._prompts, 1.0, ANSWER_TOKENS)
             answers = list(zip(self._prompts, said, strict=True))
-            kl = statistics.fmean(summed(self._model, self._policy, answers, divergence))
-            return Look(step, kl, self._margin(), statistics.fmean(map(len, said)))
+            kl = statistics.fmean(summed(self._model, asked, answers, divergence))
+            return Look(step, kl, self._margin(asked), statistics.fmean(map(len, said)))
 
-    def _margin(self) -> float | None:
-        shifts = [
-            after - before for after, before in zip(self._logprobs(), self._before, strict=True)
-        ]
+    def _margin(self, asked: Any) -> float | None:
+        logprobs = self._logprobs(asked)
+        shifts = [after - before for after, before in zip(logprobs, self._before, strict=True)]
         if not shifts:
             return None
         count = len(self._watched.liked)
         return _mean(shifts[:count]) - _mean(shifts[count:])
 
-    def _logprobs(self) -> list[float]:
+    def _logprobs(self, asked: Any) -> list[float]:
         rows: list[Answered] = [*self._watched.liked, *self._watched.disliked]
-        return summed(self._model, self._policy, rows, taken)
+        return summed(self._model, asked, rows, taken)
 
     @contextmanager
-    def _looking(self) -> Iterator[None]:
-        """Without gradients, with dice of its own."""
+    def _looking(self) -> Iterator[Any]:
+        """The policy as it is asked, without gradients, with dice of its own."""
         cuda = [self._model.device] if self._model.device.type == "cuda" else []
         training = self._policy.training
         with torch.no_grad(), torch.random.fork_rng(cuda):
             torch.manual_seed(self._seed)
             self._policy.eval()
             try:
-                yield
+                yield self._model.as_asked(self._policy)
             finally:
                 self._policy.train(training)
 

@@ -6,19 +6,22 @@ Owns the generation settings and the batches. Must not know: templates, what is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from adapters.artifacts.digest import adapter_digest
 from feedback.token_ids import Ids
 from trainer.model.warm import WarmModel
 
-_BATCH = 75
+_TOKENS_AT_ONCE = 24_576
+"""Of prompts and answers, whose keys and values are in memory together."""
+_WORTH_SHARING = 8
+"""Tokens at the beginning of all prompts: a system prompt, not the template's first mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,37 +54,20 @@ def answers(
         cuda = [model.device] if model.device.type == "cuda" else []
         with model.adapted(adapter_dir) as adapted, torch.random.fork_rng(cuda):
             torch.manual_seed(seed)
-            config = generation(model, adapted, temperature, max_new_tokens)
-            order = sorted(range(len(heads)), key=lambda row: len(heads[row]))  # less padding
+            ends = end_tokens(model, adapted)
+            order = sorted(range(len(heads)), key=lambda row: -len(heads[row]))  # less padding
             found: dict[int, Answer] = {}
-            for start in range(0, len(order), _BATCH):
-                rows = order[start : start + _BATCH]
-                batch = generate(model, adapted, [heads[row] for row in rows], config)
+            while order:
+                size = max(1, _TOKENS_AT_ONCE // (len(heads[order[0]]) + max_new_tokens))
+                rows, order = order[:size], order[size:]
+                asked = [heads[row] for row in rows]
+                batch = generate(model, adapted, asked, temperature, max_new_tokens)
                 for row, ids in zip(rows, batch, strict=True):
                     text = model.tokenizer.decode(ids, skip_special_tokens=True).strip()
-                    found[row] = Answer(text, tuple(ids), ids[-1] in config.eos_token_id)
+                    found[row] = Answer(text, tuple(ids), ids[-1] in ends)
         return tuple(found[row] for row in range(len(heads)))
 
     return model.remembered(key, sample)
-
-
-def generation(
-    model: WarmModel, adapted: Any, temperature: float, max_new_tokens: int
-) -> GenerationConfig:
-    """How tokens are drawn: from the full distribution; temperature 0 is greedy."""
-    # What is left out is filled from the model's own generation_config, whose top_p or
-    # repetition penalty would not be the whole distribution.
-    drawn = {"top_k": 0, "top_p": 1.0} if temperature else {}
-    return GenerationConfig(
-        **drawn,
-        do_sample=temperature > 0,
-        temperature=temperature or 1.0,
-        repetition_penalty=1.0,
-        max_new_tokens=max_new_tokens,
-        use_cache=True,
-        eos_token_id=sorted(end_tokens(model, adapted)),
-        pad_token_id=model.tokenizer.pad_token_id,
-    )
 
 
 def end_tokens(model: WarmModel, adapted: Any) -> set[int]:
@@ -91,21 +77,87 @@ def end_tokens(model: WarmModel, adapted: Any) -> set[int]:
 
 
 def generate(
-    model: WarmModel, adapted: Any, heads: Sequence[list[int]], config: GenerationConfig
+    model: WarmModel,
+    adapted: Any,
+    heads: Sequence[list[int]],
+    temperature: float,
+    max_new_tokens: int,
+    ends: Collection[int] | None = None,
 ) -> list[list[int]]:
-    """The ids drawn after each of `heads`, up to its end; one batch, padded on the left."""
+    """The ids drawn after each of `heads`, up to one of `ends`, else the model's own; one batch.
+
+    From the full distribution, by torch's dice; temperature 0 is greedy. What all heads begin with
+    is read once; the rest is padded on its left.
+    """
+    ends = sorted(end_tokens(model, adapted) if ends is None else ends)
+    pad = model.tokenizer.pad_token_id
+    shared = _shared(heads) if adapted._supports_default_dynamic_cache() else 0
     width = max(map(len, heads))
-    pads = [width - len(head) for head in heads]
-    ids = [[config.pad_token_id] * pad + head for pad, head in zip(pads, heads, strict=True)]
-    mask = [[0] * pad + [1] * (width - pad) for pad in pads]
+    gaps = [width - len(head) for head in heads]
+    ids = [
+        head[:shared] + [pad] * gap + head[shared:] for head, gap in zip(heads, gaps, strict=True)
+    ]
+    mask = [[1] * shared + [0] * gap + [1] * (width - shared - gap) for gap in gaps]
+    read = torch.tensor(ids, device=model.device)
+    known = _read_once(adapted, read[:1, :shared], len(heads)) if shared else {}
+    # What is left out is filled from the model's own generation_config, whose top_p or
+    # repetition penalty would not be the whole distribution.
+    config = GenerationConfig(
+        do_sample=False,
+        repetition_penalty=1.0,
+        max_new_tokens=max_new_tokens,
+        use_cache=True,
+        eos_token_id=ends,
+        pad_token_id=pad,
+    )
+    dice = [_Drawn(temperature, len(heads), max_new_tokens)] if temperature else []
     output = adapted.generate(
-        input_ids=torch.tensor(ids, device=model.device),
+        input_ids=read,
         attention_mask=torch.tensor(mask, device=model.device),
         generation_config=config,
+        logits_processor=LogitsProcessorList(dice),
+        **known,
     )
-    return [_until_end(tokens, config.eos_token_id) for tokens in output[:, width:].tolist()]
+    return [_until_end(tokens, ends) for tokens in output[:, width:].tolist()]
 
 
-def _until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
+class _Drawn(LogitsProcessor):
+    """Leaves one token per row: where a uniform number falls among the summed probabilities.
+
+    The numbers are thrown beforehand, so that a row's answer does not depend on the others'. A
+    draw by `torch.multinomial` throws one for each token of the vocabulary, a fifth of the time.
+    """
+
+    def __init__(self, temperature: float, rows: int, tokens: int) -> None:
+        self._temperature = temperature
+        self._thrown = iter(torch.rand(tokens, rows, 1, dtype=torch.float64))
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        below = (scores.float() / self._temperature).softmax(-1).double().cumsum(-1)
+        thrown = next(self._thrown).to(scores.device) * below[:, -1:]
+        drawn = torch.searchsorted(below, thrown, right=True).clamp(max=scores.shape[-1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
+
+
+def _shared(heads: Sequence[list[int]]) -> int:
+    """How many tokens all heads begin with, where that is worth a pass; one of each is left."""
+    if len(heads) < 2:
+        return 0
+    first, most = heads[0], min(map(len, heads)) - 1
+    shared = next(
+        (at for at in range(most) if any(head[at] != first[at] for head in heads)), max(0, most)
+    )
+    return shared if shared >= _WORTH_SHARING else 0
+
+
+def _read_once(adapted: Any, ids: Any, rows: int) -> dict[str, Any]:
+    """The cache of `ids` [1, t], for each of `rows` rows."""
+    cache = DynamicCache(config=adapted.config.get_text_config(decoder=True))
+    adapted(input_ids=ids, past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(rows)
+    return {"past_key_values": cache}
+
+
+def _until_end(tokens: list[int], ends: Collection[int]) -> list[int]:
     at = next((at for at, token in enumerate(tokens) if token in ends), len(tokens) - 1)
     return tokens[: at + 1]

@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from adapters.validate import read_base
 from core.errors import Invalid, Unavailable
+from trainer.model.asking import as_asked
 from trainer.model.memory import free_bytes, is_out_of_memory
 from trainer.model.threads import Threads
 
@@ -115,18 +116,26 @@ class WarmModel:
                     )
 
     @contextmanager
-    def adapted(self, adapter_dir: Path | None) -> Iterator[Any]:
-        """The model in evaluation mode with the adapter in `adapter_dir`, or as the bare base."""
+    def adapted(self, adapter_dir: Path | None, *, exact: bool = False) -> Iterator[Any]:
+        """The model in evaluation mode with the adapter in `adapter_dir`, or as the bare base.
+
+        As it is asked quickest (`trainer.model.asking`), or `exact`, in the weights it is held in.
+        """
         with self._lock, torch.no_grad():
             base = self._loaded()
             self.threads.adapt()
-            if adapter_dir is None:
-                yield base
-                return
             try:
-                yield PeftModel.from_pretrained(base, str(adapter_dir)).eval()
+                policy = base
+                if adapter_dir is not None:
+                    policy = PeftModel.from_pretrained(base, str(adapter_dir)).eval()
+                yield policy if exact else self.as_asked(policy)
             finally:
-                _strip(base)
+                if adapter_dir is not None:
+                    _strip(base)
+
+    def as_asked(self, policy: Any) -> Any:
+        """What is quickest to ask of `policy`, the base as it was lent with what is on it."""
+        return as_asked(policy, self.device, self.parameters, self.free_bytes())
 
     def remembered(self, key: str, make: Callable[[], T]) -> T:
         """What `make` yields, or has yielded for this key lately; it may use the model."""

@@ -24,7 +24,7 @@ def perplexity(model: WarmModel, adapter: Path | None) -> float:
     import torch
 
     total, count = 0.0, 0
-    with model.adapted(adapter) as adapted:
+    with model.adapted(adapter, exact=True) as adapted:
         for text in TEXTS:
             ids = torch.tensor([model.tokenizer(text)["input_ids"]], device=model.device)
             logprobs = (
