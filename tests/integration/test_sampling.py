@@ -107,13 +107,18 @@ def test_the_copy_has_what_the_adapter_has_learnt_so_far(tiny_model, heads, halv
     with tiny_model.borrow() as base:
         config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
         policy = get_peft_model(base, config)
+
+        def as_asked() -> list[float]:
+            with tiny_model.as_asked(policy) as asked:
+                return summed(tiny_model, asked, items, taken)
+
         with torch.no_grad():
-            before = summed(tiny_model, tiny_model.as_asked(policy), items, taken)
+            before = as_asked()
             for name, weight in policy.named_parameters():
                 if "lora_B" in name:
                     weight.fill_(0.05)
             exact = summed(tiny_model, policy.eval(), items, taken)
-            after = summed(tiny_model, tiny_model.as_asked(policy), items, taken)
+            after = as_asked()
             moved = [new - old for new, old in zip(exact, before, strict=True)]
             seen = [new - old for new, old in zip(after, before, strict=True)]
         assert max(map(abs, moved)) > 0.5

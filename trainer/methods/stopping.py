@@ -137,7 +137,8 @@ class Evidence(TrainerCallback):
             torch.manual_seed(self._seed)
             self._policy.eval()
             try:
-                yield self._model.as_asked(self._policy)
+                with self._model.as_asked(self._policy) as asked:
+                    yield asked
             finally:
                 self._policy.train(training)
 

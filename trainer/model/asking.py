@@ -7,6 +7,8 @@ know: what is asked, adapters' files.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,7 +25,8 @@ _SLACK = 2
 """Of the copy's bytes, what must be free: answers need room beside it."""
 
 
-def as_asked(policy: Any, device: torch.device, parameters: int, free_bytes: int) -> Any:
+@contextmanager
+def as_asked(policy: Any, device: torch.device, parameters: int, free_bytes: int) -> Iterator[Any]:
     """`policy`, a base model or one with adapters, or its copy to be asked with gradients off.
 
     It stays itself on GPUs, where it is in bfloat16 already, on processors without bfloat16, and
@@ -32,7 +35,18 @@ def as_asked(policy: Any, device: torch.device, parameters: int, free_bytes: int
     """
     worth_it = device.type == "cpu" and in_bfloat16(device, parameters, "auto")
     if not worth_it or _SLACK * 2 * parameters > free_bytes:
-        return policy
+        yield policy
+        return
+    asked = _copied(policy)
+    try:
+        yield asked
+    finally:
+        # Models refer to themselves: their memory would be held until the next collection.
+        for weight in asked.parameters():
+            weight.data = weight.data.new_empty(0)
+
+
+def _copied(policy: Any) -> Any:
     halves: dict[int, Any] = {
         id(weight): torch.nn.Parameter(weight.detach().to(torch.bfloat16), requires_grad=False)
         for weight in policy.parameters()

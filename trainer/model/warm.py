@@ -10,7 +10,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -128,12 +128,13 @@ class WarmModel:
                 policy = base
                 if adapter_dir is not None:
                     policy = PeftModel.from_pretrained(base, str(adapter_dir)).eval()
-                yield policy if exact else self.as_asked(policy)
+                with nullcontext(policy) if exact else self.as_asked(policy) as asked:
+                    yield asked
             finally:
                 if adapter_dir is not None:
                     _strip(base)
 
-    def as_asked(self, policy: Any) -> Any:
+    def as_asked(self, policy: Any) -> AbstractContextManager[Any]:
         """What is quickest to ask of `policy`, the base as it was lent with what is on it."""
         return as_asked(policy, self.device, self.parameters, self.free_bytes())
 
