@@ -72,9 +72,11 @@ def _drift(evaluation: Evaluation, limits: GateLimits) -> Check:
 
     To give, always, the kind of answer that a model gives with probability p costs log(1/p) nats
     however long it is: 2 nats are one in seven. What is worded differently throughout differs
-    at every token.
+    at every token. What makes an answer shorter is spread over the one that it would have been,
+    so that the longer of both counts.
     """
-    tokens = evaluation.answer_tokens
+    own, ratio = evaluation.answer_tokens, evaluation.length_ratio
+    tokens = max(own, own / ratio if ratio else own)
     allowed = limits.kl_allowed(tokens)
     return Check(
         "distance from the base",

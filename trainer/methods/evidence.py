@@ -16,7 +16,7 @@ class Look:
 
     `kl`: KL(policy || base) of an answer, in nats. `margin`: how much more the liked answers of
     the holdout have gained on the base than the disliked ones, in nats; None without a holdout.
-    `tokens`: mean length of the answers that `kl` is of.
+    `tokens`: mean length of the answers that `kl` is of, or of usual ones if those are longer.
     """
 
     step: int

@@ -12,6 +12,8 @@ from trainer.methods.method import Encoded, Judged, Method, Recipe, Row, interle
 from trainer.model.encoding import Tokens
 from trainer.types import Hyperparameters, Prompt
 
+_LIKED_PULL = 2.5
+
 
 @dataclass(frozen=True, slots=True)
 class Thumb:
@@ -91,7 +93,7 @@ class Kto(Method[Thumb]):
         return interleaved_passes(ups, downs, size * hyperparameters.steps, hyperparameters.seed)
 
     def recipe(self, examples: Encoded[Thumb], hyperparameters: Hyperparameters) -> Recipe:
-        """The KTO loss, with the rarer kind of label weighted up."""
+        """The KTO loss, with the kinds of label weighted so that the liked ones pull harder."""
         from trl import KTOConfig, KTOTrainer
 
         ups = sum(thumb.desirable for thumb, _ in examples)
@@ -118,10 +120,13 @@ def _sides(pair: Pair) -> tuple[Thumb, Thumb]:
 
 
 def label_weights(ups: int, downs: int) -> tuple[float, float]:
-    """Loss weights of desirable and undesirable labels that let both kinds pull equally.
+    """Loss weights of desirable and undesirable labels; the smaller one is 1.
 
-    The rarer kind is weighted by the ratio of counts, the other by 1.
+    All liked answers together pull `_LIKED_PULL` times as hard as all disliked ones. Those tell
+    only what not to say: where they pull as hard, a model begins to say what nobody ever saw.
 
-    Source: Ethayarajh et al. 2024, KTO, equation 8 (lower end of its range).
+    Source: Ethayarajh et al. 2024, KTO, equation 8, which has 1 to 1.33 for this; docs/training.md
+    has what was measured.
     """
-    return max(1.0, downs / ups), max(1.0, ups / downs)
+    up, down = _LIKED_PULL * downs / ups, 1.0
+    return max(1.0, up / down), max(1.0, down / up)

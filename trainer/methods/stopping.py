@@ -45,14 +45,17 @@ def evidence_of(
         return None
     apart = [prompt for prompt, _ in (*watched.liked, *watched.disliked)]
     prompts = dict.fromkeys(map(tuple, [*apart, *(tokens[0] for _, tokens in examples)]))
-    return Evidence(model, policy, hyperparameters, [*prompts], watched, report)
+    lengths = [min(len(said), ANSWER_TOKENS) for _, (_, *answers) in examples for said in answers]
+    usual = statistics.fmean(lengths)
+    return Evidence(model, policy, hyperparameters, [*prompts], watched, report, usual)
 
 
 class Evidence(TrainerCallback):
     """Looks at the policy in training, stops it, and gives it back its best weights.
 
     `prompts` are answered for the KL, `watched` is what the margin is of. The same training looks
-    alike, and draws what it would have drawn without. `report` is told each look.
+    alike, and draws what it would have drawn without. `report` is told each look. The budget is
+    of answers as long as the policy's, or as the `usual_tokens` of those that were judged.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Evidence(TrainerCallback):
         prompts: Sequence[Sequence[int]],
         watched: Judged,
         report: Callable[[Look], None],
+        usual_tokens: float,
     ) -> None:
         assert hyperparameters.kl_budget is not None  # who gives none is not watched
         self._model, self._policy = model, policy
@@ -76,6 +80,7 @@ class Evidence(TrainerCallback):
         self._at = look_steps(hyperparameters.steps, LOOKS)
         self._prompts = [list(prompt) for prompt in prompts[:OPEN_PROMPTS]]
         self._watched, self._report = watched, report
+        self._usual_tokens = usual_tokens
         self._before: list[float] = []
         self._best: dict[str, Any] = {}
         self.looks: list[Look] = []
@@ -114,7 +119,8 @@ class Evidence(TrainerCallback):
             said = generate(self._model, asked, self._prompts, 1.0, ANSWER_TOKENS)
             answers = list(zip(self._prompts, said, strict=True))
             kl = statistics.fmean(summed(self._model, asked, answers, divergence))
-            return Look(step, kl, self._margin(asked), statistics.fmean(map(len, said)))
+            tokens = max(statistics.fmean(map(len, said)), self._usual_tokens)
+            return Look(step, kl, self._margin(asked), tokens)
 
     def _margin(self, asked: Any) -> float | None:
         logprobs = self._logprobs(asked)

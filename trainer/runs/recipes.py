@@ -19,7 +19,7 @@ from trainer.types import Hyperparameters
 UNSET = Recipe()
 _UNTOLD = Hyperparameters()
 
-_RATE, _PARAMETERS, _POWER = 1e-3, 3.6e6, -0.6
+_RATE, _PARAMETERS, _POWER = 1e-3, 3.6e6, -0.4
 BETA = 1.0
 STEPS, MOST_STEPS = 40, 500
 HOLDOUT = 0.15
@@ -60,9 +60,8 @@ def as_used(
 def learning_rate_for(parameters: int) -> float:
     """The peak learning rate for a base model of `parameters` weights, to two digits.
 
-    A power law from what was best at 3.6 million, between too little and too much as measured at
-    135 million (docs/training.md), to what is usual for LoRA at 8 billion, which is not measured.
-    Source of the last: trl 1.16, "DPO Trainer", about 1e-5 with LoRA.
+    A power law through what was best at 3.6 million and at 135 million (docs/training.md); what it
+    says of larger ones is not measured, and a rate too high ends at the KL budget.
     """
     return float(f"{_RATE * (parameters / _PARAMETERS) ** _POWER:.1e}")
 
