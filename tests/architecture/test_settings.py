@@ -116,7 +116,7 @@ def test_the_defaults_of_the_recipe_are_what_a_run_uses() -> None:
     text = (ROOT / "docs" / "training.md").read_text()
     for module in used.target_modules or ():
         assert f"`{module}`" in text
-    for parameters, rate in ((3_600_000, "1e-3"), (135_000_000, "1.1e-4"), (8 * 10**9, "9.8e-6")):
+    for parameters, rate in ((3_600_000, "1e-3"), (135_000_000, "2.3e-4"), (8 * 10**9, "4.6e-5")):
         assert learning_rate_for(parameters) == float(rate)
         assert rate in text
 

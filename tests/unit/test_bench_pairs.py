@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -12,109 +11,45 @@ from rich.console import Console
 from core.errors import Invalid
 from deploy.bench.pairs import Fit, split_by_prompt, table
 from deploy.bench.preferences.accuracy import Scored, accuracies, differences, interval
-from deploy.bench.preferences.reading import HumanPair, Unusable, pair_of, read_pairs
-
-ASKED = [{"role": "user", "content": "Why?"}]
-GOOD, BAD = (
-    [{"role": "assistant", "content": "Because."}],
-    [{"role": "assistant", "content": "No."}],
-)
-PAIR = HumanPair(({"role": "user", "content": "Why?"},), "Because.", "No.")
+from deploy.bench.preferences.reading import HumanPair, read_pairs
 
 
 @pytest.mark.parametrize(
-    "row",
-    [
-        {"prompt": ASKED, "chosen": GOOD, "rejected": BAD},
-        {"prompt": "Why?", "chosen": "Because.", "rejected": "No."},
-        {"prompt": ASKED, "chosen": "Because.", "rejected": BAD[0]},
-        {"chosen": ASKED + GOOD, "rejected": ASKED + BAD},
-        {"input": {"messages": ASKED}, "preferred_output": GOOD, "non_preferred_output": BAD},
-        {
-            "prompt": [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}],
-            "chosen": GOOD,
-            "rejected": BAD,
-            "score": 3,
-        },
-    ],
+    "line", ["{", '{"prompt": "Why?", "chosen": NaN, "rejected": "b"}', "\\x00"]
 )
-def test_every_form_of_a_pair_is_read_alike(row: dict[str, Any]) -> None:
-    assert pair_of(row) == PAIR
-
-
-def test_a_prompt_within_two_texts_ends_where_words_begin_to_differ() -> None:
-    found = pair_of({"chosen": "Q: why? A: because", "rejected": "Q: why? A: bears"})
-    assert found.prompt[0]["content"] == "Q: why? A:"
-    assert (found.chosen, found.rejected) == (" because", " bears")
-
-
-def test_several_turns_of_a_chat_are_kept_as_the_prompt() -> None:
-    chat = [{"role": "system", "content": "Be kind."}, *ASKED, *BAD, *ASKED]
-    assert pair_of({"chosen": chat + GOOD, "rejected": chat + BAD}).prompt == tuple(chat)
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"rejected": [{"role": "assistant", "content": " Because.\n"}]}, "identical"),
-        ({"chosen": " "}, "empty"),
-        ({"chosen": []}, "empty"),
-        ({"chosen": GOOD + ASKED}, "several_turns"),
-        ({"chosen": [{"role": "assistant", "content": None, "tool_calls": [{}]}]}, "not_text"),
-        ({"prompt": [{"role": "user", "content": [{"type": "image_url"}]}]}, "not_text"),
-        ({"chosen": "\ud800"}, "not_unicode"),
-    ],
-)
-def test_what_cannot_be_compared_is_left_out_under_a_reason(
-    changes: dict[str, Any], reason: str
-) -> None:
-    with pytest.raises(Unusable, match=reason):
-        pair_of({"prompt": ASKED, "chosen": GOOD, "rejected": BAD} | changes)
-
-
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [
-        ("{", "line 2"),
-        ("[1]", "not an object"),
-        ('{"prompt": "Why?", "chosen": "a"}', "rejected is missing"),
-        ('{"chosen": "a", "rejected": "b"}', "nothing in common"),
-        ('{"prompt": 3, "chosen": "a", "rejected": "b"}', "prompt must be"),
-        ('{"prompt": "Why?", "chosen": 1, "rejected": "b"}', "chosen must be"),
-        ('{"prompt": [{"content": "x"}], "chosen": "a", "rejected": "b"}', "must look like"),
-        ('{"preferred_output": [], "input": {}}', "input.messages"),
-        ('{"prompt": "a", "prompt": "b", "chosen": "a", "rejected": "b"}', "given twice"),
-        ('{"prompt": "Why?", "chosen": NaN, "rejected": "b"}', "NaN"),
-    ],
-)
-def test_a_line_that_is_no_pair_is_named_by_its_number(
-    tmp_path: Path, line: str, told: str
-) -> None:
+def test_a_line_that_is_no_json_is_named_by_its_number(tmp_path: Path, line: str) -> None:
     file = tmp_path / "pairs.jsonl"
     good = json.dumps({"prompt": "Why?", "chosen": "Because.", "rejected": "No."})
     file.write_text(f"{good}\n{line}\n")
-    with pytest.raises(Invalid, match="line 2") as refusal:
+    with pytest.raises(Invalid, match="line 2: The line is not valid JSON"):
         read_pairs(file)
-    assert told in refusal.value.message
 
 
-def test_a_file_is_read_with_its_byte_order_mark_blank_lines_and_repetitions(
-    tmp_path: Path,
-) -> None:
+def test_what_cannot_be_compared_is_left_out_and_counted_by_its_reason(tmp_path: Path) -> None:
+    """Forms and reasons are those of imported rows; a byte order mark and blank lines are none."""
     good = json.dumps({"prompt": "Wörum? 🌍", "chosen": "Because.", "rejected": "No."})
+    talk = [{"role": "user", "content": "Q: why?"}]
+    answers = [[*talk, {"role": "assistant", "content": text}] for text in ("Because.", "No.")]
+    shared = json.dumps({"chosen": answers[0], "rejected": answers[1]})
+    texts = json.dumps({"chosen": "Q: why? A: because", "rejected": "Q: why? A: No."})
     same = json.dumps({"prompt": "Why?", "chosen": "No.", "rejected": "No."})
     file = tmp_path / "pairs.jsonl"
-    file.write_bytes(f"\ufeff{good}\r\n\r\n{good}\n{same}".encode())
+    lines = (f"\ufeff{good}\r\n", good, same, '{"prompt": "x"}', same, shared, texts)
+    file.write_bytes("\n".join(lines).encode())
     found, left_out = read_pairs(file)
-    assert [pair.prompt[0]["content"] for pair in found] == ["Wörum? 🌍"]
-    assert left_out == {"repeated": 1, "identical": 1}
+    asked = [pair.prompt[0]["content"] for pair in found]
+    assert asked == ["Wörum? 🌍", "Q: why?", "Q: why? A:"]
+    assert [pair.rejected for pair in found] == ["No."] * 2 + [" No."]
+    assert left_out.pop("repeated") == 1
+    assert sorted(left_out.values()) == [1, 2]
+    assert any("the same text as the better answer" in reason for reason in left_out)
 
 
 def test_a_file_without_a_pair_and_no_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(Invalid, match="holds no pair"):
         read_pairs(tmp_path / "empty.jsonl")
-    with pytest.raises(Invalid, match="cannot be read"):
+    with pytest.raises(Invalid, match="no file"):
         read_pairs(tmp_path / "none.jsonl")
 
 

@@ -94,6 +94,13 @@ def test_longer_answers_may_differ_more_from_the_base(
     assert (failed(one) == []) is passes
 
 
+def test_answers_that_became_short_have_the_budget_of_those_they_would_have_been() -> None:
+    """Of 100 tokens 20 are left: 2 + 0.05 · 100 = 7 nats, as before they were."""
+    short = replace(SOUND, kl_to_base=6.9, answer_tokens=20.0, length_ratio=0.2, length_wanted=0.2)
+    assert failed(short) == []
+    assert failed(replace(short, kl_to_base=7.1)) == ["distance from the base"]
+
+
 def test_text_nobody_asked_for_may_be_read_three_per_cent_worse() -> None:
     worse = NeutralText(Interval(1.04, 1.03, 1.05, 14), 1.04, 14)
     assert failed(replace(SOUND, neutral=worse)) == ["neutral text"]

@@ -197,6 +197,8 @@ def test_every_pass_sees_each_item_once_in_a_new_order() -> None:
     assert one != two
 
 
-def test_the_rarer_label_is_weighted_up() -> None:
-    assert label_weights(ups=8, downs=24) == (3.0, 1.0)
-    assert label_weights(ups=20, downs=10) == (1.0, 2.0)
+@pytest.mark.parametrize(("ups", "downs"), [(8, 24), (20, 10), (100, 10), (1, 1), (16, 112)])
+def test_liked_answers_together_pull_two_and_a_half_times_as_hard(ups: int, downs: int) -> None:
+    up, down = label_weights(ups=ups, downs=downs)
+    assert up * ups == pytest.approx(2.5 * down * downs)
+    assert min(up, down) == 1.0
