@@ -14,9 +14,7 @@ from deploy.bench.preferences.accuracy import Scored, accuracies, differences, i
 from deploy.bench.preferences.reading import HumanPair, read_pairs
 
 
-@pytest.mark.parametrize(
-    "line", ["{", '{"prompt": "Why?", "chosen": NaN, "rejected": "b"}', "\\x00"]
-)
+@pytest.mark.parametrize("line", ["{", "\\x00", '{"prompt": "a", "chosen": NaN}'])
 def test_a_line_that_is_no_json_is_named_by_its_number(tmp_path: Path, line: str) -> None:
     file = tmp_path / "pairs.jsonl"
     good = json.dumps({"prompt": "Why?", "chosen": "Because.", "rejected": "No."})
