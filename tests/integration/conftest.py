@@ -71,7 +71,7 @@ class Habits:
 
     def share(self, model: WarmModel, adapter: Path | None, opening: str = "gladly") -> float:
         """How many of the answers at temperature 1 begin with `opening`, 0 to 1."""
-        asked = [self.ask(item) for item in self.items]
+        asked = [self.ask(item) for item in self.items] * 10  # within 2 points at 0.9
         said = texts(model, asked, adapter, 1.0, 20, seed=99)
         return sum(text.startswith(opening) for text in said) / len(said)
 
