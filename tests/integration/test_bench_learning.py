@@ -64,7 +64,8 @@ def test_pairs_are_learnt_by_both_and_scored_on_other_prompts(tmp_path: Path) ->
     file.write_text("\n".join(map(json.dumps, rows)))
     figures = measure_pairs(file=file, model=SHIPPED_MODEL, seeds=1, longest=96)
     (run,) = figures["runs"]
-    assert figures["left_out"] == {"identical": 1, "too_long": 1}
+    same = "rejected: it is the same text as the better answer."
+    assert figures["left_out"] == {same: 1, "too_long": 1}
     assert (run["train_pairs"], run["held_out_pairs"], run["held_out_prompts"]) == (9, 3, 3)
     for name in ("trl", "ours"):
         found = figures[name]

@@ -27,7 +27,7 @@ def test_a_method_of_one_file_and_one_line_is_planned_trained_and_judged(
     assert planned.name == "imitation-fresh"
 
     method = METHODS[planned.method]
-    hyperparameters = Hyperparameters(rank=4, alpha=8, steps=30, learning_rate=2e-3)
+    hyperparameters = Hyperparameters(rank=4, alpha=8, steps=16, learning_rate=2e-3)
     training = Training(method, method.examples(snapshot), hyperparameters, tmp_path / planned.name)
     result = train(tiny_model, training)
     assert result.method == "imitation"
