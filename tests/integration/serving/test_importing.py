@@ -70,7 +70,8 @@ def test_imported_pairs_are_learnt_and_served(tenant: Tenant, tmp_path: Path) ->
     on = {"learning": {"enabled": True}}
     assert tenant.http.patch("/v1/adapters/support", json=on).status_code == 200
     deadline = time.monotonic() + PATIENCE_S
-    while (told := learning(tenant))["last_run"] is None or told["run"] is not None:
+    # The effect is the trainer's to tell, at its next look after the run.
+    while not ((told := learning(tenant))["last_run"] and told["effect"] and told["run"] is None):
         assert time.monotonic() < deadline, told
         time.sleep(0.2)
     run = told["last_run"]
