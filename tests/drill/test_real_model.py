@@ -13,18 +13,17 @@ pytestmark = pytest.mark.drill
 
 
 def test_the_real_model_knows_a_capital_and_ends_its_turn(real_model: Path) -> None:
-    from deploy.bench.tastes.asking import ask, plain
+    from deploy.bench.tastes.asking import plain
     from trainer.model.encoding import encode_prompt
     from trainer.model.sampling import answers
     from trainer.model.warm import WarmModel
 
     model = WarmModel(str(real_model))
     assert 130e6 < model.parameters < 140e6
-    question = plain("What is the capital of France?")
-    (received,) = ask(model, [question], None, tokens=24, seed=0)
-    assert received.said.ended
-    (greedy,) = answers(model, [encode_prompt(model.tokenizer, question)], None, 0.0, 24)
+    question = encode_prompt(model.tokenizer, plain("What is the capital of France?"))
+    (greedy,) = answers(model, [question], None, 0.0, 48)
     assert "Paris" in greedy.text
+    assert greedy.ended
 
 
 def test_a_model_that_was_fetched_is_not_fetched_again(
